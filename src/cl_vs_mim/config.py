@@ -1,0 +1,408 @@
+"""The study's YAML as typed, validated data. Nothing runs before the whole file has been checked.
+
+Every key is known or refused by name, with the nearest valid one; every value has a unit in its comment here and
+a range that is checked. ``config/<study>.yaml`` is complete in itself: studies are never merged.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from cl_vs_mim.artifacts import sha256_json
+from cl_vs_mim.encoder import EncoderSpec
+from cl_vs_mim.errors import UserError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Range = tuple[float, float]
+
+
+class Section(BaseModel):
+    """A part of the YAML: frozen, and with no key that is not declared here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def digest(self) -> str:
+        """Hex sha256 of the section with every default written out."""
+        return sha256_json(self.model_dump(mode="json"))
+
+
+# ------------------------------------------------------------------------------------------------
+# Data
+# ------------------------------------------------------------------------------------------------
+
+
+class ObjectImages(Section):
+    """Single-object images, written as an ImageFolder whose classes are the identities of the train objects."""
+
+    image_size: PositiveInt  # px
+    train_per_identity: PositiveInt
+    val_per_identity: PositiveInt
+    heldout_per_object: PositiveInt  # second validation set: test-split objects, labelled by category
+
+
+class SceneImages(Section):
+    """Scenes of several objects, written as COCO and as ADE20K."""
+
+    image_size: PositiveInt  # px
+    train: PositiveInt
+    val: PositiveInt
+    objects: tuple[PositiveInt, PositiveInt] = (2, 6)  # fewest and most objects in a scene
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SceneImages:
+        if self.objects[0] > self.objects[1]:
+            raise ValueError(f"objects: {list(self.objects)} should be [fewest, most]")
+        return self
+
+
+class CueConflictImages(Section):
+    """Images whose shape is of one category and whose texture is of another, or of a material."""
+
+    image_size: PositiveInt  # px
+    images: PositiveInt
+    material_fraction: Fraction = 0.25  # share filled with a material instead of another category's interior
+
+
+class KitData(Section):
+    """Data sets composed from the embedded cut-outs on the user's machine."""
+
+    kit: Path = Path("data/kit")
+    seed: int = 0
+    objects: ObjectImages
+    scenes: SceneImages
+    cue_conflict: CueConflictImages
+
+
+# ------------------------------------------------------------------------------------------------
+# Models
+# ------------------------------------------------------------------------------------------------
+
+
+class Architecture(Section):
+    """An encoder; the field names are those of :class:`cl_vs_mim.encoder.EncoderSpec`."""
+
+    label: str  # as written in figures, e.g. "ViT-Ti/8"
+    family: Literal["vit", "beit"]
+    image_size: PositiveInt  # px
+    patch_size: PositiveInt  # px
+    width: PositiveInt
+    depth: PositiveInt
+    heads: PositiveInt
+    mlp_ratio: PositiveFloat = 4.0
+    positions: Literal["sincos", "learned", "relative"]
+    layer_scale: PositiveFloat | None = None
+    layer_norm_eps: PositiveFloat = 1e-6
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Architecture:
+        self.spec()
+        return self
+
+    def spec(self, drop_path: float = 0.0) -> EncoderSpec:
+        """The encoder's specification; raises ``ValueError`` where the fields contradict each other."""
+        return EncoderSpec(drop_path=drop_path, **self.model_dump(exclude={"label"}))
+
+
+class Blur(Section):
+    """Gaussian blur of one view."""
+
+    probability: Fraction
+    sigma: Range = (0.1, 2.0)  # px at the reference size of 224 px; scaled with the image
+
+
+class View(Section):
+    """How one augmented view is drawn. Strengths as in torchvision's transforms of the same names."""
+
+    crop_scale: Range  # area fraction of RandomResizedCrop
+    crop_ratio: Range = (3 / 4, 4 / 3)  # aspect ratio, width over height
+    flip: Fraction = 0.5
+    jitter_probability: Fraction = 0.0
+    brightness: NonNegative = 0.0
+    contrast: NonNegative = 0.0
+    saturation: NonNegative = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    grayscale: Fraction = 0.0
+    blur: Blur | None = None
+    solarize: Fraction = 0.0
+
+
+class MoCoV3Objective(Section):
+    """MoCo v3 (Chen et al., arXiv 2104.02057): symmetrised InfoNCE against a momentum encoder."""
+
+    method: Literal["moco_v3"]
+    temperature: PositiveFloat
+    momentum: Fraction  # of the momentum encoder at the first step; rises to 1 on a half cosine
+    projector_hidden: PositiveInt
+    output_dim: PositiveInt
+    freeze_patch_projection: bool = True
+    views: tuple[View, View]
+
+
+class SimMIMObjective(Section):
+    """SimMIM (Xie et al., arXiv 2111.09886): masked L1 regression of pixels by a one-layer head."""
+
+    method: Literal["simmim"]
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)]
+    mask_unit: PositiveInt  # patches along a side of one masked square (the original: 32 px at patch 16 = 2)
+    views: tuple[View]
+
+
+Objective = Annotated[MoCoV3Objective | SimMIMObjective, Field(discriminator="method")]
+
+
+class Training(Section):
+    """Optimisation: AdamW, linear warm-up, then the schedule."""
+
+    epochs: PositiveInt
+    warmup_epochs: NonNegative
+    batch_size: PositiveInt  # global
+    base_lr: PositiveFloat
+    lr_batch: PositiveInt  # the rule: lr = base_lr * batch_size / lr_batch
+    min_lr: NonNegative = 0.0
+    weight_decay: NonNegative
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    clip_norm: PositiveFloat | None = None
+    drop_path: Fraction = 0.0
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # auto: bf16 on a GPU, float32 on a CPU
+    checkpoint_steps: PositiveInt  # a kill loses at most this many steps
+    log_steps: PositiveInt
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> Training:
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} exceeds epochs {self.epochs}")
+        return self
+
+
+class Model(Section):
+    """An encoder pre-trained by one objective, once per seed."""
+
+    label: str  # as written in figures, e.g. "MoCo v3"
+    paradigm: Literal["cl", "mim"]  # decides colour and marker
+    architecture: Name
+    seeds: Annotated[list[Count], Field(min_length=1)]
+    objective: Objective
+    training: Training
+    choices: str = ""  # what differs from the published recipe, and why
+
+
+# ------------------------------------------------------------------------------------------------
+# Analysis and figures
+# ------------------------------------------------------------------------------------------------
+
+
+class Analysis(Section):
+    """What the trained and untrained encoders are measured on."""
+
+    images: PositiveInt  # of the validation set, spread evenly over its classes
+    batch_size: PositiveInt
+    control_seeds: Annotated[list[Count], Field(min_length=1)]  # of the untrained encoder of each architecture
+
+
+class Bootstrap(Section):
+    """Percentile bootstrap over images."""
+
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    resamples: PositiveInt = 2000
+    seed: int = 0
+
+
+class AttentionMapFigure(Section):
+    """Figure 2. UNKNOWN in the paper: block, head, image; these are our choices."""
+
+    image: Count  # index into the analysed images
+    block: int  # 1 … L, or negative from the end (-2 = block L-1)
+    head: Count
+
+
+class Figures(Section):
+    """Choices that only concern drawing."""
+
+    bootstrap: Bootstrap
+    attention_maps: AttentionMapFigure
+
+
+class Expectation(Section):
+    """Stated in the head of the YAML: what a run costs and what it can and cannot show."""
+
+    minutes: PositiveFloat  # for figures/fig3.pdf after the set-up
+    hardware: str
+    result: str
+
+
+class Study(Section):
+    """One scale at which the paper is replicated."""
+
+    study: Name
+    title: str
+    reduced: bool  # figures of a reduced study say so
+    expect: Expectation
+    data: KitData
+    architectures: dict[Name, Architecture]
+    models: dict[Name, Model]
+    analysis: Analysis
+    figures: Figures
+
+    @model_validator(mode="after")
+    def _references_exist(self) -> Study:
+        for name, model in self.models.items():
+            if model.architecture not in self.architectures:
+                raise ValueError(
+                    f"models.{name}.architecture: {model.architecture!r} is not among the architectures"
+                    f"{_nearest(model.architecture, self.architectures)}"
+                )
+            architecture = self.architectures[model.architecture]
+            unit = getattr(model.objective, "mask_unit", 1)
+            if architecture.spec().grid % unit:
+                raise ValueError(
+                    f"models.{name}.objective.mask_unit: {unit} patches do not tile the "
+                    f"{architecture.spec().grid}x{architecture.spec().grid} grid of {model.architecture!r}"
+                )
+        for name, architecture in self.architectures.items():
+            depth, block = architecture.depth, self.figures.attention_maps.block
+            if not (1 <= block <= depth or -depth <= block <= -1):
+                raise ValueError(f"figures.attention_maps.block: {block} is not a block of {name!r} (1 … {depth})")
+            if self.figures.attention_maps.head >= architecture.heads:
+                raise ValueError(
+                    f"figures.attention_maps.head: {self.figures.attention_maps.head} is not a head of {name!r} "
+                    f"(0 … {architecture.heads - 1})"
+                )
+        if self.figures.attention_maps.image >= self.analysis.images:
+            raise ValueError("figures.attention_maps.image: must be smaller than analysis.images")
+        return self
+
+    def controls(self) -> dict[str, str]:
+        """Names of the untrained encoders, ``untrained_<architecture>``, to the architecture of each."""
+        used = dict.fromkeys(model.architecture for model in self.models.values())
+        return {f"untrained_{name}": name for name in used}
+
+
+# ------------------------------------------------------------------------------------------------
+# Loading
+# ------------------------------------------------------------------------------------------------
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML keeps the last of two equal keys in silence; here the second is an error."""
+
+
+def _construct_unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if key in seen:
+            raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
+        seen.add(key)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_unique_mapping)
+
+
+def load_study(path: Path) -> Study:
+    """Read and validate ``config/<study>.yaml``.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or has an unknown key (named, with the nearest valid one) or a
+            value out of range. All problems of the file are listed at once.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except FileNotFoundError as error:
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        raise UserError(f"config {path} does not exist; studies at hand: {known}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"config {path} is not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"config {path} should be a mapping of keys to values")
+    try:
+        study = Study.model_validate(raw)
+    except ValidationError as error:
+        problems = "\n".join(f"  {_describe(detail, raw)}" for detail in error.errors())
+        raise UserError(f"config {path} is not valid:\n{problems}") from error
+    if study.study != path.stem:
+        raise UserError(f"config {path}: study is {study.study!r}, but the file is named {path.stem!r}")
+    return study
+
+
+def _describe(detail: dict[str, Any], raw: dict[str, Any]) -> str:
+    """One line for one pydantic error: the dotted key, what is wrong, and the nearest valid key if it is unknown."""
+    location = _real_path(detail["loc"], raw)
+    where = ".".join(map(str, location)) or "(top level)"
+    if detail["type"] == "extra_forbidden":
+        valid = _valid_keys(location[:-1], raw)
+        return f"{where}: unknown key{_nearest(str(location[-1]), valid)}"
+    if detail["type"] == "missing":
+        return f"{where}: this key is missing"
+    message = detail["msg"].removeprefix("Value error, ")
+    given = detail.get("input")
+    return f"{where}: {message}" + (f" (given: {given!r})" if not isinstance(given, dict) else "")
+
+
+def _real_path(location: tuple[Any, ...], raw: Any) -> list[Any]:
+    """Drop the union tags that pydantic puts into an error's location and that are no keys of the YAML."""
+    path: list[Any] = []
+    node = raw
+    for index, part in enumerate(location):
+        last = index == len(location) - 1
+        if isinstance(node, dict) and part in node:
+            node = node[part]
+        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+            node = node[part]
+        elif not last:
+            continue
+        path.append(part)
+    return path
+
+
+def _valid_keys(location: list[Any], raw: Any) -> list[str]:
+    """Keys that the section at ``location`` knows, found by walking the types along the path."""
+    section: Any = Study
+    node = raw
+    for part in location:
+        node = node[part]
+        annotation = section.model_fields[part].annotation if _is_section(section) else _inner(section)
+        section = _resolve(annotation, node)
+    return list(section.model_fields) if _is_section(section) else []
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)
+
+
+def _inner(annotation: Any) -> Any:
+    return typing.get_args(annotation)[-1] if typing.get_args(annotation) else annotation
+
+
+def _resolve(annotation: Any, node: Any) -> Any:
+    """Reduce ``X | None`` and the union of objectives to the section that ``node`` means."""
+    while typing.get_origin(annotation) is Annotated:
+        annotation = typing.get_args(annotation)[0]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        sections = [kind for kind in typing.get_args(annotation) if _is_section(kind)]
+        if isinstance(node, dict) and "method" in node:
+            for kind in sections:
+                field = kind.model_fields.get("method")
+                if field is not None and node["method"] in typing.get_args(field.annotation):
+                    return kind
+        return sections[0] if sections else annotation
+    return annotation
+
+
+def _nearest(word: str, candidates: typing.Iterable[str]) -> str:
+    candidates = list(candidates)
+    close = difflib.get_close_matches(word, candidates, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; valid: {', '.join(sorted(candidates))}" if candidates else ""
