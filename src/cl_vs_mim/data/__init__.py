@@ -1,0 +1,1 @@
+"""Data sets: composed from the kit, or the real ones, in the same layouts."""

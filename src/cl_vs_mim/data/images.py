@@ -1,0 +1,144 @@
+"""Reading an ImageFolder, ours or ImageNet's: the index, an even selection, and decoded batches.
+
+Pixels stay uint8 until the device normalises them; a damaged file is named instead of crashing a worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
+from tqdm import tqdm
+
+from cl_vs_mim.errors import UserError
+
+# ------------------------------------------------------------------------------------------------
+# Index
+# ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ImageFolderIndex:
+    """The files of an ImageFolder in its fixed order (classes by name, files by name)."""
+
+    root: Path
+    paths: tuple[str, ...]  # relative to root
+    labels: np.ndarray  # (M,) int64
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def index_image_folder(root: Path) -> ImageFolderIndex:
+    """List ``root/<class>/<file>``.
+
+    Raises:
+        UserError: the folder is missing, holds no class folder, or a class is empty.
+    """
+    root = Path(root)
+    try:
+        classes, class_to_index = find_classes(root)
+        samples = make_dataset(root, class_to_index, extensions=IMG_EXTENSIONS)
+    except FileNotFoundError as error:
+        raise UserError(f"{root} is not an ImageFolder (root/class/image.jpg): {error}") from error
+    return ImageFolderIndex(
+        root=root,
+        paths=tuple(Path(path).relative_to(root).as_posix() for path, _ in samples),
+        labels=np.array([label for _, label in samples], dtype=np.int64),
+        classes=tuple(classes),
+    )
+
+
+def select_evenly(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Positions of ``count`` images spread evenly over the classes, in random order, the same for equal arguments.
+
+    Images are drawn round by round, one of each class; with fewer images than classes, that many random classes
+    get one each.
+
+    Raises:
+        UserError: more images are asked for than there are.
+    """
+    if count > len(labels):
+        raise UserError(
+            f"{count} images asked for, but the data set has {len(labels)}; lower analysis.images"
+        )
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(len(labels))
+    turn = np.empty(len(labels), dtype=np.int64)  # how many images of its class come before, in this order
+    seen: dict[int, int] = {}
+    for position in order:
+        label = int(labels[position])
+        turn[position] = seen[label] = seen.get(label, -1) + 1
+    ranked = sorted(
+        order, key=lambda position: turn[position]
+    )  # stable: keeps the random order within a round
+    return np.array(ranked[:count])
+
+
+# ------------------------------------------------------------------------------------------------
+# Pixels
+# ------------------------------------------------------------------------------------------------
+
+
+def decode(path: Path, size: int, crop_fraction: float = 1.0) -> np.ndarray:
+    """One image as (size, size, 3) uint8: shorter side to ``size / crop_fraction`` (bicubic), then the centre.
+
+    ``crop_fraction`` 0.875 with 224 px is ImageNet's evaluation transform; 1.0 leaves square images whole.
+
+    Raises:
+        UserError: the file is missing or not a readable image; the message names it.
+    """
+    try:
+        with Image.open(path) as image:
+            image = image.convert("RGB")
+            shorter = round(size / crop_fraction)
+            scale = shorter / min(image.size)
+            if scale != 1:
+                resized = (max(size, round(image.width * scale)), max(size, round(image.height * scale)))
+                image = image.resize(resized, Image.Resampling.BICUBIC)
+            left, top = (image.width - size) // 2, (image.height - size) // 2
+            return np.asarray(image.crop((left, top, left + size, top + size)))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"image {path} cannot be read ({error}); restore it or rebuild its data set"
+        ) from error
+
+
+def decode_many(
+    index: ImageFolderIndex,
+    positions: Sequence[int],
+    size: int,
+    *,
+    crop_fraction: float = 1.0,
+    workers: int = 2,
+    progress: bool = False,
+) -> Tensor:
+    """Decode the images at ``positions`` to (len(positions), 3, size, size) uint8, whatever the number of workers."""
+    images = np.empty((len(positions), size, size, 3), dtype=np.uint8)
+
+    def load(slot: int) -> None:
+        images[slot] = decode(index.root / index.paths[positions[slot]], size, crop_fraction)
+
+    with ThreadPoolExecutor(workers) as pool:
+        slots = pool.map(load, range(len(positions)))
+        for _ in tqdm(slots, total=len(positions), desc="decode", unit="image", disable=not progress):
+            pass
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 (B, 3, S, S) in 0 … 255, or float in 0 … 1, to float32 with ImageNet's mean and standard deviation."""
+    if images.dtype == torch.uint8:
+        images = images.float() / 255
+    mean = torch.tensor(IMAGENET_DEFAULT_MEAN, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(IMAGENET_DEFAULT_STD, device=images.device).view(1, 3, 1, 1)
+    return (images - mean) / std
