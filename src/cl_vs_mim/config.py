@@ -214,13 +214,9 @@ class Analysis(Section):
 
     images: PositiveInt  # of the validation set, spread evenly over its classes
     seed: int = 0  # of the selection
-    crop_fraction: Annotated[float, Field(gt=0, le=1)] = (
-        1.0  # centre crop (ImageNet: 0.875; composed images: 1)
-    )
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # centre crop (ImageNet: 0.875; composed images: 1)
     batch_size: PositiveInt
-    control_seeds: Annotated[
-        list[Count], Field(min_length=1)
-    ]  # of the untrained encoder of each architecture
+    control_seeds: Annotated[list[Count], Field(min_length=1)]  # of the untrained encoder of each architecture
 
 
 class Bootstrap(Section):
@@ -237,9 +233,7 @@ class AttentionMapFigure(Section):
     image: Count  # index into the analysed images
     block: int  # 1 … L, or negative from the end (-2 = block L-1)
     head: Count  # drawn beside the mean over heads
-    queries: Literal["object_background"] | tuple[tuple[Count, Count], tuple[Count, Count]] = (
-        "object_background"
-    )
+    queries: Literal["object_background"] | tuple[tuple[Count, Count], tuple[Count, Count]] = "object_background"
     # object_background: the patch deepest inside the object and the patch farthest from it (needs images.csv of the
     # composer); or two patches as [row, column]
 
@@ -290,9 +284,7 @@ class Study(Section):
         for name, architecture in self.architectures.items():
             depth, block = architecture.depth, self.figures.attention_maps.block
             if not (1 <= block <= depth or -depth <= block <= -1):
-                raise ValueError(
-                    f"figures.attention_maps.block: {block} is not a block of {name!r} (1 … {depth})"
-                )
+                raise ValueError(f"figures.attention_maps.block: {block} is not a block of {name!r} (1 … {depth})")
             if self.figures.attention_maps.head >= architecture.heads:
                 raise ValueError(
                     f"figures.attention_maps.head: {self.figures.attention_maps.head} is not a head of {name!r} "
@@ -322,9 +314,7 @@ def _construct_unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) 
     for key_node, _ in node.value:
         key = loader.construct_object(key_node)
         if key in seen:
-            raise yaml.MarkedYAMLError(
-                problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark
-            )
+            raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
         seen.add(key)
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 

@@ -68,9 +68,7 @@ def select_evenly(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
         UserError: more images are asked for than there are.
     """
     if count > len(labels):
-        raise UserError(
-            f"{count} images asked for, but the data set has {len(labels)}; lower analysis.images"
-        )
+        raise UserError(f"{count} images asked for, but the data set has {len(labels)}; lower analysis.images")
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(labels))
     turn = np.empty(len(labels), dtype=np.int64)  # how many images of its class come before, in this order
@@ -78,9 +76,7 @@ def select_evenly(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     for position in order:
         label = int(labels[position])
         turn[position] = seen[label] = seen.get(label, -1) + 1
-    ranked = sorted(
-        order, key=lambda position: turn[position]
-    )  # stable: keeps the random order within a round
+    ranked = sorted(order, key=lambda position: turn[position])  # stable: keeps the random order within a round
     return np.array(ranked[:count])
 
 
@@ -108,9 +104,7 @@ def decode(path: Path, size: int, crop_fraction: float = 1.0) -> np.ndarray:
             left, top = (image.width - size) // 2, (image.height - size) // 2
             return np.asarray(image.crop((left, top, left + size, top + size)))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"image {path} cannot be read ({error}); restore it or rebuild its data set"
-        ) from error
+        raise UserError(f"image {path} cannot be read ({error}); restore it or rebuild its data set") from error
 
 
 def decode_many(
