@@ -6,11 +6,8 @@ a range that is checked. ``config/<study>.yaml`` is complete in itself: studies 
 
 from __future__ import annotations
 
-import difflib
-import types
-import typing
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import (
@@ -26,6 +23,7 @@ from pydantic import (
 from cl_vs_mim.artifacts import sha256_json
 from cl_vs_mim.encoder import EncoderSpec
 from cl_vs_mim.errors import UserError
+from cl_vs_mim.validation import UniqueKeyLoader, describe, nearest
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -245,6 +243,17 @@ class Figures(Section):
     attention_maps: AttentionMapFigure
 
 
+class Compute(Section):
+    """How many cores one job takes; Snakemake runs as many jobs side by side as fit.
+
+    Trained weights are bit for bit those of the same number of training threads.
+    """
+
+    compose_workers: PositiveInt = 2
+    training_threads: PositiveInt = 1
+    analysis_threads: PositiveInt = 1
+
+
 class Expectation(Section):
     """Stated in the head of the YAML: what a run costs and what it can and cannot show."""
 
@@ -260,6 +269,7 @@ class Study(Section):
     title: str
     reduced: bool  # figures of a reduced study say so
     expect: Expectation
+    compute: Compute
     data: KitData
     architectures: dict[Name, Architecture]
     models: dict[Name, Model]
@@ -272,7 +282,7 @@ class Study(Section):
             if model.architecture not in self.architectures:
                 raise ValueError(
                     f"models.{name}.architecture: {model.architecture!r} is not among the architectures"
-                    f"{_nearest(model.architecture, self.architectures)}"
+                    f"{nearest(model.architecture, self.architectures)}"
                 )
             architecture = self.architectures[model.architecture]
             unit = getattr(model.objective, "mask_unit", 1)
@@ -305,23 +315,6 @@ class Study(Section):
 # ------------------------------------------------------------------------------------------------
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML keeps the last of two equal keys in silence; here the second is an error."""
-
-
-def _construct_unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
-        if key in seen:
-            raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
-        seen.add(key)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_unique_mapping)
-
-
 def load_study(path: Path) -> Study:
     """Read and validate ``config/<study>.yaml``.
 
@@ -331,7 +324,7 @@ def load_study(path: Path) -> Study:
     """
     path = Path(path)
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
     except FileNotFoundError as error:
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
         raise UserError(f"config {path} does not exist; studies at hand: {known}") from error
@@ -342,80 +335,8 @@ def load_study(path: Path) -> Study:
     try:
         study = Study.model_validate(raw)
     except ValidationError as error:
-        problems = "\n".join(f"  {_describe(detail, raw)}" for detail in error.errors())
+        problems = "\n".join(f"  {describe(detail, raw, Study)}" for detail in error.errors())
         raise UserError(f"config {path} is not valid:\n{problems}") from error
     if study.study != path.stem:
         raise UserError(f"config {path}: study is {study.study!r}, but the file is named {path.stem!r}")
     return study
-
-
-def _describe(detail: dict[str, Any], raw: dict[str, Any]) -> str:
-    """One line for one pydantic error: the dotted key, what is wrong, and the nearest valid key if it is unknown."""
-    location = _real_path(detail["loc"], raw)
-    where = ".".join(map(str, location)) or "(top level)"
-    if detail["type"] == "extra_forbidden":
-        valid = _valid_keys(location[:-1], raw)
-        return f"{where}: unknown key{_nearest(str(location[-1]), valid)}"
-    if detail["type"] == "missing":
-        return f"{where}: this key is missing"
-    message = detail["msg"].removeprefix("Value error, ")
-    given = detail.get("input")
-    return f"{where}: {message}" + (f" (given: {given!r})" if not isinstance(given, dict) else "")
-
-
-def _real_path(location: tuple[Any, ...], raw: Any) -> list[Any]:
-    """Drop the union tags that pydantic puts into an error's location and that are no keys of the YAML."""
-    path: list[Any] = []
-    node = raw
-    for index, part in enumerate(location):
-        last = index == len(location) - 1
-        if isinstance(node, dict) and part in node:
-            node = node[part]
-        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
-            node = node[part]
-        elif not last:
-            continue
-        path.append(part)
-    return path
-
-
-def _valid_keys(location: list[Any], raw: Any) -> list[str]:
-    """Keys that the section at ``location`` knows, found by walking the types along the path."""
-    section: Any = Study
-    node = raw
-    for part in location:
-        node = node[part]
-        annotation = section.model_fields[part].annotation if _is_section(section) else _inner(section)
-        section = _resolve(annotation, node)
-    return list(section.model_fields) if _is_section(section) else []
-
-
-def _is_section(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Section)
-
-
-def _inner(annotation: Any) -> Any:
-    return typing.get_args(annotation)[-1] if typing.get_args(annotation) else annotation
-
-
-def _resolve(annotation: Any, node: Any) -> Any:
-    """Reduce ``X | None`` and the union of objectives to the section that ``node`` means."""
-    while typing.get_origin(annotation) is Annotated:
-        annotation = typing.get_args(annotation)[0]
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        sections = [kind for kind in typing.get_args(annotation) if _is_section(kind)]
-        if isinstance(node, dict) and "method" in node:
-            for kind in sections:
-                field = kind.model_fields.get("method")
-                if field is not None and node["method"] in typing.get_args(field.annotation):
-                    return kind
-        return sections[0] if sections else annotation
-    return annotation
-
-
-def _nearest(word: str, candidates: typing.Iterable[str]) -> str:
-    candidates = list(candidates)
-    close = difflib.get_close_matches(word, candidates, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; valid: {', '.join(sorted(candidates))}" if candidates else ""

@@ -1,0 +1,112 @@
+"""Turning a faulty YAML into messages a person can act on: the dotted key, what is wrong, the nearest valid key."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel
+
+# ------------------------------------------------------------------------------------------------
+# YAML
+# ------------------------------------------------------------------------------------------------
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """YAML keeps the last of two equal keys in silence; here the second is an error."""
+
+
+def _construct_unique_mapping(loader: UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if key in seen:
+            raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
+        seen.add(key)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_unique_mapping)
+
+
+# ------------------------------------------------------------------------------------------------
+# Messages
+# ------------------------------------------------------------------------------------------------
+
+
+def describe(detail: dict[str, Any], raw: dict[str, Any], root: type[BaseModel]) -> str:
+    """One line for one pydantic error: the dotted key, what is wrong, and the nearest valid key if it is unknown."""
+    location = _real_path(detail["loc"], raw)
+    where = ".".join(map(str, location))
+    if detail["type"] == "extra_forbidden":
+        valid = _valid_keys(location[:-1], raw, root)
+        return f"{where}: unknown key{nearest(str(location[-1]), valid)}"
+    if detail["type"] == "missing":
+        return f"{where}: this key is missing"
+    message = detail["msg"].removeprefix("Value error, ")
+    given = detail.get("input")
+    if isinstance(given, dict):  # a check across several keys: its message names them
+        return f"{where}: {message}" if where else message
+    return f"{where}: {message} (given: {given!r})"
+
+
+def _real_path(location: tuple[Any, ...], raw: Any) -> list[Any]:
+    """Drop the union tags that pydantic puts into an error's location and that are no keys of the YAML."""
+    path: list[Any] = []
+    node = raw
+    for index, part in enumerate(location):
+        last = index == len(location) - 1
+        is_key = isinstance(node, dict) and part in node
+        is_item = isinstance(node, list) and isinstance(part, int) and part < len(node)
+        if is_key or is_item:
+            node = node[part]
+        elif not last:
+            continue
+        path.append(part)
+    return path
+
+
+def _valid_keys(location: list[Any], raw: Any, root: type[BaseModel]) -> list[str]:
+    """Keys that the section at ``location`` knows, found by walking the types along the path."""
+    section: Any = root
+    node = raw
+    for part in location:
+        node = node[part]
+        annotation = section.model_fields[part].annotation if _is_section(section) else _inner(section)
+        section = _resolve(annotation, node)
+    return list(section.model_fields) if _is_section(section) else []
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _inner(annotation: Any) -> Any:
+    return typing.get_args(annotation)[-1] if typing.get_args(annotation) else annotation
+
+
+def _resolve(annotation: Any, node: Any) -> Any:
+    """Reduce ``X | None`` and the union of objectives to the section that ``node`` means."""
+    while typing.get_origin(annotation) is Annotated:
+        annotation = typing.get_args(annotation)[0]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        sections = [kind for kind in typing.get_args(annotation) if _is_section(kind)]
+        if isinstance(node, dict) and "method" in node:
+            for kind in sections:
+                field = kind.model_fields.get("method")
+                if field is not None and node["method"] in typing.get_args(field.annotation):
+                    return kind
+        return sections[0] if sections else annotation
+    return annotation
+
+
+def nearest(word: str, candidates: typing.Iterable[str]) -> str:
+    """``; did you mean …?`` for the closest candidate, else the list of all; empty where there is none."""
+    candidates = list(candidates)
+    close = difflib.get_close_matches(word, candidates, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; valid: {', '.join(sorted(candidates))}" if candidates else ""

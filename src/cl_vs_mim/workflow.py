@@ -1,0 +1,73 @@
+"""What the Snakefile asks of the package: a validated study, and digests that decide what must be rebuilt.
+
+A rule's parameters hold the digest of the configuration it reads and of the code it runs, so a change of either
+rebuilds its output, and a change of a comment, a docstring or another section does not.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from cl_vs_mim.artifacts import sha256_json
+from cl_vs_mim.config import Section, Study
+
+
+def sections_digest(*sections: Section) -> str:
+    """First 12 hex digits of the sha256 of the given parts of the configuration, defaults written out."""
+    return sha256_json([section.model_dump(mode="json") for section in sections])[:12]
+
+
+@cache
+def code_digest(*modules: str) -> str:
+    """First 12 hex digits of the sha256 of what the named modules or packages of ``cl_vs_mim`` do.
+
+    Comments, docstrings and layout are left out, so that cosmetic edits do not retrain anything.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(modules):
+        for path in _sources(f"cl_vs_mim.{name}"):
+            digest.update(_without_docstrings(path.read_text(encoding="utf-8")).encode())
+    return digest.hexdigest()[:12]
+
+
+def _sources(module: str) -> list[Path]:
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"{module}, named in a rule's code digest, does not exist")
+    if spec.submodule_search_locations:
+        return sorted(Path(spec.origin).parent.glob("*.py"))
+    return [Path(spec.origin)]
+
+
+def _without_docstrings(source: str) -> str:
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+# ------------------------------------------------------------------------------------------------
+# Runs
+# ------------------------------------------------------------------------------------------------
+
+
+def run_name(model: str, seed: int) -> str:
+    """File stem of everything that belongs to one encoder, trained or untrained."""
+    return f"{model}_seed{seed}"
+
+
+def trained_runs(study: Study) -> dict[str, tuple[str, int]]:
+    """Stem of every trained encoder of the study, with its model and seed."""
+    return {run_name(name, seed): (name, seed) for name, model in study.models.items() for seed in model.seeds}
+
+
+def control_runs(study: Study) -> dict[str, tuple[str, int]]:
+    """Stem of every untrained encoder of the study, with its name and seed."""
+    return {run_name(name, seed): (name, seed) for name in study.controls() for seed in study.analysis.control_seeds}
