@@ -11,7 +11,7 @@ import platform
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
                 os.fsync(stream.fileno())
             temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it is gone, or its folder never was
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,84 @@
+# Tables in, figures out. Each figure is a PDF, a PNG and a CSV of exactly what is drawn; figures/ holds those of the
+# study selected last.
+
+
+def tables(kind):
+    return [f"{RESULTS}/tables/{kind}/{run}.parquet" for run in RUNS]
+
+
+def written(figure):
+    """The three files of a figure; the PDF and the numbers go into the report."""
+    caption = f"../report/{figure}.rst"
+    return {
+        "pdf": report(f"figures/{figure}.pdf", caption=caption, category="Figures", labels={"figure": figure}),
+        "png": f"figures/{figure}.png",
+        "csv": f"figures/{figure}.csv",
+    }
+
+
+rule figures:
+    input:
+        expand("figures/{figure}.{kind}", figure=FIGURES, kind=["pdf", "png", "csv"]),
+
+
+rule fig2:
+    input:
+        maps=tables("attention_maps"),
+        image=f"{RESULTS}/tables/attention_image/{next(iter(RUNS))}.parquet",
+    output:
+        **written("fig2"),
+    params:
+        config=CONFIG,
+        settings=sections_digest(STUDY),
+        code=code_digest("figures"),
+    log:
+        f"{RESULTS}/logs/figures/fig2.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figures/fig2.tsv"
+    conda:
+        "../environment.yml"
+    shell:
+        "python -m cl_vs_mim.figures.fig02 --config {params.config} --tables {input.maps} --image {input.image}"
+        " --output {output.pdf} 2>&1 | tee {log}"
+
+
+rule fig3:
+    input:
+        tables=tables("attention"),
+        reference=REFERENCE,
+    output:
+        **written("fig3"),
+    params:
+        config=CONFIG,
+        settings=sections_digest(STUDY),
+        code=code_digest("figures"),
+    log:
+        f"{RESULTS}/logs/figures/fig3.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figures/fig3.tsv"
+    conda:
+        "../environment.yml"
+    shell:
+        "python -m cl_vs_mim.figures.fig03 --config {params.config} --tables {input.tables}"
+        " --reference {input.reference} --output {output.pdf} 2>&1 | tee {log}"
+
+
+rule fig4:
+    input:
+        tables=tables("attention"),
+        reference=REFERENCE,
+    output:
+        **written("fig4"),
+    params:
+        config=CONFIG,
+        settings=sections_digest(STUDY),
+        code=code_digest("figures"),
+    log:
+        f"{RESULTS}/logs/figures/fig4.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figures/fig4.tsv"
+    conda:
+        "../environment.yml"
+    shell:
+        "python -m cl_vs_mim.figures.fig04 --config {params.config} --tables {input.tables}"
+        " --reference {input.reference} --output {output.pdf} 2>&1 | tee {log}"

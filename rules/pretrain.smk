@@ -1,0 +1,37 @@
+# One encoder per model and seed. The training state lives in results/<study>/runs/, because Snakemake deletes the
+# declared outputs of an unfinished rule; a killed training goes on where it was.
+
+
+def model_of(wildcards):
+    return STUDY.models[TRAINED[wildcards.run][0]]
+
+
+rule pretrain:
+    input:
+        f"{RESULTS}/data/objects/manifest.json",
+    output:
+        encoder=f"{RESULTS}/encoders/{{run}}.safetensors",
+        metrics=f"{RESULTS}/tables/training/{{run}}.csv",
+    params:
+        config=CONFIG,
+        model=lambda wildcards: TRAINED[wildcards.run][0],
+        seed=lambda wildcards: TRAINED[wildcards.run][1],
+        data=lambda wildcards, input: Path(input[0]).parent,
+        runs=f"{RESULTS}/runs",
+        settings=lambda wildcards: sections_digest(
+            model_of(wildcards), STUDY.architectures[model_of(wildcards).architecture]
+        ),
+        code=code_digest("encoder", "pretrain", "data.augment", "data.images"),
+    log:
+        f"{RESULTS}/logs/pretrain/{{run}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/pretrain/{{run}}.tsv"
+    threads: STUDY.compute.training_threads
+    wildcard_constraints:
+        run="|".join(TRAINED),
+    conda:
+        "../environment.yml"
+    shell:
+        "python -m cl_vs_mim.pretrain.loop --config {params.config} --model {params.model} --seed {params.seed}"
+        " --data {params.data} --runs {params.runs} --threads {threads}"
+        " --output {output.encoder} --log-table {output.metrics} 2>&1 | tee {log}"

@@ -1,0 +1,115 @@
+"""The YAML is checked as a whole before anything runs, and every problem is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cl_vs_mim.config import load_study
+from cl_vs_mim.errors import UserError
+
+
+@pytest.fixture
+def smoke(root: Path, tmp_path: Path):
+    """Write config/smoke.yaml with one piece of text replaced, and give its path."""
+    text = (root / "config" / "smoke.yaml").read_text()
+
+    def write(old: str = "", new: str = "") -> Path:
+        assert old in text, f"{old!r} is not in smoke.yaml: the test would check nothing"
+        path = tmp_path / "smoke.yaml"
+        path.write_text(text.replace(old, new, 1))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("study", ["smoke", "demo"])
+def test_committed_studies_are_valid(root: Path, study: str) -> None:
+    loaded = load_study(root / "config" / f"{study}.yaml")
+    assert loaded.study == study
+    assert set(loaded.controls()) == {"untrained_vit", "untrained_beit"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "suggestion"),
+    [
+        ("temperature:", "temprature:", "models.moco_v3.objective.temprature", "temperature"),
+        ("solarize: 0.2", "solarise: 0.2", "models.moco_v3.objective.views.1.solarise", "solarize"),
+        ("seed: 2023", "sed: 2023", "data.sed", "seed"),
+        ("level: 0.95", "levle: 0.95", "figures.bootstrap.levle", "level"),
+        ("train_per_identity", "train_per_identitty", "data.objects.train_per_identitty", "train_per_identity"),
+        ("\nanalysis:", "\nanalyses:", "analyses", "analysis"),
+    ],
+)
+def test_unknown_key_is_named_with_the_nearest_valid_one(smoke, old, new, key, suggestion) -> None:
+    with pytest.raises(UserError) as error:
+        load_study(smoke(old, new))
+    assert f"{key}: unknown key; did you mean '{suggestion}'?" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("mask_unit: 2", "mask_unit: 5", "models.simmim.objective.mask_unit: 5 patches do not tile the 6x6 grid"),
+        ("architecture: vit", "architecture: vitt", "is not among the architectures; did you mean 'vit'?"),
+        ("patch_size: 8", "patch_size: 7", "image_size 48 is not a multiple of patch_size 7"),
+        ("heads: 4", "heads: 5", "width 64 is not a multiple of heads 5"),
+        ("positions: sincos", "positions: relative", "family 'vit' does not take positions 'relative'"),
+        ("temperature: 0.2", "temperature: -1", "models.moco_v3.objective.temperature"),
+        ("warmup_epochs: 0.5", "warmup_epochs: 9", "warmup_epochs 9.0 exceeds epochs 2"),
+        ("objects: [2, 6]", "objects: [6, 2]", "should be [fewest, most]"),
+        ("block: -2", "block: 0", "figures.attention_maps.block: 0 is not a block"),
+        ("head: 0", "head: 4", "figures.attention_maps.head: 4 is not a head"),
+        ("{image: 0", "{image: 32", "must be smaller than analysis.images"),
+        ("method: simmim", "method: simmin", "'moco_v3', 'simmim'"),
+        ("study: smoke", "study: demo", "study is 'demo', but the file is named 'smoke'"),
+    ],
+)
+def test_wrong_value_is_named(smoke, old, new, message) -> None:
+    with pytest.raises(UserError) as error:
+        load_study(smoke(old, new))
+    assert message in str(error.value)
+
+
+def test_all_problems_are_listed_at_once(smoke, tmp_path: Path) -> None:
+    path = smoke("seed: 2023", "sed: 2023")
+    path.write_text(path.read_text().replace("mask_ratio: 0.6", "mask_ratio: 6"))
+    with pytest.raises(UserError) as error:
+        load_study(path)
+    assert "data.sed" in str(error.value)
+    assert "models.simmim.objective.mask_ratio" in str(error.value)
+
+
+def test_a_key_that_stands_twice_is_refused(smoke) -> None:
+    with pytest.raises(UserError, match="stands twice"):
+        load_study(smoke("seed: 2023", "seed: 2023\n  seed: 2024"))
+
+
+def test_missing_file_lists_the_studies_at_hand(root: Path) -> None:
+    with pytest.raises(UserError, match=r"does not exist; studies at hand: .*demo.*smoke"):
+        load_study(root / "config" / "nosuch.yaml")
+
+
+def test_broken_yaml_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "smoke.yaml"
+    path.write_text("study: [smoke")
+    with pytest.raises(UserError, match="is not valid YAML"):
+        load_study(path)
+
+
+def test_sections_are_frozen_and_their_digest_sees_every_value(smoke) -> None:
+    study = load_study(smoke())
+    changed = load_study(smoke("temperature: 0.2", "temperature: 0.1"))
+    assert study.models["moco_v3"].digest() != changed.models["moco_v3"].digest()
+    assert study.models["simmim"].digest() == changed.models["simmim"].digest()
+    with pytest.raises(Exception, match="frozen"):
+        study.data.seed = 3
+
+
+def test_digest_does_not_depend_on_layout_or_written_out_defaults(smoke, tmp_path: Path) -> None:
+    study = load_study(smoke())
+    path = tmp_path / "smoke.yaml"
+    path.write_text(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=True))
+    assert load_study(path).digest() == study.digest()

@@ -1,0 +1,46 @@
+"""What decides a rebuild: the configuration a rule reads and what its code does, not how the code looks."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from cl_vs_mim.config import load_study
+from cl_vs_mim.progress import progress
+from cl_vs_mim.workflow import _without_docstrings, code_digest, control_runs, sections_digest, trained_runs
+
+
+def test_comments_and_docstrings_do_not_count_but_code_does() -> None:
+    plain = "def f(x):\n    return x + 1\n"
+    cosmetic = '"""Module."""\n\ndef f(x):  # adds\n    """Add one."""\n    return (x + 1)\n'
+    assert _without_docstrings(plain) == _without_docstrings(cosmetic)
+    assert _without_docstrings(plain) != _without_docstrings(plain.replace("1", "2"))
+
+
+def test_digest_names_modules_and_packages() -> None:
+    assert code_digest("encoder") != code_digest("config")
+    assert code_digest("encoder", "config") == code_digest("config", "encoder")
+    assert len(code_digest("data")) == 12
+    with pytest.raises(ModuleNotFoundError):
+        code_digest("nosuch")
+
+
+def test_runs_of_a_study(root) -> None:
+    study = load_study(root / "config" / "smoke.yaml")
+    assert trained_runs(study) == {"moco_v3_seed0": ("moco_v3", 0), "simmim_seed0": ("simmim", 0)}
+    assert control_runs(study) == {
+        "untrained_vit_seed0": ("untrained_vit", 0),
+        "untrained_beit_seed0": ("untrained_beit", 0),
+    }
+    assert sections_digest(study.data) != sections_digest(study.analysis)
+
+
+def test_progress_writes_lines_where_there_is_no_terminal(monkeypatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert sum(progress(range(5), desc="count", unit="image")) == 10
+    lines = stream.getvalue().splitlines()
+    assert "\r" not in stream.getvalue()
+    assert lines[-1].startswith("count: 100% 5/5 image")
