@@ -1,0 +1,151 @@
+"""The real workflow at its smallest scale: lint, dry run, a whole run, a rerun that does nothing, the report."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+pytest.importorskip("snakemake")
+
+
+@pytest.fixture(scope="module")
+def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what the workflow reads, so that results land in a temporary folder."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("rules", "report", "config", "data"):
+        shutil.copytree(root / name, folder / name)
+    shutil.copytree(root / "results" / "reference", folder / "results" / "reference")
+    for name in ("Snakefile", "environment.yml"):
+        shutil.copy(root / name, folder / name)
+    return folder
+
+
+def snakemake(checkout: Path, *arguments: str, study: str = "smoke") -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--config", f"study={study}"],
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+
+
+def jobs_of(output: str) -> dict[str, int]:
+    """Counts by rule from the job table that Snakemake prints."""
+    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", output, flags=re.MULTILINE)}
+
+
+def test_lint_is_clean(checkout: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--lint", "--config", "study=smoke"],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_dry_run_of_figure_3_holds_only_what_it_needs(checkout: Path) -> None:
+    result = snakemake(checkout, "-n", "figures/fig3.pdf")
+    assert result.returncode == 0, result.stderr
+    jobs = jobs_of(result.stdout + result.stderr)
+    assert jobs == {"compose": 1, "pretrain": 2, "extract": 4, "fig3": 1, "total": 8}
+
+
+def test_dry_run_of_everything(checkout: Path) -> None:
+    result = snakemake(checkout, "-n", study="demo")
+    assert result.returncode == 0, result.stderr
+    jobs = jobs_of(result.stdout + result.stderr)
+    assert jobs["compose"] == 3
+    assert {"fig2", "fig3", "fig4"} <= jobs.keys()
+
+
+def test_a_misspelt_key_stops_before_the_dag(checkout: Path) -> None:
+    path = checkout / "config" / "smoke.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("temperature:", "temprature:"))
+    try:
+        result = snakemake(checkout, "-n", "figures/fig3.pdf")
+    finally:
+        path.write_text(text)
+    assert result.returncode != 0
+    assert "models.moco_v3.objective.temprature: unknown key; did you mean 'temperature'?" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_unknown_study_lists_the_known_ones(checkout: Path) -> None:
+    result = snakemake(checkout, "-n", study="dmeo")
+    assert result.returncode != 0
+    assert "config/dmeo.yaml does not exist; studies at hand: demo" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def finished(checkout: Path) -> Path:
+    """The checkout after a whole run of the smoke study."""
+    result = snakemake(checkout)
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
+    return checkout
+
+
+@pytest.mark.slow
+def test_everything_is_built_and_logged(finished: Path) -> None:
+    for figure in ("fig2", "fig3", "fig4"):
+        assert (finished / "figures" / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
+        assert (finished / "figures" / f"{figure}.png").stat().st_size > 10_000
+        assert len(pd.read_csv(finished / "figures" / f"{figure}.csv")) > 0
+    for run in ("moco_v3_seed0", "simmim_seed0"):
+        assert (finished / "results/smoke/encoders" / f"{run}.safetensors").stat().st_size > 0
+        assert len(pd.read_csv(finished / "results/smoke/tables/training" / f"{run}.csv")) > 1
+    logs = list((finished / "results/smoke/logs").rglob("*.log"))
+    benchmarks = list((finished / "results/smoke/benchmarks").rglob("*.tsv"))
+    assert len(logs) == len(benchmarks) == 3 + 2 + 4 + 3
+    assert not list(finished.rglob("*.part*")), "half-written files stay behind"
+
+
+@pytest.mark.slow
+def test_tables_hold_every_image_head_and_block_of_every_encoder(finished: Path) -> None:
+    for run in ("moco_v3_seed0", "simmim_seed0", "untrained_vit_seed0", "untrained_beit_seed0"):
+        table = pd.read_parquet(finished / "results/smoke/tables/attention" / f"{run}.parquet")
+        assert table.groupby("metric", observed=True).size().to_dict() == {
+            "attention_distance": 32 * 3 * 4,
+            "attention_entropy": 32 * 3 * 4,
+            "nmi": 32 * 3 * 4,
+        }
+        assert not table.duplicated(["image", "depth", "head", "metric"]).any()
+        assert table["value"].notna().all()
+        assert table["study"].unique().tolist() == ["smoke"]
+        assert table["device"].notna().all()
+
+
+@pytest.mark.slow
+def test_a_second_run_has_nothing_to_do(finished: Path) -> None:
+    result = snakemake(finished, "-n")
+    assert "Nothing to be done" in result.stdout + result.stderr
+
+
+@pytest.mark.slow
+def test_a_changed_recipe_retrains_that_model_only(finished: Path) -> None:
+    path = finished / "config" / "smoke.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("mask_ratio: 0.6", "mask_ratio: 0.5"))
+    try:
+        result = snakemake(finished, "-n", "figures/fig3.pdf")
+    finally:
+        path.write_text(text)
+    assert jobs_of(result.stdout + result.stderr) == {"pretrain": 1, "extract": 1, "fig3": 1, "total": 3}
+
+
+@pytest.mark.slow
+def test_the_report_is_written(finished: Path) -> None:
+    result = snakemake(finished, "--report", "report.zip")
+    assert result.returncode == 0, result.stderr
+    assert (finished / "report.zip").stat().st_size > 100_000
