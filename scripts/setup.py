@@ -192,12 +192,12 @@ def set_up_venv(asked):
                 f"again, or have it filled: {VENV}/bin/python scripts/setup.py --into-active"
             )
         print(f"Setting up {VENV}", flush=True)
+        python = VENV / "bin" / "python"
+        base = python if before == "stale" else find_python(asked, os.environ["PATH"])
         if before != "stale":
-            base = find_python(asked, os.environ["PATH"])
             check_disk(ROOT)
             make_venv(VENV, base, lock)
-        python = VENV / "bin" / "python"
-        install_locked(VENV, python, install_uv(python, lock), ["sync"], lock)
+        install_locked(VENV, python, install_uv(base, lock), ["sync"], lock)
     return True
 
 
