@@ -43,6 +43,6 @@ lock: setup ## Renew requirements.lock after an edit of pyproject.toml (UPGRADE=
 
 # The committed results are never touched.
 clean-results: ## Delete generated results and figures (STUDY=smoke: the results of that study only)
-	find results/ -mindepth 1 -maxdepth 1 $(if $(STUDY),-name '$(STUDY)') \
+	[ ! -d results ] || find results/ -mindepth 1 -maxdepth 1 $(if $(STUDY),-name '$(STUDY)') \
 	    ! -name reference ! -name gpu ! -name bench -exec rm -rf {} +
 	rm -rf figures

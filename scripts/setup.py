@@ -204,7 +204,8 @@ def set_up_venv(asked):
 def set_up_active():
     """Add to the running Python's environment, whatever it is, and remove nothing from it; True."""
     prefix = Path(sys.prefix)
-    if sys.prefix == sys.base_prefix and not (prefix / "conda-meta").is_dir():
+    conda = (prefix / "conda-meta").is_dir() and not (prefix / "condabin").is_dir()  # conda's base has both
+    if sys.prefix == sys.base_prefix and not conda:
         raise SetupError("no environment is active: activate one (conda activate …, source …/bin/activate) first.")
     find_python(sys.executable, "")
     with only_one() as lock:

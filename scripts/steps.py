@@ -32,7 +32,8 @@ CAUSES = [
     ),
     (
         r"[Ff]ailed to fetch|error sending request|dns error|[Cc]onnection (refused|reset)|[Nn]etwork is unreachable"
-        r"|timed out|NewConnectionError|ConnectTimeout|name resolution|Name or service not known|ProxyError|SSLError",
+        r"|timed out|NewConnectionError|ConnectTimeout|name resolution|Name or service not known|ProxyError|SSLError"
+        r"|\(from versions: none\)",  # pip, when it has been told not to retry
         "no network: the package index cannot be reached. Check the connection, the proxy (HTTPS_PROXY), and "
         "PIP_INDEX_URL or UV_DEFAULT_INDEX if you use a mirror.",
     ),
