@@ -1,0 +1,48 @@
+# Two commands on a fresh machine: `make fig3` and `make test`. Each sets up .venv first if needed.
+#
+#   STUDY=smoke make fig3               another study (config/<study>.yaml)
+#   CORES=1 make all                    fewer cores
+#   PYTHON=/path/to/python3.12 make …   another Python for .venv
+#   make test PYTEST_ARGS="-n 2 -k nmi"
+
+CORES ?= all
+PYTEST_ARGS ?=
+SNAKEMAKE = .venv/bin/snakemake --cores $(CORES)
+SNAKEMAKE_CONFIG = $(if $(STUDY),--config study=$(STUDY))
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help setup fig3 figures all test lint lock clean-results
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Make .venv from the lock files, or renew it; part of every target below
+	@sh scripts/setup.sh
+
+fig3: setup ## Figure 3 of the paper: figures/fig3.pdf
+	$(SNAKEMAKE) figures/fig3.pdf $(SNAKEMAKE_CONFIG)
+
+figures: setup ## Every figure
+	$(SNAKEMAKE) figures $(SNAKEMAKE_CONFIG)
+
+all: setup ## Everything the study holds
+	$(SNAKEMAKE) all $(SNAKEMAKE_CONFIG)
+
+# With TEST_STATUS=<file>, pytest's exit status goes there and make adds no line of its own (used by .ci/run).
+test: setup ## Run the tests
+	.venv/bin/python -m pytest $(PYTEST_ARGS)$(if $(TEST_STATUS),; echo $$? > "$(TEST_STATUS)")
+
+lint: setup ## Check style and workflow
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/snakemake --lint $(SNAKEMAKE_CONFIG)
+
+lock: setup ## Renew requirements.lock after an edit of pyproject.toml (UPGRADE=1: newest versions)
+	.venv/bin/python scripts/lock.py $(if $(UPGRADE),--upgrade)
+
+# The committed results are never touched.
+clean-results: ## Delete generated results and figures (STUDY=smoke: the results of that study only)
+	[ ! -d results ] || find results/ -mindepth 1 -maxdepth 1 $(if $(STUDY),-name '$(STUDY)') \
+	    ! -name reference ! -name gpu ! -name bench -exec rm -rf {} +
+	rm -rf figures
