@@ -131,6 +131,7 @@ class View(Section):
 
     crop_scale: Range  # area fraction of RandomResizedCrop
     crop_ratio: Range = (3 / 4, 4 / 3)  # aspect ratio, width over height
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"  # of the resized crop
     flip: Fraction = 0.5
     jitter_probability: Fraction = 0.0
     brightness: NonNegative = 0.0

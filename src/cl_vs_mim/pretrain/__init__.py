@@ -1,0 +1,1 @@
+"""Pre-training: one readable file per objective, one training loop for all of them."""

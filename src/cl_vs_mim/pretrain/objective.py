@@ -1,0 +1,54 @@
+"""What the training loop knows of a method: views in, a loss out, and a hook around every step."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from timm.optim import param_groups_weight_decay
+from torch import Tensor, nn
+
+from cl_vs_mim.config import View
+from cl_vs_mim.encoder import Encoder
+
+
+class ObjectiveOutput(NamedTuple):
+    """What one forward pass gives the loop."""
+
+    loss: Tensor  # scalar
+    features: Tensor  # (B, D) detached image features, for the collapse monitor
+    metrics: dict[str, float]  # further columns of the log; the same keys at every step
+
+
+class Objective(nn.Module):
+    """A pre-training method around the encoder that it leaves behind.
+
+    Subclasses build their heads in ``__init__`` and implement :meth:`forward`. Everything that must survive a kill
+    belongs into parameters or buffers: the training state is ``state_dict()``, the optimizer's, and the step.
+
+    Attributes:
+        encoder: what is trained, and what is exported at the end.
+        views: how the augmented views are drawn; :meth:`forward` gets as many tensors.
+    """
+
+    def __init__(self, encoder: Encoder, views: tuple[View, ...]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.views = views
+
+    def forward(self, views: list[Tensor], generator) -> ObjectiveOutput:
+        """One batch: a list of (B, 3, S, S) normalised views, and a CPU generator for what the method draws."""
+        raise NotImplementedError
+
+    def before_step(self, progress: float) -> None:
+        """Called before every forward pass; ``progress`` is the share of all steps that are done, 0 … 1."""
+
+    def after_step(self, progress: float) -> None:
+        """Called after every optimizer step."""
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of matrices that are no weights: tokens, positions and tables of relative positions."""
+        return {f"encoder.backbone.{name}" for name in self.encoder.backbone.no_weight_decay()}
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Groups for AdamW: no decay on biases, norms and what :meth:`no_weight_decay` names."""
+        return param_groups_weight_decay(self, weight_decay, no_weight_decay_list=self.no_weight_decay())

@@ -1,0 +1,104 @@
+"""SimMIM: masked image modelling by regressing raw pixels (Xie et al.; arXiv 2111.09886).
+
+Large random squares of the image are replaced by a mask token; a one-layer head predicts their pixels from the
+encoder's tokens, and the loss is the L1 distance on what was hidden.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from cl_vs_mim.config import SimMIMObjective
+from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
+
+# ------------------------------------------------------------------------------------------------
+# Mask and loss
+# ------------------------------------------------------------------------------------------------
+
+
+def block_mask(batch: int, grid: int, unit: int, ratio: float, generator: torch.Generator | None) -> Tensor:
+    """Random masks made of squares: in every image ceil(ratio * squares) of the (grid / unit)^2 squares are hidden.
+
+    Args:
+        batch: number of masks B.
+        grid: patches along a side of the image.
+        unit: patches along a side of one square (the paper: 32 px, 2 patches of 16 px).
+        ratio: share to hide, 0 … 1 (the paper: 0.6).
+        generator: makes the draw; masks are made on its device.
+
+    Returns:
+        (B, grid, grid) float32 in {0, 1}; 1 is hidden.
+
+    Raises:
+        ValueError: the squares do not tile the grid, or the ratio is not in 0 … 1.
+    """
+    if grid % unit:
+        raise ValueError(f"squares of {unit} patches do not tile a grid of {grid}x{grid} patches")
+    if not 0 <= ratio <= 1:
+        raise ValueError(f"mask ratio {ratio} is not in 0 … 1")
+    squares = (grid // unit) ** 2
+    hidden = math.ceil(squares * ratio)
+    device = generator.device if generator is not None else None
+    order = torch.rand(batch, squares, generator=generator, device=device).argsort(dim=1)  # random permutations
+    coarse = torch.zeros(batch, squares, device=device).scatter_(1, order[:, :hidden], 1.0)
+    coarse = coarse.view(batch, grid // unit, grid // unit)
+    return coarse.repeat_interleave(unit, dim=1).repeat_interleave(unit, dim=2)
+
+
+def masked_l1_loss(images: Tensor, reconstruction: Tensor, patch_mask: Tensor) -> Tensor:
+    """Mean absolute error per hidden pixel and channel (arXiv 2111.09886, equation 1).
+
+    Args:
+        images: (B, C, S, S), normalised.
+        reconstruction: (B, C, S, S).
+        patch_mask: (B, grid, grid) in {0, 1}; 1 is hidden.
+
+    Returns:
+        Scalar. The number of hidden pixels is taken plus 1e-5, as in the original, so an empty mask gives 0.
+    """
+    patch = images.shape[-1] // patch_mask.shape[-1]
+    mask = patch_mask.to(images.dtype).repeat_interleave(patch, dim=1).repeat_interleave(patch, dim=2)  # (B, S, S)
+    error = (images - reconstruction).abs().sum(dim=1)  # (B, S, S)
+    return (error * mask).sum() / (mask.sum() + 1e-5) / images.shape[1]
+
+
+# ------------------------------------------------------------------------------------------------
+# Objective
+# ------------------------------------------------------------------------------------------------
+
+
+class SimMIM(Objective):
+    """SimMIM around an encoder; mask token and head are left behind with the training state."""
+
+    def __init__(self, encoder: Encoder, config: SimMIMObjective) -> None:
+        super().__init__(encoder, config.views)
+        spec = encoder.spec
+        self.mask_ratio, self.mask_unit = config.mask_ratio, config.mask_unit
+        self.mask_token = nn.Parameter(torch.empty(1, 1, spec.width))
+        nn.init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
+        self.decoder = nn.Sequential(
+            nn.Conv2d(spec.width, 3 * spec.patch_size**2, kernel_size=1), nn.PixelShuffle(spec.patch_size)
+        )
+
+    def forward(self, views: list[Tensor], generator: torch.Generator | None) -> ObjectiveOutput:
+        """Masked L1 loss of one view (B, 3, S, S); the masks are drawn by ``generator``."""
+        (images,) = views
+        grid = self.encoder.spec.grid
+        mask = block_mask(len(images), grid, self.mask_unit, self.mask_ratio, generator)
+        mask = mask.to(images.device, non_blocking=True)
+        tokens = self.encoder(images, mask, self.mask_token)[:, 1:]  # (B, N, D)
+        loss = masked_l1_loss(images, self.decode(tokens).float(), mask)
+        return ObjectiveOutput(loss, tokens.detach().mean(dim=1), {})
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        """Pixels from tokens: (B, N, D) -> (B, 3, S, S)."""
+        grid = self.encoder.spec.grid
+        return self.decoder(tokens.transpose(1, 2).unflatten(2, (grid, grid)))
+
+    def no_weight_decay(self) -> set[str]:
+        """The mask token too."""
+        return super().no_weight_decay() | {"mask_token"}
