@@ -47,7 +47,7 @@ from cl_vs_mim.data.compose import (
 )
 from cl_vs_mim.data.kit import Kit, KitFile
 from cl_vs_mim.data.pieces import MAX_ENLARGEMENT, Cutout, Pieces
-from cl_vs_mim.data.scenery import GROUND_TILT, Comb, Placement, Scenery, draw_rotation
+from cl_vs_mim.data.scenery import GROUND_TILT, GROUNDED, Comb, Placement, Scenery, draw_rotation
 from cl_vs_mim.data.views import View, draw_view
 from cl_vs_mim.data.writer import Rendered
 
@@ -74,7 +74,7 @@ def place(rng: np.random.Generator, view: View, box: tuple[float, float, float, 
     left, top, right, bottom = box
     margin = 0.02 * size
     x = _between(rng, margin - left, size - margin - right)
-    if view.setting in ("land", "water", "stage"):
+    if view.setting in GROUNDED:
         low, high = view.feet[0] * size, view.feet[1] * size
         base = _between(rng, max(low, min(high, bottom - top + margin)), high)
         return x, base - bottom
@@ -106,7 +106,7 @@ def ground(
 
 def tilt_limit(placement: Placement, view: View) -> float:
     """Largest rotation, degrees either way."""
-    if view.setting in ("land", "water", "stage"):
+    if view.setting in GROUNDED:
         return min(GROUND_TILT, placement.tilt)
     return placement.tilt
 
@@ -136,7 +136,7 @@ def compose_single(
     placement = pieces.scenery.placements[file.name]
     choices = pieces.scenery.settings_of(file.name, split)
     setting = choices[int(rng.integers(len(choices)))]
-    view = draw_view(rng, pieces, split, setting, size, placement.length_cm)
+    view = draw_view(rng, pieces, split, setting, size, placement.length_cm, cutout.mean)
 
     rotation = draw_rotation(rng, held_out, tilt_limit(placement, view))
     mirror = bool(placement.mirror and rng.random() < 0.5)
@@ -191,7 +191,7 @@ def paste_single(
     radius = max(right - left, bottom - top) / 2
     lit = harmonise(colour, cutout, light, ambience(view, pose.x, pose.y, radius), view.setting, box)
     image = view.image
-    if view.setting == "land":
+    if view.setting in ("land", "road"):
         # A small thing that fills the picture was photographed from near by: its background is far out of focus.
         nearness = float(np.clip(120.0 / placement.length_cm, 0.3, 2.5))
         image = depth_of_field(image, box[3], 0.006 * size * (0.4 + focus) * nearness)

@@ -160,5 +160,9 @@ class Pieces:
             self._pyramids[file.path] = _pyramid(tile(pixels, _TEXTURE_CANVAS) if file.kind == "texture" else pixels)
         return self._pyramids[file.path]
 
+    def mean(self, file: KitFile) -> np.ndarray:
+        """(3,) mean BGR colour of a background or texture."""
+        return self.pyramid(file)[-1].reshape(-1, 3).mean(0)
+
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_cutouts": {}, "_pyramids": {}}

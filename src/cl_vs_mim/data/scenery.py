@@ -5,7 +5,7 @@ in reality (cm), how far it may be turned (degrees) and whether it may be mirror
 ``scenery.csv`` says of every background and texture which settings it offers, where its sky ends and where its ground
 begins (fractions of its height from the top). Both were set by hand, by looking.
 
-Settings: ``land`` (a ground seen from the side), ``sky``, ``space`` (a night made from a sky), ``water`` (a surface
+Settings: ``land`` (a ground seen from the side), ``road`` (one that is open and firm), ``sky``, ``space`` (a night made from a sky), ``water`` (a surface
 that carries boats), ``underwater``, ``closeup`` (nature from near by), ``tabletop`` (a surface seen from above) and
 ``stage`` (a floor in perspective before a wall or an out-of-focus view, built from a ``floor`` and a ``wall`` or view).
 """
@@ -22,7 +22,8 @@ from cl_vs_mim.artifacts import sha256_file
 from cl_vs_mim.data.kit import Kit, KitFile
 from cl_vs_mim.errors import UserError
 
-SETTINGS = ("land", "sky", "space", "water", "underwater", "closeup", "tabletop", "stage")
+SETTINGS = ("land", "road", "sky", "space", "water", "underwater", "closeup", "tabletop", "stage")
+GROUNDED = ("land", "road", "water", "stage")  # objects rest on a base line
 _PARTS = ("floor", "wall")
 
 # ------------------------------------------------------------------------------------------------

@@ -12,8 +12,10 @@ import cv2
 import numpy as np
 
 from cl_vs_mim.data.pieces import MAX_ENLARGEMENT, Pieces, crop
-from cl_vs_mim.data.scenery import Backdrop
+from cl_vs_mim.data.scenery import GROUNDED, Backdrop
 
+_CHOICES = 4  # backgrounds looked at before one that is too similar is taken after all
+_TOO_SIMILAR = 26.0  # mean difference of the BGR channels, 0 … 255
 _SMALL_CM = 45.0  # things up to this length stand on a table, larger ones on the floor of a room
 
 
@@ -42,12 +44,21 @@ class View:
         return self.image.shape[0]
 
 
-def draw_view(rng: np.random.Generator, pieces: Pieces, split: str, setting: str, size: int, length_cm: float) -> View:
-    """A view of ``setting`` from backgrounds of ``split``, ``size`` px square, for a thing ``length_cm`` long."""
+def draw_view(
+    rng: np.random.Generator, pieces: Pieces, split: str, setting: str, size: int, length_cm: float, own: np.ndarray
+) -> View:
+    """A view of ``setting`` from backgrounds of ``split``, ``size`` px square, for a thing ``length_cm`` long.
+
+    ``own``: (3,) mean colour of the thing, BGR; backgrounds of nearly the same colour, on which nobody would find it,
+    are passed over.
+    """
     if setting == "stage":
         return _stage(rng, pieces, split, size, length_cm)
     backdrops = pieces.scenery.backdrops(split, setting)
-    backdrop = backdrops[int(rng.integers(len(backdrops)))]
+    for _ in range(_CHOICES):
+        backdrop = backdrops[int(rng.integers(len(backdrops)))]
+        if np.abs(pieces.mean(backdrop.file) - own).mean() > _TOO_SIMILAR:
+            break
     if backdrop.file.kind == "texture":
         image = _texture(rng, pieces, backdrop, size)
         view = View(image, setting, (backdrop.file.name,), (0.0, 0.97), 1.0, setting != "underwater")
@@ -70,7 +81,7 @@ def _photo(rng: np.random.Generator, pieces: Pieces, backdrop: Backdrop, setting
     short = min(height, width)
     side = min(short, max(short * rng.uniform(0.6, 1.0), size / MAX_ENLARGEMENT))
     low, high = 0.0, height - side
-    if setting in ("land", "water"):
+    if setting in GROUNDED:
         low = max(0.0, min(high, backdrop.ground_top * height - 0.85 * side))
     elif setting in ("sky", "space"):
         high = min(high, max(0.0, backdrop.sky_bottom * height - 0.5 * side))
@@ -126,9 +137,11 @@ def _falloff(rng: np.random.Generator, size: int) -> np.ndarray:
 def _stage(rng: np.random.Generator, pieces: Pieces, split: str, size: int, length_cm: float) -> View:
     """A floor in perspective; behind it a wall, or for small things a photo far out of focus."""
     scenery = pieces.scenery
-    floors = scenery.backdrops(split, "floor")
-    floor = floors[int(rng.integers(len(floors)))]
     room = length_cm > _SMALL_CM
+    floors = scenery.backdrops(split, "floor")
+    if not room:  # what small things stand on is a table top too, not tiles as large as they are
+        floors = [floor for floor in floors if "tabletop" in floor.settings] or floors
+    floor = floors[int(rng.integers(len(floors)))]
     edge = rng.uniform(0.6, 0.78) if room else rng.uniform(0.4, 0.62)
     behind = scenery.backdrops(split, "wall")
     outdoors = scenery.backdrops(split, "land") + scenery.backdrops(split, "closeup")
