@@ -114,7 +114,12 @@ def ambience(view: View, x: float, y: float, radius: float) -> tuple[np.ndarray,
 
 
 def harmonise(
-    colour: np.ndarray, cutout: Cutout, light: Light, surroundings: tuple[np.ndarray, float], setting: str, box: np.ndarray
+    colour: np.ndarray,
+    cutout: Cutout,
+    light: Light,
+    surroundings: tuple[np.ndarray, float],
+    setting: str,
+    box: np.ndarray,
 ) -> np.ndarray:
     """Match an object's lightness, contrast and colour in part to its surroundings (in CIE Lab), then light it.
 

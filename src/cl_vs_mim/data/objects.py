@@ -89,7 +89,14 @@ def _between(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def ground(
-    image: np.ndarray, colour: np.ndarray, alpha: np.ndarray, box: np.ndarray, view: View, upright: bool, light: Light, strength: float
+    image: np.ndarray,
+    colour: np.ndarray,
+    alpha: np.ndarray,
+    box: np.ndarray,
+    view: View,
+    upright: bool,
+    light: Light,
+    strength: float,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """What the object does to the view under it: a reflection in water, a shadow on ground, nothing in the air.
 
@@ -287,7 +294,13 @@ class ObjectRecipe:
         split = SPLITS[number]
         rng = np.random.default_rng([self.seed, DATASET, number, index])
         single = compose_single(
-            rng, self.pieces, self._grain, file, "train" if split == "train" else "test", self.settings, held_out=number > 0
+            rng,
+            self.pieces,
+            self._grain,
+            file,
+            "train" if split == "train" else "test",
+            self.settings,
+            held_out=number > 0,
         )
         label = file.category if split == "heldout" else file.name
         path = f"{split}/{label}/{file.name}_{repeat:05d}.jpg"

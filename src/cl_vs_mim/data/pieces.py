@@ -55,15 +55,15 @@ class Cutout:
         rim[..., 3] = cv2.copyMakeBorder(pixels[..., 3], _RIM, _RIM, _RIM, _RIM, cv2.BORDER_CONSTANT, value=0)
         pixels = _without_fringe(rim)
         opaque = pixels[..., 3] > 127
-        points = cv2.findNonZero(opaque.astype(np.uint8))
+        contours, _ = cv2.findContours(opaque.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         height, width = opaque.shape
-        hull = cv2.convexHull(points)[:, 0].astype(float) + 0.5 - (width / 2, height / 2)
+        hull = cv2.convexHull(np.concatenate(contours))[:, 0].astype(float) + 0.5 - (width / 2, height / 2)
         inside = pixels[opaque][:, :3].astype(np.float32)
         padded = cv2.copyMakeBorder(opaque.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
         depth = cv2.distanceTransform(padded, cv2.DIST_C, 3)[1:-1, 1:-1]
         y, x = np.unravel_index(int(depth.argmax()), depth.shape)
         levels = [pixels]
-        while max(levels[-1].shape[:2]) > 24:
+        while max(levels[-1].shape[:2]) > 32:
             levels.append(_half_octave_smaller(levels[-1]))
         lightness = inside @ np.array([0.114, 0.587, 0.299], np.float32)
         interior = (int(x), int(y), max(int(depth[y, x]) - 1, 1))

@@ -40,13 +40,30 @@ from cl_vs_mim.data.writer import Rendered
 from cl_vs_mim.errors import UserError
 
 DATASET = 2  # in the seed of every image
-MIN_VISIBLE = 0.5  # of an object's opaque pixels
+MIN_VISIBLE = 0.65  # of an object's opaque pixels
 MIN_AREA = 0.003  # of the image's area
 SURE = 0.6  # weight from which a pixel's class is beyond doubt
 TRIES = 20
-_SCALE_POWER = 0.4  # true lengths are drawn together: 1 m beside 4 m appears as 1 beside 4 ** 0.4
+_SCALE_POWER = 0.5  # true lengths are drawn together: 1 m beside 4 m appears as 1 beside 4 ** 0.5
 _SIZES = (0.13, 0.6)  # longest side of an object over the image's side
-_KINDRED = 8.0  # largest ratio of true lengths where things are seen from near by
+_WIDE = ("land", "road", "sky", "space", "water", "underwater")  # settings where near and far go together
+_KINDRED = 4.0  # largest ratio of true lengths where things are seen from near by
+_COMPANY = {  # categories that are seen together; anything else only joins when a scene would stay too small
+    "tool": {"tool", "household"},
+    "household": {"household", "tool", "leisure", "fruit-vegetable"},
+    "leisure": {"leisure", "household", "plant-fungus"},
+    "fruit-vegetable": {"fruit-vegetable", "sea-animal", "household", "flower"},
+    "flower": {"flower", "fruit-vegetable", "small-creature", "plant-fungus", "bird"},
+    "small-creature": {"small-creature", "flower", "plant-fungus", "bird", "other-mammal"},
+    "sea-animal": {"sea-animal", "fruit-vegetable", "bird"},
+    "plant-fungus": {"plant-fungus", "small-creature", "flower", "hoofed-mammal", "other-mammal", "bird"},
+    "bird": {"bird", "hoofed-mammal", "other-mammal", "plant-fungus", "small-creature"},
+    "hoofed-mammal": {"hoofed-mammal", "other-mammal", "bird", "plant-fungus"},
+    "other-mammal": {"other-mammal", "hoofed-mammal", "bird", "plant-fungus", "small-creature"},
+    "vehicle": {"vehicle", "other", "plant-fungus", "bird", "household"},
+    "planet": {"planet", "other"},
+    "other": {"other", "planet", "vehicle", "plant-fungus", "bird"},
+}
 _SUPERCATEGORY = {
     "bird": "animal",
     "hoofed-mammal": "animal",
@@ -97,14 +114,14 @@ def compose_scene(
     """A scene of ``count`` (fewest, most) objects of one kit split (``train`` or ``test``)."""
     while True:
         number = int(rng.integers(count[0], count[1] + 1))
-        view, cast = _cast(rng, pieces, split, size, number)
+        view, cast = _cast(rng, pieces, split, size, number, count[0])
         members = _place_all(rng, pieces, view, cast)
         if len(members) >= count[0]:
             return _paint(rng, pieces, grain, view, members)
 
 
 def _cast(
-    rng: np.random.Generator, pieces: Pieces, split: str, size: int, number: int
+    rng: np.random.Generator, pieces: Pieces, split: str, size: int, number: int, fewest: int
 ) -> tuple[View, list[tuple[KitFile, bool]]]:
     """A view and up to ``number`` different objects that belong into it, each with whether it flies there."""
     scenery = pieces.scenery
@@ -119,21 +136,27 @@ def _cast(
     view = draw_view(rng, pieces, split, setting, size, length, pieces.cutout(first).mean)
     welcome = {"land": ("land", "road"), "road": ("land", "road")}.get(setting, (setting,))
 
-    cast: list[tuple[KitFile, bool]] = []
-    for file in [first, *_shuffled_by_category(rng, by_category)]:
+    company = _COMPANY.get(first.category, set(by_category))
+    order = _shuffled_by_category(rng, by_category)
+    order.sort(key=lambda file: file.category not in company)  # stable: company first, in its random order
+    cast: list[tuple[KitFile, bool]] = [(first, _flies(scenery, first, view, welcome))]
+    for file in order:
+        if len(cast) == number or (len(cast) >= fewest and file.category not in company):
+            break
         placement = scenery.placements[file.name]
         stands = any(s in placement.settings for s in welcome)
-        flies = not stands and "sky" in placement.settings and setting in (*GROUNDED, "sky") and view.sky >= 0.3
-        if flies and setting == "stage":
-            continue
-        kindred = setting in ("land", "road", "sky", "space", "water", "underwater") or (
-            1 / _KINDRED <= placement.length_cm / length <= _KINDRED
-        )
-        if (stands or flies) and kindred and all(file is not other for other, _ in cast):
+        flies = _flies(scenery, file, view, welcome)
+        alike = setting in _WIDE or 1 / _KINDRED <= placement.length_cm / length <= _KINDRED
+        if (stands or flies) and alike and file is not first:
             cast.append((file, flies))
-        if len(cast) == number:
-            break
     return view, cast
+
+
+def _flies(scenery: Scenery, file: KitFile, view: View, welcome: tuple[str, ...]) -> bool:
+    """Whether ``file`` is in the air in this view: it cannot stand here, and there is a sky for it."""
+    settings = scenery.placements[file.name].settings
+    here = view.setting in ("land", "road", "water", "sky") and view.sky >= 0.3
+    return here and "sky" in settings and not any(setting in settings for setting in welcome)
 
 
 def _pick(rng: np.random.Generator, choices: Any) -> Any:
@@ -149,9 +172,7 @@ def _shuffled_by_category(rng: np.random.Generator, by_category: dict[str, list[
     return [file for _, file in sorted(turns, key=lambda turn: turn[0])]
 
 
-def _place_all(
-    rng: np.random.Generator, pieces: Pieces, view: View, cast: list[tuple[KitFile, bool]]
-) -> list[Member]:
+def _place_all(rng: np.random.Generator, pieces: Pieces, view: View, cast: list[tuple[KitFile, bool]]) -> list[Member]:
     """Find a place for each object in turn; those without one are left out. Sorted from far to near."""
     lengths = [pieces.scenery.placements[file.name].length_cm for file, _ in cast]
     middle = math.exp(sum(map(math.log, lengths)) / len(lengths))
@@ -190,7 +211,8 @@ def _try(
         y = max(low + nearness * (high - low) - box[3], 0.02 * size - box[1])
     pose = Pose(scale, rotation, mirror, x, y)
     colour, alpha = warp(cutout, pose, size)
-    depth = y + box[3] if grounded else (-1.0 if flies else float(rng.random()))
+    rests = grounded or (placement.upright and not flies)  # its base line says how near it is
+    depth = y + box[3] if rests else (-1.0 if flies else float(rng.random()))
     return Member(file, pose, flies, depth, colour, alpha)
 
 

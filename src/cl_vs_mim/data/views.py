@@ -171,7 +171,12 @@ def _floor(rng: np.random.Generator, pieces: Pieces, floor: Backdrop, size: int,
     near, far, depth = near * factor, near * spread * factor, near * rng.uniform(1.0, 1.6) * factor
     limit = texture.shape[0]
     middle, top = limit / 2 + rng.uniform(-0.1, 0.1) * limit, rng.uniform(0, max(1.0, limit - depth))
-    source = [(middle - far / 2, top), (middle + far / 2, top), (middle + near / 2, top + depth), (middle - near / 2, top + depth)]
+    source = [
+        (middle - far / 2, top),
+        (middle + far / 2, top),
+        (middle + near / 2, top + depth),
+        (middle - near / 2, top + depth),
+    ]
     target = [(0, edge * size), (size, edge * size), (size, size), (0, size)]
     matrix = cv2.getPerspectiveTransform(np.array(source, np.float32), np.array(target, np.float32))
     warped = cv2.warpPerspective(texture, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)

@@ -81,7 +81,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         manifest["data_hash"], manifest["parameters_sha256"]
     except FileNotFoundError as error:
-        raise UserError(f"{folder} holds no finished data set (no manifest.json); build it with cl_vs_mim.data.build") from error
+        raise UserError(
+            f"{folder} holds no finished data set (no manifest.json); build it with cl_vs_mim.data.build"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged; delete the folder and build the data set again") from error
     return manifest
@@ -125,7 +127,9 @@ def verify(folder: Path) -> int:
 def composer_digest() -> str:
     """Hex sha256 of the composing modules' source: when one changes, a half-built data set is started again."""
     folder = Path(__file__).parent
-    return sha256_json({name: sha256_file(folder / f"{name}.py") for name in _COMPOSER if (folder / f"{name}.py").exists()})
+    return sha256_json(
+        {name: sha256_file(folder / f"{name}.py") for name in _COMPOSER if (folder / f"{name}.py").exists()}
+    )
 
 
 # ------------------------------------------------------------------------------------------------
