@@ -252,14 +252,12 @@ class Grain:
         self._tile = np.random.default_rng(0).normal(0, 1, (self._SIDE, self._SIDE)).astype(np.float32)
 
     def develop(self, image: np.ndarray, rng: np.random.Generator, blur: float, noise: float) -> np.ndarray:
-        """The finished picture, uint8: slight lens blur of ``blur`` px over everything, then ``noise`` levels of grain."""
+        """The finished picture, uint8: lens blur of ``blur`` px over everything, then ``noise`` levels of grain."""
         size = image.shape[0]
         if blur > 0.15:
             image = cv2.GaussianBlur(image, (0, 0), blur)
-        if size > self._SIDE // 2:
-            tile = np.tile(self._tile, (2 + size // self._SIDE,) * 2)
-        else:
-            tile = self._tile
+        repeats = 1 if size <= self._SIDE // 2 else 2 + size // self._SIDE
+        tile = np.tile(self._tile, (repeats, repeats)) if repeats > 1 else self._tile
         x, y = rng.integers(0, self._SIDE // 2, 2)
         grain = tile[y : y + size, x : x + size]
         return (image + (noise * grain)[..., None] + 0.5).clip(0, 255).astype(np.uint8)

@@ -181,7 +181,8 @@ class Kit:
         found = hashlib.sha256(content).hexdigest()
         if found != file.sha256:
             raise UserError(
-                f"image kit: {path} has the wrong sha256 ({found[:12]}…, the manifest says {file.sha256[:12]}…); {remedy}"
+                f"image kit: {path} has the wrong sha256 "
+                f"({found[:12]}…, the manifest says {file.sha256[:12]}…); {remedy}"
             )
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED) if content else None
         if pixels is None:

@@ -3,8 +3,10 @@
 Three parts are written:
 
 - ``train/<identity>/``: train-split objects on train-split backgrounds;
-- ``val/<identity>/``: the same objects on *test-split* backgrounds, in poses, sizes and light never drawn in training;
-- ``heldout/<category>/``: *test-split objects* on test-split backgrounds, drawn as ``val`` is; the class is the category.
+- ``val/<identity>/``: the same objects on *test-split* backgrounds, in poses, sizes and light never drawn in
+  training;
+- ``heldout/<category>/``: *test-split objects* on test-split backgrounds, drawn as ``val`` is; the class is the
+  category.
 
 Never drawn in training: the range of each of rotation, size, brightness, warmth and light angle is cut into cells
 that alternate between training and held-out, with a guard band between neighbours (:class:`.scenery.Comb`). Rotation

@@ -5,9 +5,10 @@ in reality (cm), how far it may be turned (degrees) and whether it may be mirror
 ``scenery.csv`` says of every background and texture which settings it offers, where its sky ends and where its ground
 begins (fractions of its height from the top). Both were set by hand, by looking.
 
-Settings: ``land`` (a ground seen from the side), ``road`` (one that is open and firm), ``sky``, ``space`` (a night made from a sky), ``water`` (a surface
-that carries boats), ``underwater``, ``closeup`` (nature from near by), ``tabletop`` (a surface seen from above) and
-``stage`` (a floor in perspective before a wall or an out-of-focus view, built from a ``floor`` and a ``wall`` or view).
+Settings: ``land`` (a ground seen from the side), ``road`` (one that is open and firm), ``sky``, ``space`` (a night
+made from a sky), ``water`` (a surface that carries boats), ``underwater``, ``closeup`` (nature from near by),
+``tabletop`` (a surface seen from above) and ``stage`` (a floor in perspective before a wall or an out-of-focus view,
+built from a ``floor`` and a ``wall`` or view).
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def build(recipe: Recipe, target: Path, workers: int = 1, progress: bool = True)
     Raises:
         UserError: a kit file is bad, the disk is full or read-only, or another process is building the same folder.
     """
-    target = Path(os.path.abspath(target))
+    target = Path(target).resolve()
     parameters = {
         "dataset": recipe.name,
         "format": FORMAT,
