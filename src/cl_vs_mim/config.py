@@ -57,7 +57,7 @@ class ObjectImages(Section):
     train_per_identity: PositiveInt
     val_per_identity: PositiveInt
     heldout_per_object: PositiveInt  # second validation set: test-split objects, labelled by category
-    size: Range = (0.5, 0.92)  # longest side of the object over the image's side
+    size: Range = (0.55, 0.94)  # longest side of the object over the image's side
     brightness: Range = (0.84, 1.16)  # gain on the object's light
     warmth: Range = (-0.06, 0.06)  # gain of red over blue
     jpeg_quality: Quality = 93

@@ -184,7 +184,8 @@ def _main(arguments: argparse.Namespace) -> None:
     sheet.singles("single objects, 224 px", _LARGE, 2, "train", 2)
     sheet.scenes("scenes of 2 to 6 objects, 224 px", _LARGE, 2, "train", 3)
     sheet.cue_conflicts("cue conflicts, 224 px: shape of one category, surface of another or of a material", _LARGE, 1)
-    done, content = cv2.imencode(arguments.output.suffix.lower(), sheet.picture(), [cv2.IMWRITE_JPEG_QUALITY, 84])
+    suffix = arguments.output.suffix.lower()
+    done, content = cv2.imencode(suffix, sheet.picture(), [cv2.IMWRITE_JPEG_QUALITY, 84] if suffix == ".jpg" else [])
     if not done:
         raise RuntimeError("encoding failed")
     with clear_os_errors(arguments.output), atomic_path(arguments.output) as temporary:

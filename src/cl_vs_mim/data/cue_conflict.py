@@ -95,16 +95,24 @@ def _best_block(
 def _right_of_seam(error: np.ndarray) -> np.ndarray:
     """(rows, overlap) bool: True right of the top-to-bottom path of least summed ``error``."""
     rows, width = error.shape
-    cost = error.copy()
-    for row in range(1, rows):
-        padded = np.pad(cost[row - 1], 1, constant_values=np.inf)
-        cost[row] += np.minimum(np.minimum(padded[:-2], padded[1:-1]), padded[2:])
+    padded = np.full((rows, width + 2), np.inf, error.dtype)
+    cost = padded[:, 1:-1]
+    cost[:] = error
+    for above, here in zip(padded[:-1], cost[1:], strict=True):
+        here += np.minimum(np.minimum(above[:-2], above[1:-1]), above[2:])
     seam = np.empty(rows, int)
     seam[-1] = int(cost[-1].argmin())
     for row in range(rows - 2, -1, -1):
         low = max(seam[row + 1] - 1, 0)
         seam[row] = low + int(cost[row, low : min(seam[row + 1] + 2, width)].argmin())
     return np.arange(width)[None, :] >= seam[:, None]
+
+
+def _behind(surface: np.ndarray, left: float, top: float, size: int) -> np.ndarray:
+    """The surface as seen through an outline whose box begins at (left, top) px: (size, size, 3) float32."""
+    rows = np.clip(np.arange(size) - math.floor(top) + 3, 0, len(surface) - 1)
+    columns = np.clip(np.arange(size) - math.floor(left) + 3, 0, len(surface) - 1)
+    return surface[rows[:, None], columns[None, :]]
 
 
 def interior(cutout: Cutout) -> np.ndarray:
@@ -216,7 +224,8 @@ class CueConflictRecipe:
         x, y = (size / 2 - (box[i] + box[i + 2]) / 2 + float(rng.uniform(-1, 1)) * slack[i] for i in (0, 1))
         colour, alpha = warp(cutout, Pose(scale, rotation, mirror, x, y), size)
 
-        surface = quilt(rng, patch, size)
+        span = math.ceil(max(box[2] - box[0], box[3] - box[1]))
+        surface = _behind(quilt(rng, patch, span + 6), x + box[0], y + box[1], size)
         lit = surface * soft_shading(colour, alpha, box)
         if rng.random() < 0.5:
             background, backdrop = "", _plain(rng, size, float(surface.mean()))

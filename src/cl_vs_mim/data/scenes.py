@@ -41,9 +41,11 @@ from cl_vs_mim.errors import UserError
 
 DATASET = 2  # in the seed of every image
 MIN_VISIBLE = 0.65  # of an object's opaque pixels
+_FREE = 0.9  # the same in space, where planets do not stand one before the other
 MIN_AREA = 0.003  # of the image's area
 SURE = 0.6  # weight from which a pixel's class is beyond doubt
 TRIES = 20
+_DRAWS = 300  # of a scene, before giving up
 _SCALE_POWER = 0.5  # true lengths are drawn together: 1 m beside 4 m appears as 1 beside 4 ** 0.5
 _SIZES = (0.13, 0.6)  # longest side of an object over the image's side
 _WIDE = ("land", "road", "sky", "space", "water", "underwater")  # settings where near and far go together
@@ -111,13 +113,18 @@ class Scene:
 def compose_scene(
     rng: np.random.Generator, pieces: Pieces, grain: Grain, split: str, size: int, count: tuple[int, int]
 ) -> Scene:
-    """A scene of ``count`` (fewest, most) objects of one kit split (``train`` or ``test``)."""
-    while True:
+    """A scene of ``count`` (fewest, most) objects of one kit split (``train`` or ``test``).
+
+    Raises:
+        UserError: the fewest never found a place together.
+    """
+    for _ in range(_DRAWS):
         number = int(rng.integers(count[0], count[1] + 1))
         view, cast = _cast(rng, pieces, split, size, number, count[0])
         members = _place_all(rng, pieces, view, cast)
         if len(members) >= count[0]:
             return _paint(rng, pieces, grain, view, members)
+    raise UserError(f"scenes.objects: {count[0]} objects do not fit into a scene of {size} px; ask for fewer")
 
 
 def _cast(
@@ -177,12 +184,13 @@ def _place_all(rng: np.random.Generator, pieces: Pieces, view: View, cast: list[
     lengths = [pieces.scenery.placements[file.name].length_cm for file, _ in cast]
     middle = math.exp(sum(map(math.log, lengths)) / len(lengths))
     base = 0.66 / math.sqrt(max(len(cast), 2))
+    share = _FREE if view.setting == "space" else MIN_VISIBLE
     members: list[Member] = []
     for (file, flies), length in zip(cast, lengths, strict=True):
         relative = base * (length / middle) ** _SCALE_POWER * (0.7 if flies else 1.0)
         for _ in range(TRIES):
             member = _try(rng, pieces, view, file, flies, relative)
-            if member is not None and _uncrowded([*members, member]):
+            if member is not None and _uncrowded([*members, member], share):
                 members.append(member)
                 break
     return sorted(members, key=lambda member: member.depth)
@@ -216,13 +224,13 @@ def _try(
     return Member(file, pose, flies, depth, colour, alpha)
 
 
-def _uncrowded(members: list[Member]) -> bool:
-    """Whether every object keeps enough of itself visible."""
+def _uncrowded(members: list[Member], share: float) -> bool:
+    """Whether at least ``share`` of every object's opaque pixels remains visible, and enough pixels in all."""
     front = np.zeros_like(members[0].alpha, bool)
     for member in sorted(members, key=lambda member: member.depth, reverse=True):
         opaque = member.alpha > 0.5
         visible = int((opaque & ~front).sum())
-        if visible < max(MIN_VISIBLE * opaque.sum(), 1.15 * MIN_AREA * opaque.size):
+        if visible < max(share * opaque.sum(), 1.15 * MIN_AREA * opaque.size):
             return False
         front |= opaque
     return True

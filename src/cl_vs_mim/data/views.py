@@ -14,8 +14,8 @@ import numpy as np
 from cl_vs_mim.data.pieces import MAX_ENLARGEMENT, Pieces, crop
 from cl_vs_mim.data.scenery import GROUNDED, Backdrop
 
-_CHOICES = 6  # backgrounds looked at before one that is too similar is taken after all
-_TOO_SIMILAR = 34.0  # mean difference of the BGR channels, 0 … 255
+_CHOICES = 8  # backgrounds looked at before one that is too similar is taken after all
+_TOO_SIMILAR = 42.0  # mean difference of the BGR channels, 0 … 255
 _SMALL_CM = 45.0  # things up to this length stand on a table, larger ones on the floor of a room
 
 

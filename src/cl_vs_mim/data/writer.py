@@ -11,6 +11,7 @@ Pictures do not depend on the number of workers: each is made by a generator of 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -378,4 +379,8 @@ def _only_process(partial: Path, patience: float = 15.0) -> Iterator[None]:
                 if time.monotonic() > end:
                     raise UserError(f"another process is writing {partial}; wait for it or stop it") from None
                 time.sleep(0.1)
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+                    raise
+                break  # some network file systems have no locks; the journal still keeps what is written whole
         yield
