@@ -28,6 +28,7 @@ from cl_vs_mim.validation import UniqueKeyLoader, describe, nearest
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
+Quality = Annotated[int, Field(ge=50, le=100)]  # of JPEG
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Range = tuple[float, float]
 
@@ -54,6 +55,20 @@ class ObjectImages(Section):
     train_per_identity: PositiveInt
     val_per_identity: PositiveInt
     heldout_per_object: PositiveInt  # second validation set: test-split objects, labelled by category
+    size: Range = (0.55, 0.94)  # longest side of the object over the image's side
+    brightness: Range = (0.84, 1.16)  # gain on the object's light
+    warmth: Range = (-0.06, 0.06)  # gain of red over blue
+    jpeg_quality: Quality = 93
+
+    @model_validator(mode="after")
+    def _drawable(self) -> ObjectImages:
+        # Each range must reach into several of the interleaved cells that keep training and held-out values apart.
+        limits = {"size": (0.1, 1.2, 0.12), "brightness": (0.5, 1.7, 0.16), "warmth": (-0.25, 0.25, 0.08)}
+        for key, (low, high, width) in limits.items():
+            value = getattr(self, key)
+            if not (low <= value[0] and value[1] <= high and value[1] - value[0] >= width):
+                raise ValueError(f"{key}: {list(value)} should lie in [{low}, {high}] and span at least {width}")
+        return self
 
 
 class SceneImages(Section):
@@ -63,6 +78,7 @@ class SceneImages(Section):
     train: PositiveInt
     val: PositiveInt
     objects: tuple[PositiveInt, PositiveInt] = (2, 6)  # fewest and most objects in a scene
+    jpeg_quality: Quality = 93
 
     @model_validator(mode="after")
     def _ordered(self) -> SceneImages:
@@ -77,6 +93,7 @@ class CueConflictImages(Section):
     image_size: PositiveInt  # px
     images: PositiveInt
     material_fraction: Fraction = 0.25  # share filled with a material instead of another category's interior
+    jpeg_quality: Quality = 93
 
 
 class KitData(Section):
