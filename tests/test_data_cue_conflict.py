@@ -21,7 +21,7 @@ KIT = Path(__file__).parents[1] / "data" / "kit"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("data") / "cue_conflict"
     settings = CueConflictImages(image_size=64, images=52, material_fraction=0.25)
-    build(CueConflictRecipe(Kit.open(KIT), settings, 5), target, 2, progress=False)
+    build(CueConflictRecipe(Kit.open(KIT), settings, 5), target, 2, quiet=True)
     return target
 
 

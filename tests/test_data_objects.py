@@ -30,7 +30,7 @@ def kit() -> Kit:
 def folder(kit: Kit, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = ObjectImages(image_size=48, train_per_identity=2, val_per_identity=1, heldout_per_object=2)
     target = tmp_path_factory.mktemp("data") / "objects"
-    build(ObjectRecipe(kit, settings, 7), target, 2, progress=False)
+    build(ObjectRecipe(kit, settings, 7), target, 2, quiet=True)
     return target
 
 

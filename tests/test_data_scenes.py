@@ -28,7 +28,7 @@ SIZE = 96
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("data") / "scenes"
     settings = SceneImages(image_size=SIZE, train=14, val=10)
-    build(SceneRecipe(Kit.open(KIT), settings, 3), target, 2, progress=False)
+    build(SceneRecipe(Kit.open(KIT), settings, 3), target, 2, quiet=True)
     return target
 
 

@@ -36,7 +36,7 @@ def recipe(seed: int = 0, per_identity: int = 14) -> ObjectRecipe:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("undisturbed") / "objects"
-    build(recipe(), target, 1, progress=False)
+    build(recipe(), target, 1, quiet=True)
     return target
 
 
@@ -52,14 +52,14 @@ def same_files(first: Path, second: Path) -> None:
 
 
 def test_the_content_does_not_depend_on_the_number_of_workers(undisturbed: Path, tmp_path: Path) -> None:
-    build(recipe(), tmp_path / "objects", 2, progress=False)
+    build(recipe(), tmp_path / "objects", 2, quiet=True)
     same_files(undisturbed, tmp_path / "objects")
     assert hidden(tmp_path) == []
 
 
 def test_the_seed_decides_the_content(undisturbed: Path, tmp_path: Path) -> None:
-    build(recipe(seed=1, per_identity=1), tmp_path / "one", 1, progress=False)
-    build(recipe(seed=0, per_identity=1), tmp_path / "nil", 1, progress=False)
+    build(recipe(seed=1, per_identity=1), tmp_path / "one", 1, quiet=True)
+    build(recipe(seed=0, per_identity=1), tmp_path / "nil", 1, quiet=True)
     assert data_hash(tmp_path / "one") != data_hash(tmp_path / "nil")
 
 
@@ -103,7 +103,7 @@ def test_a_killed_build_goes_on_and_ends_the_same(undisturbed: Path, tmp_path: P
     resumed = recipe()
     render = resumed.render
     resumed.render = lambda index: made.append(index) or render(index)
-    build(resumed, target, 1, progress=False)
+    build(resumed, target, 1, quiet=True)
     assert 0 < len(made) < len(resumed)  # it went on, it did not start again
     assert (target / kept).stat().st_mtime_ns == before
     same_files(undisturbed, target)
@@ -116,15 +116,15 @@ def test_a_truncated_picture_is_made_again(undisturbed: Path, tmp_path: Path) ->
     journal = sorted((partial / ".journal").glob("[0-9]*.json"))[0]
     damaged = partial / next(iter(json.loads(journal.read_text())["files"]))
     damaged.write_bytes(damaged.read_bytes()[:100])
-    build(recipe(), target, 2, progress=False)
+    build(recipe(), target, 2, quiet=True)
     same_files(undisturbed, target)
 
 
 def test_other_parameters_start_again(tmp_path: Path) -> None:
     target = tmp_path / "objects"
     _kill_after_a_shard(target)
-    build(recipe(seed=1, per_identity=1), target, 1, progress=False)
-    build(recipe(seed=1, per_identity=1), tmp_path / "fresh", 1, progress=False)
+    build(recipe(seed=1, per_identity=1), target, 1, quiet=True)
+    build(recipe(seed=1, per_identity=1), tmp_path / "fresh", 1, quiet=True)
     same_files(tmp_path / "fresh", target)
 
 
@@ -160,10 +160,10 @@ def test_a_write_error_is_clear_and_the_next_run_goes_on(
     target = tmp_path / "set"
     monkeypatch.setattr(writer, "_write", refuse)
     with pytest.raises(UserError, match=words):
-        build(Failing(), target, workers, progress=False)
+        build(Failing(), target, workers, quiet=True)
     assert not target.exists()
     monkeypatch.undo()
-    build(Failing(), target, workers, progress=False)
+    build(Failing(), target, workers, quiet=True)
     assert verify(target) == len(Failing())
     assert hidden(tmp_path) == []
 
@@ -174,7 +174,7 @@ def test_a_read_only_place_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(UserError, match=r"set: the file system is read-only"):
-        build(Failing(), tmp_path / "set", 1, progress=False)
+        build(Failing(), tmp_path / "set", 1, quiet=True)
 
 
 def test_only_one_process_writes_a_folder(tmp_path: Path) -> None:
@@ -190,26 +190,26 @@ def test_only_one_process_writes_a_folder(tmp_path: Path) -> None:
 
 def test_a_finished_data_set_is_left_alone(tmp_path: Path) -> None:
     target = tmp_path / "set"
-    first = build(Failing(), target, 1, progress=False)
+    first = build(Failing(), target, 1, quiet=True)
     before = (target / "manifest.json").stat().st_mtime_ns
-    assert build(Failing(), target, 2, progress=False) == first
+    assert build(Failing(), target, 2, quiet=True) == first
     assert (target / "manifest.json").stat().st_mtime_ns == before
 
 
 def test_a_folder_without_a_manifest_is_built_again(tmp_path: Path) -> None:
     target = tmp_path / "set"
-    first = build(Failing(), target, 1, progress=False)
+    first = build(Failing(), target, 1, quiet=True)
     (target / "manifest.json").unlink()  # as Snakemake does with the output of an unfinished rule
     with pytest.raises(UserError, match="no finished data set"):
         data_hash(target)
-    assert build(Failing(), target, 1, progress=False) == first
+    assert build(Failing(), target, 1, quiet=True) == first
 
 
 def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
     with pytest.raises(UserError, match="no data set of ours"):
-        build(Failing(), tmp_path / "thesis", 1, progress=False)
+        build(Failing(), tmp_path / "thesis", 1, quiet=True)
     assert (tmp_path / "thesis" / "chapter.txt").exists()
 
 

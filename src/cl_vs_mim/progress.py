@@ -34,11 +34,11 @@ def progress(
     initial: float = 0,
     desc: str,
     unit: str,
-    unit_scale: bool = False,
+    quiet: bool = False,
 ) -> tqdm:
-    """A tqdm bar on standard error; in a log file or a pipe, a line every ten seconds instead."""
+    """A tqdm bar on standard error, or none if ``quiet``; in a log or a pipe, a line every ten seconds instead."""
     options: dict[str, Any] = {"total": total, "initial": initial, "desc": desc, "unit": unit}
-    options |= {"unit_scale": unit_scale, "smoothing": 0.1}
+    options |= {"disable": quiet, "smoothing": 0.1}
     if sys.stderr.isatty():
         return tqdm(iterable, dynamic_ncols=True, **options)
     return tqdm(iterable, file=_Lines(sys.stderr), bar_format=_LINE_FORMAT, mininterval=_LOG_SECONDS, **options)

@@ -26,7 +26,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from cl_vs_mim.analysis.queries import choose_queries
 from cl_vs_mim.analysis.streaming import attention_metrics, stream
@@ -37,6 +36,7 @@ from cl_vs_mim.config import Architecture, Study, load_study
 from cl_vs_mim.data.images import ImageFolderIndex, decode_many, index_image_folder, select_evenly
 from cl_vs_mim.encoder import Encoder, build_encoder
 from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.progress import progress
 
 _SPLIT = "val"
 
@@ -150,7 +150,7 @@ def attention_values(encoder: Encoder, images: Iterator[Tensor], names: list[str
     """
     metrics = attention_metrics(encoder.spec.patch_size)
     try:
-        with tqdm(total=len(names), desc=f"extract {label}", unit="image", smoothing=0.1) as bar:
+        with progress(total=len(names), desc=f"extract {label}", unit="image") as bar:
             for count in stream(encoder, images, metrics):
                 bar.update(count)
     except FloatingPointError as error:

@@ -46,7 +46,7 @@ def _main(arguments: argparse.Namespace) -> None:
     if arguments.workers < 1:
         raise UserError(f"--workers {arguments.workers}: at least one is needed")
     recipe = recipe_of(load_study(arguments.config).data, arguments.dataset)
-    manifest = build(recipe, arguments.output, arguments.workers, progress=not arguments.quiet)
+    manifest = build(recipe, arguments.output, arguments.workers, quiet=arguments.quiet)
     print(f"{arguments.output}: {manifest['images']} images, data_hash {manifest['data_hash'][:12]}")
 
 

@@ -16,9 +16,9 @@ from PIL import Image
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
-from tqdm import tqdm
 
 from cl_vs_mim.errors import UserError
+from cl_vs_mim.progress import progress
 
 # ------------------------------------------------------------------------------------------------
 # Index
@@ -114,9 +114,12 @@ def decode_many(
     *,
     crop_fraction: float = 1.0,
     workers: int = 2,
-    progress: bool = False,
+    bar: bool = False,
 ) -> Tensor:
-    """Decode the images at ``positions`` to (len(positions), 3, size, size) uint8, whatever the number of workers."""
+    """Decode the images at ``positions`` to (len(positions), 3, size, size) uint8, whatever the number of workers.
+
+    ``bar`` shows a progress bar.
+    """
     images = np.empty((len(positions), size, size, 3), dtype=np.uint8)
 
     def load(slot: int) -> None:
@@ -124,7 +127,7 @@ def decode_many(
 
     with ThreadPoolExecutor(workers) as pool:
         slots = pool.map(load, range(len(positions)))
-        for _ in tqdm(slots, total=len(positions), desc="decode", unit="image", disable=not progress):
+        for _ in progress(slots, total=len(positions), desc="decode", unit="image", quiet=not bar):
             pass
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 

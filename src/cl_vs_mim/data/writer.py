@@ -32,10 +32,10 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from cl_vs_mim.artifacts import clear_os_errors, sha256_file, sha256_json, write_json
 from cl_vs_mim.errors import UserError
+from cl_vs_mim.progress import progress
 
 SHARD = 64  # pictures; what a kill loses at most, per worker
 FORMAT = 1  # of the folder; raised when older data sets can no longer be read
@@ -138,7 +138,7 @@ def composer_digest() -> str:
 # ------------------------------------------------------------------------------------------------
 
 
-def build(recipe: Recipe, target: Path, workers: int = 1, progress: bool = True) -> dict[str, Any]:
+def build(recipe: Recipe, target: Path, workers: int = 1, quiet: bool = False) -> dict[str, Any]:
     """Write the data set of ``recipe`` to the folder ``target`` and return its manifest.
 
     Nothing is done if ``target`` already holds exactly this data set. Another data set of ours there is replaced, a
@@ -166,7 +166,7 @@ def build(recipe: Recipe, target: Path, workers: int = 1, progress: bool = True)
         partial.mkdir(parents=True, exist_ok=True)
         with _only_process(partial):
             journals = _open_partial(partial, digest)
-            rows, files = _render_all(recipe, partial, journals, workers, progress)
+            rows, files = _render_all(recipe, partial, journals, workers, quiet)
             recipe.finish(partial, rows)
             manifest = _seal(partial, recipe, parameters, digest, files)
             shutil.rmtree(journals)
@@ -176,21 +176,14 @@ def build(recipe: Recipe, target: Path, workers: int = 1, progress: bool = True)
 
 
 def _render_all(
-    recipe: Recipe, partial: Path, journals: Path, workers: int, progress: bool
+    recipe: Recipe, partial: Path, journals: Path, workers: int, quiet: bool
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Render the shards that are not whole yet; returns all rows in order and path -> sha256."""
     shards = [range(start, min(start + SHARD, len(recipe))) for start in range(0, len(recipe), SHARD)]
     done = {number: journal for number in range(len(shards)) if (journal := _whole_shard(partial, journals, number))}
     missing = [number for number in range(len(shards)) if number not in done]
-    bar = tqdm(
-        total=len(recipe),
-        initial=sum(len(shards[number]) for number in done),
-        desc=recipe.name,
-        unit="img",
-        disable=not progress,
-        smoothing=0.1,
-    )
-    with bar:
+    whole = sum(len(shards[number]) for number in done)
+    with progress(total=len(recipe), initial=whole, desc=f"compose {recipe.name}", unit="image", quiet=quiet) as bar:
         for number, journal in _run(recipe, partial, journals, shards, missing, workers):
             done[number] = journal
             bar.update(len(shards[number]))
