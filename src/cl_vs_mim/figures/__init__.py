@@ -1,0 +1,1 @@
+"""Tidy tables in, figures out: each module draws one figure of the paper."""

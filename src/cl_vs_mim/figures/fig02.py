@@ -1,0 +1,146 @@
+"""Figure 2: where two patches of one image look, one on the object and one off it.
+
+Contrastive attention is claimed to give nearly the same object-shaped map for both queries, masked-image attention a
+spot near each (claim C6). The paper's block, head and image are unknown: ours are chosen in the YAML.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cl_vs_mim.artifacts import read_table
+from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.figures import style
+from cl_vs_mim.figures.tables import read_tables
+
+TITLE = "Figure 2: attention maps of two queries"
+CAPTION = (
+    "Where a patch on the object and a patch off it (circles) look: the mean over heads and one head, in multiples of "
+    "uniform attention, each encoder on a scale of its own. CLS dropped, rows normalised again. The paper states "
+    "neither block, head nor image; these are choices of the study. Below: the untrained encoder of each architecture."
+)
+COLUMNS = ("image", "depth", "head", "query", "query_row", "query_col", "key_row", "key_col", "value", "grid")
+_MEAN = -1  # the head column's code for the mean over heads
+_QUERIES = ("query on the object", "query off the object")
+_COLOURMAP = "plasma"  # the paper's
+
+# ------------------------------------------------------------------------------------------------
+# Drawing
+# ------------------------------------------------------------------------------------------------
+
+
+def draw(frame: pd.DataFrame, image: pd.DataFrame, study: Study) -> tuple[Figure, pd.DataFrame]:
+    """The figure and what is drawn.
+
+    Args:
+        frame: rows of the attention-map tables of all encoders.
+        image: rows ``row col red green blue`` of the image.
+        study: whose figure it is.
+
+    Raises:
+        UserError: the maps are not of one image, or a map is missing.
+    """
+    shown = {*frame["image"], *image["image"]}
+    if len(shown) > 1:
+        raise UserError(f"maps of different images cannot be drawn together ({', '.join(sorted(shown))})")
+    head, seed = study.figures.attention_maps.head, int(frame["seed"].min())
+    frame = frame[(frame["seed"] == seed) & frame["head"].isin([_MEAN, head])].copy()
+    frame["times_uniform"] = frame["value"] * frame["grid"] ** 2
+    models = list(dict.fromkeys(frame["model"]))
+
+    with style.house_style():
+        figure = style.new_figure(style.DOUBLE, 1.05 * len(models) + 0.75)
+        panels = figure.subplots(len(models), 5, squeeze=False)
+        for row, model in zip(panels, models, strict=True):
+            group = frame[frame["model"] == model]
+            _draw_image(row[0], image, group)
+            row[0].set_ylabel(_wrapped(f"{group['label'].iloc[0]}\nblock {group['depth'].iloc[0]}"))
+            scale = group["times_uniform"].max()
+            for column, (query, which) in enumerate(((0, _MEAN), (0, head), (1, _MEAN), (1, head)), start=1):
+                drawn = _draw_map(row[column], group, query, which, scale)
+            bar = figure.colorbar(drawn, ax=row[-1], fraction=0.07, pad=0.04)
+            bar.ax.tick_params(labelsize=6.5, length=2)
+            bar.outline.set_linewidth(0.4)
+        panels[0, 0].set_title("image, queries")
+        for column, text in enumerate(("mean of heads", f"head {head}") * 2, start=1):
+            panels[0, column].set_title(f"{_QUERIES[(column - 1) // 2]}\n{text}", fontsize=7)
+        absent = [model for model in study.models if model not in models]
+        note = "Colour: multiples of uniform attention, one scale a row."
+        note += f" Missing: {', '.join(absent)}." if absent else ""
+        style.add_footer(figure, style.describe(study, 1, [seed], note))
+    return figure, frame
+
+
+def _draw_image(axes: Axes, image: pd.DataFrame, group: pd.DataFrame) -> None:
+    height, width = image["row"].max() + 1, image["col"].max() + 1
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    pixels[image["row"], image["col"]] = image[["red", "green", "blue"]]
+    grid = int(group["grid"].iloc[0])
+    axes.imshow(pixels, extent=(-0.5, grid - 0.5, grid - 0.5, -0.5), interpolation="nearest")
+    for query, marker in ((0, "o"), (1, "D")):
+        _mark(axes, group[group["query"] == query].iloc[0], marker)
+    _bare(axes)
+
+
+def _draw_map(axes: Axes, group: pd.DataFrame, query: int, head: int, scale: float):
+    rows = group[(group["query"] == query) & (group["head"] == head)]
+    grid = int(group["grid"].iloc[0])
+    if len(rows) != grid**2:
+        model = group["model"].iloc[0]
+        raise UserError(f"table of {model}: {len(rows)} of {grid**2} values of query {query}, head {head}; rebuild it")
+    values = np.empty((grid, grid))
+    values[rows["key_row"], rows["key_col"]] = rows["times_uniform"]
+    drawn = axes.imshow(values, cmap=_COLOURMAP, vmin=0, vmax=scale, interpolation="nearest")
+    _mark(axes, rows.iloc[0], "oD"[query])
+    _bare(axes)
+    return drawn
+
+
+def _mark(axes: Axes, row: pd.Series, marker: str) -> None:
+    """The query patch: white on black, so that it stands out on every colour."""
+    for size, color, width in ((5.5, "black", 2.2), (5.5, "white", 1.1)):
+        axes.plot(
+            row["query_col"], row["query_row"], marker, markersize=size, mfc="none", mec=color, markeredgewidth=width
+        )
+
+
+def _bare(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+
+
+def _wrapped(label: str) -> str:
+    return label.replace("untrained ", "untrained\n")
+
+
+# ------------------------------------------------------------------------------------------------
+# Command line
+# ------------------------------------------------------------------------------------------------
+
+
+def main(arguments: argparse.Namespace) -> None:
+    study = load_study(arguments.config)
+    image = read_table(arguments.image)
+    figure, drawn = draw(read_tables(arguments.tables, COLUMNS), image.astype({"image": "object"}), study)
+    style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=f"Draw {TITLE} from attention-map tables.")
+    parser.add_argument("--config", type=Path, required=True, help="the study's YAML")
+    parser.add_argument("--tables", type=Path, nargs="+", required=True, help="attention-map tables, one per encoder")
+    parser.add_argument("--image", type=Path, required=True, help="table of the image's pixels")
+    parser.add_argument("--output", type=Path, required=True, help="….pdf; a .png and a .csv come beside it")
+    return parser
+
+
+if __name__ == "__main__":
+    run_cli(main, _parser())

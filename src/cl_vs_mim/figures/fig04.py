@@ -1,0 +1,78 @@
+"""Figure 4: how much attention depends on the query, block by block, and the entropy that explains a zero.
+
+The normalised mutual information is 0 when all queries share one map. That map may be uniform, as before any training,
+or a single key: the entropy beside it tells the two apart (1 uniform, 0 a single key).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.errors import run_cli
+from cl_vs_mim.figures import style
+from cl_vs_mim.figures.curves import (
+    draw_curves,
+    draw_reference,
+    drawn_columns,
+    level_note,
+    reference_rows,
+    shared_legend,
+)
+from cl_vs_mim.figures.fig03 import COLUMNS, parser
+from cl_vs_mim.figures.reference import published_curves
+from cl_vs_mim.figures.tables import depth_curves, paradigms, read_tables
+
+TITLE = "Figure 4: normalised mutual information"
+CAPTION = (
+    "Left: normalised mutual information of query and key, 0 when the map does not depend on the query, 1 when each "
+    "query has a key of its own. Right: entropy of the rows over log N, 1 for uniform attention, 0 for a single key. "
+    "CLS dropped; mean over images and heads, with a bootstrap band over images and a dot for each head. Grey: the "
+    "untrained encoder of each architecture. Faint: the authors' notebook curve for MoCo v3 ViT-B/16 at equal "
+    "relative depth."
+)
+_PUBLISHED = "notebook_fig4"
+
+
+def draw(frame: pd.DataFrame, reference: Path, study: Study) -> tuple[Figure, pd.DataFrame]:
+    """The figure and what is drawn; arguments as in :func:`cl_vs_mim.figures.fig03.draw`.
+
+    Raises:
+        UserError: the tables are incomplete.
+    """
+    information = depth_curves(frame, "nmi", study.figures.bootstrap)
+    entropy = depth_curves(frame, "attention_entropy", study.figures.bootstrap)
+    published = published_curves(reference, _PUBLISHED)
+    published = reference_rows(published, int(information["depth"].max()), 1.0, "nmi")
+    styles = style.series_styles(paradigms(frame))
+
+    with style.house_style():
+        figure = style.new_figure(style.DOUBLE, 3.5)
+        left, right = figure.subplots(1, 2)
+        draw_reference(left, published, "MoCo v3 ViT-B/16, authors' notebook")
+        draw_curves(left, information, styles)
+        left.set_ylabel("normalised mutual information")
+        left.set_ylim(bottom=0)
+        draw_curves(right, entropy, styles)
+        right.set_ylabel("attention entropy / log N")
+        low = min(0.8, entropy["value"].min() - 0.02)
+        right.set_ylim(max(0.0, low), 1.02)
+        right.axhline(1, color="black", linestyle=":", linewidth=0.9, zorder=1, label="uniform attention")
+        shared_legend(figure, left, right)
+        images, seeds = frame["image"].nunique(), sorted(frame["seed"].unique().tolist())
+        style.add_footer(figure, style.describe(study, images, seeds, level_note(study, frame)))
+    return figure, drawn_columns(pd.concat([information, entropy, published], ignore_index=True))
+
+
+def main(arguments: argparse.Namespace) -> None:
+    study = load_study(arguments.config)
+    figure, drawn = draw(read_tables(arguments.tables, COLUMNS), arguments.reference, study)
+    style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
+
+
+if __name__ == "__main__":
+    run_cli(main, parser(TITLE))

@@ -1,0 +1,103 @@
+"""Reading the tables of a figure, and the curves that are drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from cl_vs_mim.artifacts import HEAD, read_table
+from cl_vs_mim.config import Bootstrap
+from cl_vs_mim.errors import UserError
+from cl_vs_mim.statistics import bootstrap_mean
+
+SERIES = ("model", "label", "method", "paradigm", "architecture")
+_PROVENANCE = ("study", "git_commit", "config_hash", "data_hash", "device")
+
+# ------------------------------------------------------------------------------------------------
+# Reading
+# ------------------------------------------------------------------------------------------------
+
+
+def read_tables(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
+    """The rows of all tables, trained models first and controls last, each as they were given.
+
+    Raises:
+        UserError: no table, a missing column, an empty table, or tables of different studies or data sets.
+    """
+    if not paths:
+        raise UserError("no table was given; name at least one with --tables")
+    frames = []
+    for path in paths:
+        frame = read_table(path)
+        missing = [name for name in (*HEAD, *SERIES, "seed", *columns) if name not in frame.columns]
+        if missing:
+            raise UserError(f"table {path} has no column {', '.join(missing)}; rebuild it")
+        if frame.empty:
+            raise UserError(f"table {path} has no rows; rebuild it")
+        text = frame.select_dtypes(["category"]).columns
+        frames.append(frame.astype(dict.fromkeys(text, "object")))
+    for column in ("study", "data_hash"):
+        values = {str(path): frame[column].iloc[0] for path, frame in zip(paths, frames, strict=True)}
+        if len(set(values.values())) > 1:
+            listed = "; ".join(f"{path}: {value}" for path, value in values.items())
+            raise UserError(f"tables of different {column} cannot be drawn together ({listed})")
+    frames.sort(key=lambda frame: frame["paradigm"].iloc[0] == "control")
+    return pd.concat(frames, ignore_index=True)
+
+
+def paradigms(frame: pd.DataFrame) -> dict[str, str]:
+    """Model -> paradigm, in the order in which the models come."""
+    return dict(frame[["model", "paradigm"]].drop_duplicates("model").itertuples(index=False))
+
+
+# ------------------------------------------------------------------------------------------------
+# Curves
+# ------------------------------------------------------------------------------------------------
+
+
+def depth_curves(frame: pd.DataFrame, metric: str, bootstrap: Bootstrap) -> pd.DataFrame:
+    """One row per model and depth: the mean over images with its interval, and one per head without.
+
+    Heads and seeds are averaged within an image; images are resampled.
+
+    Returns:
+        columns ``model label method paradigm architecture kind depth relative_depth head value low high images seeds``
+        and the provenance; ``kind`` is ``mean`` or ``head``.
+
+    Raises:
+        UserError: a model has no values of this metric, or not every depth and head of every image.
+    """
+    rows = []
+    for model, group in frame[frame["metric"] == metric].groupby("model", sort=False):
+        per_image = group.pivot_table(index="image", columns="depth", values="value", aggfunc="mean")
+        heads = group.groupby(["depth", "head"])["value"].mean()
+        seeds = group["seed"].nunique()
+        expected = len(per_image) * len(heads) * seeds
+        if len(group) != expected or per_image.isna().any(axis=None):
+            raise UserError(
+                f"table of {model}: {len(group)} values of {metric} instead of {expected} "
+                f"({len(per_image)} images, {len(heads)} heads in all blocks, {seeds} seeds); rebuild it"
+            )
+        interval = bootstrap_mean(
+            per_image.to_numpy(), level=bootstrap.level, resamples=bootstrap.resamples, seed=bootstrap.seed
+        )
+        deepest = int(per_image.columns.max())
+        constants = group.iloc[0][[*SERIES, *_PROVENANCE]].to_dict()
+        constants |= {"metric": metric, "images": len(per_image), "seeds": seeds}
+        for depth, value, low, high in zip(per_image.columns, *interval, strict=True):
+            place = {"depth": depth, "relative_depth": relative_depth(depth, deepest)}
+            rows.append(constants | {"kind": "mean"} | place | {"value": value, "low": low, "high": high})
+        for (depth, head), value in heads.items():
+            place = {"depth": depth, "relative_depth": relative_depth(depth, deepest), "head": head}
+            rows.append(constants | {"kind": "head"} | place | {"value": value})
+    absent = set(frame["model"]) - {row["model"] for row in rows}
+    if absent:
+        raise UserError(f"tables of {', '.join(sorted(absent))} have no values of {metric}; rebuild them")
+    return pd.DataFrame(rows)
+
+
+def relative_depth(block: float, blocks: int) -> float:
+    """0 for the first block and 1 for the last, so that encoders of different depth lie over each other."""
+    return (block - 1) / (blocks - 1) if blocks > 1 else 1.0
