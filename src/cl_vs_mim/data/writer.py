@@ -166,7 +166,12 @@ def build(recipe: Recipe, target: Path, workers: int = 1, progress: bool = True)
         partial.mkdir(parents=True, exist_ok=True)
         with _only_process(partial):
             journals = _open_partial(partial, digest)
-            rows, files = _render_all(recipe, partial, journals, workers, progress)
+            try:
+                rows, files = _render_all(recipe, partial, journals, workers, progress)
+            except Exception:
+                if not any(journals.iterdir()):  # nothing that a next run could go on from
+                    shutil.rmtree(partial, ignore_errors=True)
+                raise
             recipe.finish(partial, rows)
             manifest = _seal(partial, recipe, parameters, digest, files)
             shutil.rmtree(journals)
