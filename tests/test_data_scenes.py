@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 
 from cl_vs_mim.config import SceneImages
+from cl_vs_mim.data.arrange import MIN_AREA, compose_scene
 from cl_vs_mim.data.compose import Grain, lay
 from cl_vs_mim.data.kit import Kit
 from cl_vs_mim.data.pieces import Pieces
 from cl_vs_mim.data.scenery import Scenery
-from cl_vs_mim.data.scenes import MIN_AREA, SceneRecipe, annotate, compose_scene
+from cl_vs_mim.data.scenes import SceneRecipe, annotate
 from cl_vs_mim.data.writer import build, verify
 
 coco_mask = pytest.importorskip("pycocotools.mask")

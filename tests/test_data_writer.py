@@ -168,6 +168,16 @@ def test_a_write_error_is_clear_and_the_next_run_goes_on(
     assert hidden(tmp_path) == []
 
 
+def test_a_failure_before_the_first_shard_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(writer, "_write", refuse)
+    with pytest.raises(UserError, match="disk is full"):
+        build(Failing(), tmp_path / "set", 1, quiet=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_read_only_place_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Path, *args: object, **kwargs: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))

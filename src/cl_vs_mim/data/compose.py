@@ -146,9 +146,13 @@ def harmonise(
     matrix = saturation * np.eye(3) + (1 - saturation) * np.tile(_LUMA, (3, 1))
     offset = (1 - contrast) * (matrix @ cutout.mean)
     affine = np.column_stack([contrast * matrix, offset]) * gain[:, None]
-    lit = cv2.transform(colour.astype(np.float32), affine)
+    size = colour.shape[0]
+    (left, top), (right, bottom) = np.clip(np.floor(box[:2]) - 3, 0, size), np.clip(np.ceil(box[2:]) + 3, 0, size)
+    rows, columns = slice(int(top), int(bottom)), slice(int(left), int(right))
+    lit = np.zeros_like(colour, np.float32)  # outside the box nothing of it shows
+    lit[rows, columns] = cv2.transform(np.ascontiguousarray(colour[rows, columns], np.float32), affine)
     if light.relief:
-        lit *= _relief(light, box, colour.shape[0])
+        lit[rows, columns] *= _relief(light, box, size)[rows, columns]
     return lit
 
 

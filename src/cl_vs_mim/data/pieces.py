@@ -146,6 +146,7 @@ class Pieces:
         self.scenery = scenery
         self._cutouts: dict[str, Cutout] = {}
         self._pyramids: dict[str, tuple[np.ndarray, ...]] = {}
+        self._means: dict[str, np.ndarray] = {}
 
     def cutout(self, file: KitFile) -> Cutout:
         """The object ``file``, prepared; raises as :meth:`Kit.read` does."""
@@ -162,7 +163,9 @@ class Pieces:
 
     def mean(self, file: KitFile) -> np.ndarray:
         """(3,) mean BGR colour of a background or texture."""
-        return self.pyramid(file)[-1].reshape(-1, 3).mean(0)
+        if file.path not in self._means:
+            self._means[file.path] = self.pyramid(file)[-1].reshape(-1, 3).mean(0)
+        return self._means[file.path]
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_cutouts": {}, "_pyramids": {}}
+        return {**self.__dict__, "_cutouts": {}, "_pyramids": {}, "_means": {}}

@@ -33,13 +33,16 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from cl_vs_mim.artifacts import clear_os_errors, sha256_file, sha256_json, write_json
+from cl_vs_mim.artifacts import clear_os_errors, sha256_file, sha256_json, write_json, write_text
+from cl_vs_mim.data.identity import data_hash, read_manifest, verify
 from cl_vs_mim.errors import UserError
 from cl_vs_mim.progress import progress
 
+__all__ = ["Recipe", "Rendered", "build", "composer_digest", "data_hash", "read_manifest", "verify"]
+
 SHARD = 64  # pictures; what a kill loses at most, per worker
 FORMAT = 1  # of the folder; raised when older data sets can no longer be read
-_COMPOSER = ("kit", "scenery", "pieces", "views", "compose", "objects", "scenes", "cue_conflict", "writer")
+_COMPOSER = ("kit", "scenery", "pieces", "views", "compose", "objects", "arrange", "scenes", "cue_conflict", "writer")
 
 
 @dataclass(frozen=True)
@@ -64,65 +67,6 @@ class Recipe(Protocol):
 
     def finish(self, folder: Path, rows: list[dict[str, Any]]) -> None:
         """Write the tables that need all rows."""
-
-
-# ------------------------------------------------------------------------------------------------
-# Reading a data set's identity
-# ------------------------------------------------------------------------------------------------
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """``manifest.json`` of a finished data set.
-
-    Raises:
-        UserError: the folder holds no finished data set.
-    """
-    path = Path(folder) / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        manifest["data_hash"], manifest["parameters_sha256"]
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{folder} holds no finished data set (no manifest.json); build it with cl_vs_mim.data.build"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged; delete the folder and build the data set again") from error
-    return manifest
-
-
-def data_hash(folder: Path) -> str:
-    """Hex sha256 that identifies the content of a data set: of its file list with the sha256 of every file.
-
-    It is the same wherever and with however many workers the data set was made. Only the list itself is checked
-    here; :func:`verify` checks every file.
-
-    Raises:
-        UserError: no finished data set, or ``files.csv`` was changed.
-    """
-    folder = Path(folder)
-    expected = read_manifest(folder)["data_hash"]
-    files = folder / "files.csv"
-    if not files.is_file() or sha256_file(files) != expected:
-        raise UserError(f"{files} is missing or was changed; delete {folder} and build the data set again")
-    return expected
-
-
-def verify(folder: Path) -> int:
-    """Check the sha256 of every file; returns how many there are.
-
-    Raises:
-        UserError: a file is missing or damaged; the first one is named.
-    """
-    folder = Path(folder)
-    data_hash(folder)
-    table = pd.read_csv(folder / "files.csv", dtype=str, keep_default_na=False)
-    for path, expected in zip(table["path"], table["sha256"], strict=True):
-        file = folder / path
-        if not file.is_file():
-            raise UserError(f"{file} is missing; delete {folder} and build the data set again")
-        if sha256_file(file) != expected:
-            raise UserError(f"{file} is damaged (wrong sha256); delete {folder} and build the data set again")
-    return len(table)
 
 
 def composer_digest() -> str:
@@ -166,7 +110,12 @@ def build(recipe: Recipe, target: Path, workers: int = 1, quiet: bool = False) -
         partial.mkdir(parents=True, exist_ok=True)
         with _only_process(partial):
             journals = _open_partial(partial, digest)
-            rows, files = _render_all(recipe, partial, journals, workers, quiet)
+            try:
+                rows, files = _render_all(recipe, partial, journals, workers, quiet)
+            except Exception:
+                if not any(journals.iterdir()):  # nothing that a next run could go on from
+                    shutil.rmtree(partial, ignore_errors=True)
+                raise
             recipe.finish(partial, rows)
             manifest = _seal(partial, recipe, parameters, digest, files)
             shutil.rmtree(journals)
@@ -261,7 +210,7 @@ def _make_shard(recipe: Recipe, partial: Path, journals: Path, number: int, indi
                 _write(partial / name, content)
                 files[name] = hashlib.sha256(content).hexdigest()
         journal = {"rows": rows, "files": files}
-        write_json(journals / f"{number:06d}.json", journal)
+        write_text(journals / f"{number:06d}.json", json.dumps(journal))
     return journal
 
 
