@@ -1,0 +1,57 @@
+"""Encoders from files: our own safetensors, and the containers in which the five methods were published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cl_vs_mim.checkpoints.files import verify_sha256
+from cl_vs_mim.checkpoints.native import load_native, read_header, save_encoder
+from cl_vs_mim.checkpoints.official import FAMILIES, load_official
+from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.errors import UserError
+
+__all__ = ["load_encoder", "read_header", "save_encoder"]
+
+
+def load_encoder(
+    path: Path,
+    family: str,
+    *,
+    img_size: int | None = None,
+    patch_size: int | None = None,
+    num_heads: int | None = None,
+    sha256: str | None = None,
+) -> Encoder:
+    """Read an encoder from a file, in float32, on the CPU and in evaluation mode.
+
+    Width, depth, MLP ratio, LayerScale and the kind of positions are read off the tensors; every tensor is either
+    used or on the family's list of dropped ones. No part of a file is run as code.
+
+    Args:
+        path: the checkpoint.
+        family: ``"moco_v3" | "simmim" | "mae" | "dino" | "beit"`` for the original containers, ``"timm"`` for a state
+            dict of timm's ``VisionTransformer``, ``"native"`` for a file of :func:`save_encoder`.
+        img_size: side of the input image, px.
+        patch_size: side of a patch, px.
+        num_heads: attention heads; no tensor's shape tells it (MoCo v3's ViT-S has 12, timm's has 6).
+            A native file states all three itself; given all the same, they must agree with it.
+        sha256: hex digest of the file, checked before anything in it is parsed.
+
+    Raises:
+        UserError: the file is missing, damaged, of another family or shape than stated, or would run code; the
+            message names the file, and the tensors that are missing or left over.
+    """
+    path = Path(path)
+    if family != "native" and family not in FAMILIES:
+        raise UserError(f"unknown checkpoint family {family!r}; known: {', '.join([*FAMILIES, 'native'])}")
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} does not exist; train it, or fetch it and give its path")
+    if sha256 is not None:
+        verify_sha256(path, sha256)
+    given = {"img_size": img_size, "patch_size": patch_size, "num_heads": num_heads}
+    if family == "native":
+        return load_native(path, given)
+    missing = [name for name, value in given.items() if value is None]
+    if missing:
+        raise UserError(f"{path}: give {', '.join(missing)}; a checkpoint of family {family!r} does not state them")
+    return load_official(path, family, img_size, patch_size, num_heads, verified=sha256 is not None)

@@ -1,0 +1,244 @@
+"""The containers in which the five methods' encoders were published, and timm's, reduced to one naming.
+
+The containers differ in where the state dict sits, in prefixes, and in what lies beside the encoder. timm's two
+classes took over the original names inside, so nothing needs renaming. Facts about the containers: the official
+repositories facebookresearch/{moco-v3,mae,dino}, microsoft/{SimMIM,unilm/beit}.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from timm.models.beit import gen_relative_position_index
+from torch import Tensor
+
+from cl_vs_mim.checkpoints.files import fill_encoder, read_pickle, read_safetensors
+from cl_vs_mim.encoder import Encoder, EncoderSpec, sincos_positions
+from cl_vs_mim.errors import UserError
+
+# ------------------------------------------------------------------------------------------------
+# Containers
+# ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Container:
+    """Where an encoder lies in a published file, and what lies beside it.
+
+    Attributes:
+        model: which of the two ViT families it is.
+        state: keys that may hold the state dict; a file without any of them is the bare state dict.
+        prefixes: what the encoder's names may begin with; the first one that occurs counts.
+        beside: beginnings of names without the prefix that are dropped.
+        within: beginnings of names after the prefix that are dropped.
+    """
+
+    model: Literal["vit", "beit"]
+    state: tuple[str, ...]
+    prefixes: tuple[str, ...] = ("",)
+    beside: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
+
+
+FAMILIES = {
+    "moco_v3": Container(
+        "vit",
+        state=("state_dict",),
+        prefixes=("module.base_encoder.", "base_encoder."),
+        beside=("module.momentum_encoder.", "momentum_encoder.", "module.predictor.", "predictor."),
+        within=("head.",),  # the projector
+    ),
+    "simmim": Container("beit", state=("model",), prefixes=("encoder.",), beside=("decoder.",), within=("mask_token",)),
+    "mae": Container("vit", state=("model",), within=("mask_token", "decoder_")),
+    "dino": Container("vit", state=()),
+    "beit": Container("beit", state=("model",), within=("mask_token", "lm_head.")),
+    "timm": Container("vit", state=("state_dict", "model"), within=("head.",)),
+}
+
+# What a container may hold besides the state dict; all of it is left unread.
+_TRAINING_STATE = {
+    *("arch", "args", "config", "epoch", "step", "iteration", "version"),
+    *("optimizer", "lr_scheduler", "scheduler", "scaler", "amp_scaler", "loss_scaler"),
+    *("max_accuracy", "best_acc1", "metric"),
+}
+
+# Parts that change the function of a ViT and that the two families here do not have.
+_UNSUPPORTED = {
+    r"reg_token": "register tokens",
+    r"dist_token|head_dist\.": "a distillation token",
+    r"norm_pre\.": "a LayerNorm before the blocks (CLIP)",
+    r"fc_norm\.": "a LayerNorm after the pooling instead of after the blocks (fine-tuned with mean pooling)",
+    r"attn_pool\.": "attention pooling",
+    r"patch_embed\.backbone\.": "a convolutional stem",
+    r"blocks\.\d+\.attn\.relative_position_bias_table": "a relative position bias per block instead of a shared one",
+    r"blocks\.\d+\.attn\.[qk]_norm\.": "normalised queries and keys",
+    r"blocks\.\d+\.mlp\.(w12|w1|fc1_g)\.": "a gated MLP",
+}
+
+
+def read_official(path: Path, family: str, verified: bool = False) -> dict[str, Tensor]:
+    """The encoder's tensors under timm's names.
+
+    Raises:
+        UserError: the file is damaged or not of this family, or holds something that is neither part of the
+            encoder nor known to lie beside it.
+    """
+    container = FAMILIES[family]
+    content = read_safetensors(path)[0] if path.suffix == ".safetensors" else read_pickle(path, verified)
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a state dict of family {family!r}")
+    state = _state_dict(path, family, content)
+    prefix = next((p for p in container.prefixes if any(name.startswith(p) for name in state)), None)
+    if prefix is None:
+        raise UserError(f"{path} has no tensor named {container.prefixes[0]}…; it is not of family {family!r}")
+    tensors: dict[str, Tensor] = {}
+    strangers = []
+    for name, tensor in state.items():
+        inner = name.removeprefix(prefix)
+        if not name.startswith(prefix):
+            strangers += [] if name.startswith(container.beside) else [name]
+        elif not inner.startswith(container.within):
+            tensors[inner] = tensor
+    if strangers:
+        listed = "\n  ".join(f"+ {name} {tuple(state[name].shape)}" for name in strangers)
+        raise UserError(f"{path} holds tensors that family {family!r} does not have:\n  {listed}")
+    for pattern, part in _UNSUPPORTED.items():
+        found = next((name for name in tensors if re.match(pattern, name)), None)
+        if found:
+            raise UserError(f"{path} has {part} ({found}); such an encoder is not supported")
+    return tensors
+
+
+def _state_dict(path: Path, family: str, content: Mapping[str, Any]) -> dict[str, Tensor]:
+    inner = next((key for key in FAMILIES[family].state if isinstance(content.get(key), Mapping)), None)
+    if inner is None and family in ("dino", "timm"):
+        state = content
+    elif inner is None:
+        wanted = " or ".join(map(repr, FAMILIES[family].state))
+        raise UserError(f"{path} has no {wanted} (found: {_some(content)}); it is not of family {family!r}")
+    else:
+        strangers = [key for key in content if key != inner and key not in _TRAINING_STATE]
+        if strangers:
+            raise UserError(f"{path} holds {_some(strangers)} beside {inner!r}; is it of family {family!r}?")
+        state = content[inner]
+    strangers = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if strangers or not state:
+        raise UserError(f"{path} is no state dict of family {family!r}; not tensors: {_some(strangers)}")
+    return dict(state)
+
+
+def _some(keys: Any) -> str:
+    keys = [repr(key) for key in keys]
+    return ", ".join(keys[:8]) + (" …" if len(keys) > 8 else "") if keys else "nothing"
+
+
+# ------------------------------------------------------------------------------------------------
+# What the tensors say
+# ------------------------------------------------------------------------------------------------
+
+
+def load_official(
+    path: Path, family: str, img_size: int, patch_size: int, num_heads: int, verified: bool = False
+) -> Encoder:
+    """The encoder of a published checkpoint; see :func:`cl_vs_mim.checkpoints.load_encoder`."""
+    tensors = read_official(path, family, verified)
+    spec = infer_spec(path, FAMILIES[family].model, tensors, img_size, patch_size, num_heads)
+    index = tensors.pop("rel_pos_bias.relative_position_index", None)
+    if index is not None and not torch.equal(index, gen_relative_position_index((spec.grid, spec.grid))):
+        raise UserError(f"{path}: relative_position_index numbers the positions in another order than timm does")
+    return fill_encoder(path, spec, tensors)
+
+
+def infer_spec(
+    path: Path,
+    model: Literal["vit", "beit"],
+    tensors: Mapping[str, Tensor],
+    img_size: int,
+    patch_size: int,
+    num_heads: int,
+) -> EncoderSpec:
+    """The specification of an encoder, read off its tensors and checked against what was given.
+
+    Raises:
+        UserError: a tensor that tells a size is missing, or contradicts ``img_size``, ``patch_size`` or ``num_heads``.
+    """
+
+    def tensor(name: str, dimensions: int) -> Tensor:
+        if name not in tensors or tensors[name].ndim != dimensions:
+            raise UserError(f"{path} has no {name} with {dimensions} dimensions (found: {_some(tensors)})")
+        return tensors[name]
+
+    projection = tensor("patch_embed.proj.weight", 4)
+    width, channels, *kernel = projection.shape
+    if channels != 3 or kernel != [patch_size, patch_size]:
+        raise UserError(
+            f"{path}: its patch projection takes {channels} channels of {kernel[0]}x{kernel[1]} px, "
+            f"but patch_size={patch_size} was given"
+        )
+    if img_size % patch_size:
+        raise UserError(f"{path}: img_size={img_size} is not a multiple of patch_size={patch_size}")
+    if num_heads < 1 or width % num_heads:
+        raise UserError(f"{path}: its width {width} cannot be divided into num_heads={num_heads}")
+    grid = img_size // patch_size
+    if model == "beit":
+        if "pos_embed" in tensors:
+            raise UserError(f"{path} has absolute positions (pos_embed); a BEiT-like encoder here has none")
+        _check_relative_positions(path, tensor("rel_pos_bias.relative_position_bias_table", 2), grid, num_heads)
+        positions = "relative"
+    else:
+        positions = _absolute_positions(path, tensor("pos_embed", 3), grid)
+    blocks = {int(match[1]) for name in tensors if (match := re.match(r"blocks\.(\d+)\.", name))}
+    hidden = len(tensor("blocks.0.mlp.fc1.weight", 2))
+    scaled = "blocks.0.ls1.gamma" in tensors or "blocks.0.gamma_1" in tensors
+    return EncoderSpec(
+        family=model,
+        image_size=img_size,
+        patch_size=patch_size,
+        width=width,
+        depth=max(blocks) + 1,
+        heads=num_heads,
+        mlp_ratio=_ratio(hidden, width),
+        positions=positions,
+        layer_scale=1.0 if scaled else None,  # what it started from, which trained weights no longer tell
+    )
+
+
+def _check_relative_positions(path: Path, table: Tensor, grid: int, num_heads: int) -> None:
+    rows, heads = table.shape  # (2 grid - 1)^2 offsets, then CLS to patch, patch to CLS, CLS to CLS
+    if heads != num_heads:
+        raise UserError(f"{path}: its relative position bias is for {heads} heads, but num_heads={num_heads} was given")
+    if rows != (2 * grid - 1) ** 2 + 3:
+        side = (math.isqrt(max(rows - 3, 0)) + 1) // 2
+        raise UserError(
+            f"{path}: its relative position bias is for a {side}x{side} grid, but img_size and patch_size give "
+            f"{grid}x{grid}; give the size it was trained at (positions are not interpolated)"
+        )
+
+
+def _absolute_positions(path: Path, table: Tensor, grid: int) -> Literal["sincos", "learned"]:
+    _, rows, width = table.shape  # (1, 1+N, D)
+    if rows != grid**2 + 1:
+        side = math.isqrt(max(rows - 1, 0))
+        stored = f"{rows - 1} patches ({side}x{side})" if side**2 == rows - 1 else f"{rows} rows"
+        raise UserError(
+            f"{path}: its position embedding has CLS and {stored}, but img_size and patch_size give {grid**2} "
+            f"({grid}x{grid}); give the size it was trained at (positions are not interpolated)"
+        )
+    if width % 4:
+        return "learned"
+    rows_first = sincos_positions(grid, width).data  # MoCo v3
+    columns_first = rows_first.roll(width // 2, dims=-1)  # MAE
+    fixed = any(torch.allclose(table.float(), known, atol=1e-3) for known in (rows_first, columns_first))
+    return "sincos" if fixed else "learned"
+
+
+def _ratio(hidden: int, width: int) -> float:
+    """The MLP ratio that gives exactly this hidden width when timm multiplies and truncates."""
+    ratio = hidden / width
+    return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
