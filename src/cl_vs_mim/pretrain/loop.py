@@ -25,7 +25,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
-from cl_vs_mim.artifacts import git_commit, package_versions, row_head, with_head, write_table
+from cl_vs_mim.artifacts import row_head, with_head, write_table
 from cl_vs_mim.checkpoints import save_encoder
 from cl_vs_mim.config import Architecture, Model, Training, load_study
 from cl_vs_mim.data.augment import augment
@@ -235,7 +235,7 @@ def main(arguments: argparse.Namespace) -> None:
         names = {"model": arguments.model, "method": model.objective.method, "seed": arguments.seed}
         if arguments.log_table is not None:
             write_table(arguments.log_table, with_head(run.read_log().assign(**names), head))
-        metadata = {**names, "steps": trainer.steps, **head, "git_commit": git_commit(), "packages": package_versions()}
+        metadata = {**names, "steps": trainer.steps, **head}
         save_encoder(arguments.output, trainer.objective.encoder, metadata)  # last: the declared output
 
 
