@@ -176,7 +176,7 @@ def crop_resize_flip(
     rows = _resize_matrix(top, height, size, image_size, interpolation)  # (B, S, T)
     columns = _resize_matrix(left, width, size, image_size, interpolation)
     columns = torch.where(flip.view(-1, 1, 1), columns.flip(1), columns)
-    return _separable(images.float() / 255, rows, columns).clamp_(0, 1)
+    return _separable(images.float(), rows / 255, columns).clamp_(0, 1)
 
 
 def _resize_matrix(start: Tensor, length: Tensor, source: int, target: int, interpolation: str) -> Tensor:
@@ -205,18 +205,15 @@ def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
     Edges are mirrored, as torchvision does; the kernel ends at four standard deviations.
     """
     size = images.shape[-1]
-    centre = torch.arange(size, device=images.device).view(1, -1, 1)
-    pixel = torch.arange(size, device=images.device).view(1, 1, -1)
-    sigma = sigma.view(-1, 1, 1)
-    kernel = torch.zeros(len(images), size, size, device=images.device)
-    for mirrored, valid in (
-        (pixel, pixel >= 0),
-        (-pixel, pixel > 0),
-        (2 * (size - 1) - pixel, pixel < size - 1),
-    ):
-        distance = (centre - mirrored).abs()
-        inside = valid & (distance <= (_BLUR_RADIUS * sigma).ceil())
-        kernel += torch.exp(-0.5 * (distance / sigma) ** 2) * inside
+    distance = torch.arange(2 * size - 1, device=images.device)
+    sigma = sigma.view(-1, 1)
+    weight = torch.exp(-0.5 * (distance / sigma).clamp(max=8) ** 2)  # (B, 2S-1); the clamp avoids slow denormals
+    weight = weight * (distance <= (_BLUR_RADIUS * sigma).ceil())
+    pixel = torch.arange(size, device=images.device)
+    centre = pixel.view(-1, 1)
+    kernel = weight[:, (centre - pixel).abs()]  # (B, S, S): from a pixel to a centre, then from its two reflections
+    kernel += weight[:, centre + pixel] * (pixel > 0)
+    kernel += weight[:, 2 * (size - 1) - centre - pixel] * (pixel < size - 1)
     kernel /= kernel.sum(dim=2, keepdim=True)
     return _separable(images, kernel, kernel)
 

@@ -1,0 +1,147 @@
+"""The run folder: one training run's configuration, log, checkpoints and lock.
+
+Snakemake deletes a rule's outputs before it runs it again, so the training state lives apart from them, in a folder
+named by everything that decides the result. A checkpoint is a file of tensors and, written after it, a small JSON
+file with its sha256; without that, or with another sha256, it does not count.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pandas as pd
+import torch
+
+from cl_vs_mim.artifacts import atomic_path, clear_os_errors, sha256_file, sha256_json, write_json, write_table
+from cl_vs_mim.config import Architecture, Model
+from cl_vs_mim.errors import UserError
+
+FORMAT = 1  # of the training state and of the arithmetic; raised when a newer code cannot go on with an older run
+_KEPT = 2  # checkpoints
+
+
+def resolve_run(model: Model, architecture: Architecture, data_hash: str, seed: int) -> dict[str, Any]:
+    """Everything that decides the weights, as plain data. Labels and notes are left out: they may change freely."""
+    return {
+        "format": FORMAT,
+        "seed": seed,
+        "data_hash": data_hash,
+        "architecture": architecture.model_dump(mode="json", exclude={"label"}),
+        "objective": model.objective.model_dump(mode="json"),
+        "training": model.training.model_dump(mode="json"),
+    }
+
+
+def warn(message: str) -> None:
+    """One line on the standard error stream."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+class RunFolder:
+    """``<runs>/<model>_seed<k>_<12 hex of the resolved run>``, held by one process at a time.
+
+    Use as a context manager; the lock is the operating system's and ends with the process, however it ends.
+    """
+
+    def __init__(self, runs: Path, name: str, resolved: Mapping[str, Any]) -> None:
+        self.digest = sha256_json(resolved)
+        self.resolved = dict(resolved)
+        self.path = Path(runs) / f"{name}_seed{resolved['seed']}_{self.digest[:12]}"
+        self.metrics = self.path / "metrics.csv"
+        self._lock = filelock.FileLock(self.path / "lock")
+
+    def __enter__(self) -> RunFolder:
+        with clear_os_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire(timeout=0)
+            except filelock.Timeout as error:
+                raise UserError(
+                    f"another process is training in {self.path}; wait for it or stop it, then run this again"
+                ) from error
+        for leftover in self.path.glob(".*.part*"):  # of a process that was killed while writing
+            leftover.unlink()
+        if not (self.path / "config.json").exists():
+            write_json(self.path / "config.json", self.resolved)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    # ---- checkpoints -----------------------------------------------------------------------------
+
+    def checkpoints(self) -> list[Path]:
+        """Checkpoints that were written to the end, newest first; their content is not checked here."""
+        return sorted((path.with_suffix(".pt") for path in self.path.glob("checkpoint_*.json")), reverse=True)
+
+    def save(self, step: int, state: Mapping[str, Any]) -> Path:
+        """Write the state after ``step`` steps; the two newest checkpoints are kept.
+
+        Raises:
+            UserError: the folder is full or read-only.
+        """
+        path = self.path / f"checkpoint_{step:09d}.pt"
+        with atomic_path(path) as temporary:
+            torch.save({"step": step, **state}, temporary)
+            digest = sha256_file(temporary)
+        write_json(path.with_suffix(".json"), {"step": step, "sha256": digest})
+        for old in self.checkpoints()[_KEPT:]:
+            self._discard(old)
+        return path
+
+    def load_latest(self, device: torch.device) -> dict[str, Any] | None:
+        """The newest whole state, or None. Damaged checkpoints are named on the standard error stream and removed."""
+        found = self.checkpoints()
+        for path in found:
+            try:
+                return self._load(path, device)
+            except (OSError, ValueError) as error:
+                warn(f"checkpoint {path} is damaged ({error}); going on with the one before")
+                self._discard(path)
+        if found:
+            warn(f"no whole checkpoint is left in {self.path}; training starts again from step 0")
+        return None
+
+    @staticmethod
+    def _load(path: Path, device: torch.device) -> dict[str, Any]:
+        expected = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        if not isinstance(expected, dict) or sha256_file(path) != expected.get("sha256"):
+            raise ValueError("its sha256 is not the recorded one")
+        return torch.load(path, map_location=device, weights_only=True)  # tensors and plain data only, no code
+
+    @staticmethod
+    def _discard(path: Path) -> None:
+        path.with_suffix(".json").unlink(missing_ok=True)  # first: without it the rest does not count
+        path.unlink(missing_ok=True)
+
+    # ---- log -------------------------------------------------------------------------------------
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Append one line to ``metrics.csv``."""
+        with clear_os_errors(self.metrics), self.metrics.open("a", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            if stream.tell() == 0:
+                writer.writerow(row)
+            writer.writerow(row.values())
+
+    def cut_log(self, step: int) -> float:
+        """Drop lines after ``step``: they will be written again. Returns the seconds of training up to there."""
+        if not self.metrics.exists():
+            return 0.0
+        if step == 0:
+            self.metrics.unlink()
+            return 0.0
+        frame = self.read_log()
+        frame = frame[pd.to_numeric(frame["step"], errors="coerce") <= step]
+        write_table(self.metrics, frame)
+        return float(frame["seconds"].iloc[-1]) if len(frame) else 0.0
+
+    def read_log(self) -> pd.DataFrame:
+        """``metrics.csv``; a last line that a kill left half-written is dropped."""
+        return pd.read_csv(self.metrics, on_bad_lines="skip").dropna(subset=["step", "seconds"])

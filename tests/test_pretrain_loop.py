@@ -1,0 +1,346 @@
+"""The training loop: killed and resumed to the same weights, and every refusal it owes its user."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+from cl_vs_mim.checkpoints import load_encoder
+from cl_vs_mim.config import Training, load_study
+from cl_vs_mim.encoder import build_encoder
+from cl_vs_mim.errors import UserError
+from cl_vs_mim.pretrain import loop
+from cl_vs_mim.pretrain.data import batch_positions
+from cl_vs_mim.pretrain.state import RunFolder
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES, BATCH, EPOCHS, CHECKPOINT_STEPS = 26, 4, 16, 5
+STEPS = EPOCHS * (IMAGES // BATCH)
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """Processes that start in a moment: they are forked from one that has imported the loop already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cl_vs_mim.pretrain.loop"])
+    return context
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "objects"
+    rng = np.random.default_rng(0)
+    for number in range(IMAGES):
+        path = folder / "train" / f"class{number % 3}" / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    (folder / "manifest.json").write_text(json.dumps({"data_hash": "ab" * 32}))
+    return folder
+
+
+@pytest.fixture
+def workplace(tmp_path, data):
+    return Workplace(tmp_path, data)
+
+
+class Workplace:
+    """A tiny study and the command line that trains it."""
+
+    def __init__(self, folder: Path, data: Path) -> None:
+        self.folder, self.data = folder, data
+        self.study = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text(encoding="utf-8"))
+        for architecture in self.study["architectures"].values():
+            architecture.update(image_size=16, patch_size=4, width=16, depth=2, heads=2)
+        for model in self.study["models"].values():
+            model["training"].update(
+                epochs=EPOCHS, batch_size=BATCH, checkpoint_steps=CHECKPOINT_STEPS, log_steps=2, drop_path=0.2
+            )
+        self.training("moco_v3").update(drop_path=0.0)
+
+    def training(self, model: str) -> dict:
+        return self.study["models"][model]["training"]
+
+    def arguments(self, model: str, runs: str = "runs", output: str = "encoder", **options):
+        config = self.folder / "smoke.yaml"
+        config.write_text(yaml.safe_dump(self.study), encoding="utf-8")
+        given = {
+            "config": config,
+            "model": model,
+            "seed": 1,
+            "data": self.data,
+            "runs": self.folder / runs,
+            "output": self.folder / f"{output}.safetensors",
+            "device": "cpu",
+            "threads": 1,
+        }
+        words = [f"--{name.replace('_', '-')}={value}" for name, value in {**given, **options}.items()]
+        return loop.parser().parse_args(words)
+
+    def run(self, model: str, **options) -> Path:
+        arguments = self.arguments(model, **options)
+        threads = torch.get_num_threads()
+        try:
+            loop.main(arguments)
+        finally:
+            torch.set_num_threads(threads)
+        return arguments.output
+
+    def run_folder(self, runs: str = "runs") -> Path:
+        (folder,) = (self.folder / runs).iterdir()
+        return folder
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = load_file(one), load_file(other)
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), f"{name} differs"
+
+
+def curve(folder: Path) -> list[list[str]]:
+    """The log without its timings."""
+    lines = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
+    assert lines[0][-2:] == ["images_per_second", "seconds"]
+    return [line[:-2] for line in lines]
+
+
+# ------------------------------------------------------------------------------------------------
+# Killed and resumed
+# ------------------------------------------------------------------------------------------------
+
+
+def wait_for(condition, process, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition() and process.is_alive() and time.monotonic() < end:
+        time.sleep(0.0005)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["moco_v3", "simmim"])
+def test_killed_at_any_moment_it_ends_with_the_weights_of_an_undisturbed_run(workplace, processes, model):
+    undisturbed = workplace.run(model, runs="whole", output="whole")
+    arguments = workplace.arguments(model, runs="killed", output="killed")
+    folder = workplace.folder / "killed" / workplace.run_folder("whole").name
+    delays = random.Random(model)
+    kills = 0
+
+    def reached(count: int):
+        return lambda: len(list(folder.glob("checkpoint_*.json"))) >= count
+
+    def writing():
+        return any(folder.glob(".checkpoint_*.part*"))
+
+    for condition in [lambda: folder.exists(), reached(1), writing, reached(2), writing, writing]:
+        process = processes.Process(target=loop.main, args=(arguments,))
+        process.start()
+        wait_for(condition, process)
+        if condition is not writing:
+            time.sleep(delays.uniform(0, 0.15))
+        process.kill()
+        process.join()
+        kills += process.exitcode == -9
+        assert process.exitcode in (-9, 0)
+        assert not arguments.output.exists() or process.exitcode == 0
+    assert kills >= 3, "the run was over before it could be killed: give it more steps"
+    process = processes.Process(target=loop.main, args=(arguments,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert_same_weights(undisturbed, arguments.output)
+    assert undisturbed.read_bytes() == arguments.output.read_bytes()
+    assert curve(folder) == curve(workplace.run_folder("whole"))
+    assert not list(folder.glob(".*.part*"))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "no_tensors", "record"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(workplace, capsys, damage):
+    output = workplace.run("simmim")
+    expected, folder = output.read_bytes(), workplace.run_folder()
+    whole_curve = curve(folder)
+    newest = folder / f"checkpoint_{STEPS:09d}.pt"
+    content = newest.read_bytes()
+    if damage == "truncated":
+        newest.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        newest.write_bytes(content[:1000] + bytes([content[1000] ^ 1]) + content[1001:])
+    elif damage == "no_tensors":
+        newest.unlink()
+    else:
+        newest.with_suffix(".json").write_text("{")
+    output.unlink()
+    workplace.run("simmim")
+    warning = capsys.readouterr().err
+    assert f"checkpoint {newest} is damaged" in warning and "the one before" in warning
+    assert "starts again" not in warning
+    assert output.read_bytes() == expected
+    assert curve(folder) == whole_curve
+
+
+def test_without_a_whole_checkpoint_it_starts_again_and_says_so(workplace, capsys):
+    output = workplace.run("simmim")
+    expected, folder = output.read_bytes(), workplace.run_folder()
+    whole_curve = curve(folder)
+    assert len(list(folder.glob("*.pt"))) == 2
+    for path in folder.glob("*.pt"):
+        path.write_bytes(b"")
+    workplace.run("simmim")
+    assert "starts again from step 0" in capsys.readouterr().err
+    assert output.read_bytes() == expected
+    assert curve(folder) == whole_curve
+
+
+def test_a_finished_run_is_exported_again_without_training(workplace, monkeypatch):
+    output = workplace.run("moco_v3", log_table=workplace.folder / "log.csv")
+    expected = output.read_bytes()
+    output.unlink()
+    monkeypatch.setattr(loop, "load_training_images", lambda *_: pytest.fail("images were read again"))
+    workplace.run("moco_v3")
+    assert output.read_bytes() == expected
+    table = (workplace.folder / "log.csv").read_text().splitlines()
+    assert table[0].startswith("study,git_commit,config_hash,data_hash,packages,device,")
+    assert len(table) == 1 + STEPS // 2
+    encoder = load_encoder(output, "native")
+    control = build_encoder(load_study(workplace.folder / "smoke.yaml").architectures["vit"].spec(), seed=1)
+    trained = encoder.backbone.blocks[0].attn.qkv.weight
+    assert not torch.equal(trained, control.backbone.blocks[0].attn.qkv.weight)
+    frozen = encoder.backbone.patch_embed.proj.weight
+    assert torch.equal(frozen, control.backbone.patch_embed.proj.weight), "MoCo v3 freezes the patch projection"
+
+
+def test_it_pauses_at_its_deadline_and_goes_on(workplace, monkeypatch, capsys):
+    class Clock:
+        now = 0.0
+
+        def monotonic(self) -> float:
+            self.now += 1
+            return self.now
+
+    whole = workplace.run("simmim", runs="whole", output="whole")
+    monkeypatch.setattr(loop, "time", Clock())
+    with pytest.raises(SystemExit) as stopped:
+        workplace.run("simmim", stop_after_minutes=0.2)
+    assert stopped.value.code == loop.PAUSED == 75
+    assert "paused at step" in capsys.readouterr().err
+    assert not (workplace.folder / "encoder.safetensors").exists()
+    steps = [json.loads(path.read_text())["step"] for path in workplace.run_folder().glob("checkpoint_*.json")]
+    assert 0 < max(steps) < STEPS
+    monkeypatch.undo()
+    assert_same_weights(workplace.run("simmim"), whole)
+
+
+# ------------------------------------------------------------------------------------------------
+# Refusals
+# ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["moco_v3", "simmim"])
+def test_a_loss_that_is_not_finite_stops_with_step_rate_and_checkpoint(workplace, model):
+    workplace.training(model).update(base_lr=1e30, checkpoint_steps=1, warmup_epochs=0)
+    with pytest.raises(UserError, match=r"at step \d+ \(learning rate \S+e\+\d+\); last good checkpoint: ") as stop:
+        workplace.run(model)
+    assert not (workplace.folder / "encoder.safetensors").exists()
+    checkpoint = str(stop.value).split("last good checkpoint: ")[1].split(";")[0]
+    if checkpoint != "none":
+        state = torch.load(checkpoint, weights_only=True)
+        assert state["step"] == int(str(stop.value).split("at step ")[1].split(" ")[0]) - 1
+
+
+def test_a_second_process_on_the_same_run_is_refused(workplace, processes):
+    workplace.training("simmim").update(epochs=100000)
+    arguments = workplace.arguments("simmim")
+    process = processes.Process(target=loop.main, args=(arguments,))
+    process.start()
+    try:
+        wait_for(lambda: list(workplace.folder.glob("runs/*/checkpoint_*.json")), process)
+        with pytest.raises(UserError, match=r"another process is training in .*simmim_seed1"):
+            loop.main(arguments)
+    finally:
+        process.kill()
+        process.join()
+
+
+def test_what_decides_the_weights_names_the_run_folder(workplace):
+    def folder() -> str:
+        study = load_study(workplace.arguments("simmim").config)
+        model = study.models["simmim"]
+        resolved = loop.resolve_run(model, study.architectures[model.architecture], "ab" * 32, 1)
+        return RunFolder(Path("runs"), "simmim", resolved).path.name
+
+    first = folder()
+    assert first.startswith("simmim_seed1_") and len(first) == len("simmim_seed1_") + 12
+    workplace.study["models"]["simmim"].update(label="another name", seeds=[0, 1, 2])
+    assert folder() == first
+    workplace.training("simmim").update(base_lr=1e-3)
+    second = folder()
+    assert second != first
+    workplace.study["architectures"]["beit"].update(depth=3)
+    assert folder() not in (first, second)
+
+
+def test_clear_errors_before_anything_is_trained(workplace, tmp_path):
+    with pytest.raises(UserError, match=r"no model 'simmin'.*simmim"):
+        workplace.run("simmin")
+    workplace.training("simmim").update(batch_size=IMAGES + 1)
+    with pytest.raises(UserError, match=r"26 images, fewer than training.batch_size 27"):
+        workplace.run("simmim")
+    with pytest.raises(UserError, match="is not an ImageFolder"):
+        workplace.run("moco_v3", data=tmp_path / "nowhere")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        workplace.run("moco_v3", runs="file")
+
+
+# ------------------------------------------------------------------------------------------------
+# Schedules and monitors
+# ------------------------------------------------------------------------------------------------
+
+
+def test_learning_rate_warms_up_and_falls_on_a_half_cosine():
+    training = Training(
+        epochs=10,
+        warmup_epochs=2,
+        batch_size=512,
+        base_lr=1e-3,
+        lr_batch=256,
+        min_lr=1e-4,
+        weight_decay=0,
+        checkpoint_steps=1,
+        log_steps=1,
+    )
+    rates = [loop.learning_rate(step, 100, 20, training) for step in range(101)]
+    assert rates[:20] == pytest.approx([2e-3 * (step + 1) / 20 for step in range(20)])
+    assert rates[20] == pytest.approx(2e-3)
+    assert rates[60] == pytest.approx((2e-3 + 1e-4) / 2)
+    assert rates[100] == pytest.approx(1e-4)
+    assert rates[20:] == sorted(rates[20:], reverse=True)
+    assert loop.learning_rate(0, 100, 0, training) == pytest.approx(2e-3)
+
+
+def test_every_epoch_is_a_new_permutation():
+    epochs = [
+        torch.cat([batch_positions(epoch * 6 + slot, 26, 4, seed=5) for slot in range(6)]).tolist()
+        for epoch in range(3)
+    ]
+    for order in epochs:
+        assert len(set(order)) == 24 and set(order) <= set(range(26))
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert batch_positions(7, 26, 4, seed=5).tolist() == epochs[1][4:8]
+    assert batch_positions(7, 26, 4, seed=6).tolist() != epochs[1][4:8]
+
+
+def test_feature_std_tells_spread_from_collapse():
+    spread = torch.randn(4000, 64, generator=torch.Generator().manual_seed(0))
+    assert loop.feature_std(spread) == pytest.approx(1, abs=0.02)
+    assert loop.feature_std(spread[:1].repeat(100, 1)) == pytest.approx(0, abs=1e-6)
+    assert loop.feature_std(spread[:, :1] * torch.ones(1, 64)) == pytest.approx(math.sqrt(1), abs=0.02)
