@@ -19,7 +19,7 @@ rule extract:
         data=lambda wildcards, input: Path(input.data).parent,
         encoder=lambda wildcards, input: f"--encoder {input.encoder}" if input.encoder else "",
         settings=sections_digest(STUDY.analysis, STUDY.figures.attention_maps, *STUDY.architectures.values()),
-        code=code_digest("encoder", "checkpoints", "analysis", "data.images"),
+        code=code_digest("encoder", "spec", "checkpoints", "analysis", "data.images"),
     log:
         f"{RESULTS}/logs/extract/{{run}}.log",
     benchmark:

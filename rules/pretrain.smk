@@ -21,7 +21,7 @@ rule pretrain:
         settings=lambda wildcards: sections_digest(
             model_of(wildcards), STUDY.architectures[model_of(wildcards).architecture]
         ),
-        code=code_digest("encoder", "pretrain", "data.augment", "data.images"),
+        code=code_digest("encoder", "spec", "pretrain", "randomness", "data.augment", "data.images"),
     log:
         f"{RESULTS}/logs/pretrain/{{run}}.log",
     benchmark:

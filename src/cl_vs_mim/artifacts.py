@@ -14,12 +14,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import torch
 
 from cl_vs_mim.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 # ------------------------------------------------------------------------------------------------
 # Hashes
@@ -163,6 +165,8 @@ def package_versions() -> str:
 def device_name(device: torch.device) -> str:
     """Human-readable name of a device, such as ``NVIDIA H200`` or ``CPU (Intel(R) Xeon(R) …)``."""
     if device.type == "cuda":
+        import torch  # here: reading a config or drawing a figure should not wait for it
+
         return torch.cuda.get_device_name(device)
     return f"CPU ({_cpu_model()})"
 

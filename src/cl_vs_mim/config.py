@@ -21,8 +21,8 @@ from pydantic import (
 )
 
 from cl_vs_mim.artifacts import sha256_json
-from cl_vs_mim.encoder import EncoderSpec
 from cl_vs_mim.errors import UserError
+from cl_vs_mim.spec import EncoderSpec
 from cl_vs_mim.validation import UniqueKeyLoader, describe, nearest
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -112,7 +112,7 @@ class KitData(Section):
 
 
 class Architecture(Section):
-    """An encoder; the field names are those of :class:`cl_vs_mim.encoder.EncoderSpec`."""
+    """An encoder; the field names are those of :class:`cl_vs_mim.spec.EncoderSpec`."""
 
     label: str  # as written in figures, e.g. "ViT-Ti/8"
     family: Literal["vit", "beit"]

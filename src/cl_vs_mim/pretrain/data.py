@@ -37,7 +37,7 @@ def index_training_images(folder: Path) -> tuple[ImageFolderIndex, str]:
 
 def load_training_images(index: ImageFolderIndex, image_size: int, device: torch.device) -> Tensor:
     """All images, (M, 3, S, S) uint8 on ``device``: decoded once, augmented there at every step."""
-    return decode_many(index, range(len(index)), image_size, progress=True).to(device)
+    return decode_many(index, range(len(index)), image_size, bar=True).to(device)
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:

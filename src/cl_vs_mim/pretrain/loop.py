@@ -23,7 +23,6 @@ import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor
-from tqdm import tqdm
 
 from cl_vs_mim.artifacts import row_head, with_head, write_table
 from cl_vs_mim.checkpoints import save_encoder
@@ -33,6 +32,7 @@ from cl_vs_mim.errors import UserError, run_cli
 from cl_vs_mim.pretrain.data import batch_positions, index_training_images, load_training_images, steps_per_epoch
 from cl_vs_mim.pretrain.registry import build_objective
 from cl_vs_mim.pretrain.state import RunFolder, resolve_run
+from cl_vs_mim.progress import progress
 from cl_vs_mim.randomness import generator_for, global_randomness
 
 PAUSED = 75  # exit status of a run that stopped at --stop-after-minutes; the same command goes on with it
@@ -149,15 +149,11 @@ def train(trainer: Trainer, images: Tensor, run: RunFolder, deadline: float) -> 
     before = run.cut_log(trainer.step)
     began = since = time.monotonic()
     done = saved = trainer.step
-    interval = 0.5 if sys.stderr.isatty() else 20.0  # seconds; a log file gets a line now and then
-    bar = tqdm(
-        total=trainer.steps,
-        initial=trainer.step,
+    bar = progress(
+        total=trainer.steps * training.batch_size,
+        initial=trainer.step * training.batch_size,
         desc=run.path.name.rsplit("_", 1)[0],
         unit="image",
-        unit_scale=training.batch_size,
-        mininterval=interval,
-        maxinterval=interval,
     )
     with bar, _deterministic(images.device):
         while trainer.step < trainer.steps and time.monotonic() < deadline:
@@ -169,7 +165,7 @@ def train(trainer: Trainer, images: Tensor, run: RunFolder, deadline: float) -> 
                     f"training stopped: {error}; last good checkpoint: {good}; lower base_lr or lengthen the warm-up"
                 ) from error
             bar.set_postfix(loss=f"{line['loss']:.4f}", refresh=False)
-            bar.update()
+            bar.update(training.batch_size)
             if trainer.step % training.log_steps == 0 or trainer.step == trainer.steps:
                 line["feature_std"] = feature_std(line["feature_std"])
                 now = time.monotonic()
