@@ -135,7 +135,9 @@ def make_venv(prefix, base, lock):
 def install_locked(prefix, python, uv, how, lock):
     """Fill the environment at ``prefix`` from the lock files; ``how`` is uv's subcommand and its options."""
     write_stamp(prefix, "unfinished", version_of(python))
-    into = ["--no-progress", "--python", python]
+    # Compiled now, once, and not in the first minute of use; nor again in every process where
+    # PYTHONDONTWRITEBYTECODE is set.
+    into = ["--no-progress", "--compile-bytecode", "--python", python]
 
     # The few packages that come as source (antlr4, fvcore, …) are built with the setuptools of the lock.
     locked = ["--require-hashes", "--build-constraints", "requirements.lock"]
