@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -72,4 +71,5 @@ def drawn_columns(frame: pd.DataFrame) -> pd.DataFrame:
     """The CSV beside a figure: what is drawn, most telling columns first, no empty ones."""
     first = ["kind", "metric", "model", "label", "depth", "head", "value", "low", "high"]
     columns = [name for name in first if name in frame] + [name for name in frame if name not in first]
-    return frame[columns].replace({np.nan: None}).dropna(axis=1, how="all")
+    counts = [name for name in ("head", "images", "seeds") if name in frame]
+    return frame[columns].astype(dict.fromkeys(counts, "Int64")).dropna(axis=1, how="all")

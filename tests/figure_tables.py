@@ -1,0 +1,75 @@
+"""Small tables with the columns of ``cl_vs_mim.analysis.extract``, for tests of what is drawn from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cl_vs_mim.artifacts import HEAD, write_table
+
+ENCODERS = {
+    "untrained_vit": ("untrained ViT-64/8", "untrained", "control", "vit"),
+    "moco_v3": ("MoCo v3", "moco_v3", "cl", "vit"),
+    "simmim": ("SimMIM", "simmim", "mim", "beit"),
+    "untrained_beit": ("untrained BEiT-like-64/8", "untrained", "control", "beit"),
+}
+GRID, PATCH, IMAGES, BLOCKS, HEADS = 6, 8, 12, 3, 2
+
+
+def _constants(model: str, seed: int, study: str) -> dict[str, object]:
+    label, method, paradigm, architecture = ENCODERS[model]
+    head = dict.fromkeys(HEAD, "x") | {"study": study, "data_hash": "d" * 64, "git_commit": "abc"}
+    series = {"model": model, "label": label, "method": method, "paradigm": paradigm, "architecture": architecture}
+    return head | series | {"seed": seed, "grid": GRID, "patch_size": PATCH}
+
+
+def attention_table(model: str, seed: int = 0, study: str = "smoke") -> pd.DataFrame:
+    """Random values of the three metrics for every image, block and head."""
+    generator = np.random.default_rng([list(ENCODERS).index(model), seed])
+    rows = [
+        {"metric": metric, "image": f"val/a/{image}.jpg", "depth": depth, "head": head}
+        | {"value": scale * generator.uniform(0.5, 1)}
+        for metric, scale in (("attention_distance", 25), ("nmi", 0.3), ("attention_entropy", 1))
+        for image in range(IMAGES)
+        for depth in range(1, BLOCKS + 1)
+        for head in range(HEADS)
+    ]
+    return pd.DataFrame(rows).assign(**_constants(model, seed, study))
+
+
+def maps_table(model: str, seed: int = 0, study: str = "smoke") -> pd.DataFrame:
+    """Random maps of two queries, all heads and their mean, of one block."""
+    generator = np.random.default_rng([list(ENCODERS).index(model), seed])
+    rows = []
+    for query, (row, col) in enumerate([(2, 3), (0, 0)]):
+        maps = generator.dirichlet(np.ones(GRID**2), size=HEADS).reshape(HEADS, GRID, GRID)
+        for head, values in {-1: maps.mean(axis=0), **dict(enumerate(maps))}.items():
+            rows += [
+                {"head": head, "query": query, "query_row": row, "query_col": col}
+                | {"key_row": y, "key_col": x, "value": values[y, x]}
+                for y in range(GRID)
+                for x in range(GRID)
+            ]
+    return pd.DataFrame(rows).assign(image="val/a/0.jpg", depth=2, **_constants(model, seed, study))
+
+
+def image_table(study: str = "smoke") -> pd.DataFrame:
+    """A random image of the encoder's size."""
+    side = GRID * PATCH
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3))
+    row, col = np.mgrid[:side, :side].reshape(2, -1)
+    red, green, blue = pixels[row, col].T
+    columns = {"row": row, "col": col, "red": red, "green": green, "blue": blue}
+    return pd.DataFrame(columns).assign(image="val/a/0.jpg", study=study)
+
+
+def write_all(folder: Path, frames: dict[str, pd.DataFrame]) -> list[Path]:
+    """Write the frames as Parquet with categories, as the extraction does; returns the paths in order."""
+    paths = []
+    for name, frame in frames.items():
+        text = frame.select_dtypes(["object", "string"]).columns
+        write_table(folder / f"{name}.parquet", frame.astype(dict.fromkeys(text, "category")))
+        paths.append(folder / f"{name}.parquet")
+    return paths

@@ -1,0 +1,264 @@
+"""Figures show what the tables hold, and say what they are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from cl_vs_mim.analysis.attention import uniform_attention_distance
+from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.errors import UserError
+from cl_vs_mim.figures import fig02, fig03, fig04, style
+from cl_vs_mim.figures.reference import published_curves
+from cl_vs_mim.figures.tables import depth_curves, read_tables, relative_depth
+from figure_tables import ENCODERS, attention_table, image_table, maps_table, write_all
+
+
+@pytest.fixture(scope="module")
+def study(root: Path) -> Study:
+    return load_study(root / "config" / "smoke.yaml")
+
+
+@pytest.fixture(scope="module")
+def reference(root: Path) -> Path:
+    return root / "results" / "reference" / "reference_values.csv"
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    return write_all(tmp_path, {model: attention_table(model) for model in ENCODERS})
+
+
+def line_of(figure: Figure, label: str, panel: int = 0):
+    return next(line for line in figure.axes[panel].get_lines() if line.get_label() == label)
+
+
+def footer_of(figure: Figure) -> str:
+    return figure.get_supxlabel().replace("\n", " ")
+
+
+# ------------------------------------------------------------------------------------------------
+# Curves
+# ------------------------------------------------------------------------------------------------
+
+
+def test_curves_are_means_over_heads_seeds_and_images(study: Study) -> None:
+    frame = pd.concat([attention_table("moco_v3", seed=0), attention_table("moco_v3", seed=1)])
+    curves = depth_curves(frame, "nmi", study.figures.bootstrap)
+    mean = curves[curves["kind"] == "mean"]
+    expected = frame[frame["metric"] == "nmi"].groupby("depth")["value"].mean()
+    assert mean["value"].to_numpy() == pytest.approx(expected.to_numpy())
+    assert (mean["low"] < mean["value"]).all()
+    assert (mean["value"] < mean["high"]).all()
+    assert mean["seeds"].tolist() == [2] * 3
+    assert mean["images"].tolist() == [12] * 3
+    assert mean["relative_depth"].tolist() == [0, 0.5, 1]
+    heads = curves[curves["kind"] == "head"].set_index(["depth", "head"])["value"]
+    one = frame[(frame["metric"] == "nmi") & (frame["depth"] == 2) & (frame["head"] == 1)]["value"].mean()
+    assert heads[2, 1] == pytest.approx(one)
+
+
+def test_an_incomplete_table_is_refused(study: Study) -> None:
+    frame = attention_table("moco_v3")
+    with pytest.raises(UserError, match=r"71 values of nmi instead of 72 .*rebuild"):
+        depth_curves(frame.drop(frame.index[frame["metric"] == "nmi"][5]), "nmi", study.figures.bootstrap)
+    with pytest.raises(UserError, match="moco_v3 have no values of nmi"):
+        depth_curves(frame[frame["metric"] != "nmi"], "nmi", study.figures.bootstrap)
+
+
+def test_relative_depth_lays_first_on_first_and_last_on_last() -> None:
+    assert [relative_depth(block, 12) for block in (1, 12)] == [0, 1]
+    assert relative_depth(1, 1) == 1
+
+
+# ------------------------------------------------------------------------------------------------
+# Reading
+# ------------------------------------------------------------------------------------------------
+
+
+def test_controls_come_last_whatever_the_order_given(paths: list[Path]) -> None:
+    frame = read_tables(paths, fig03.COLUMNS)
+    assert list(dict.fromkeys(frame["model"])) == ["moco_v3", "simmim", "untrained_vit", "untrained_beit"]
+
+
+@pytest.mark.parametrize("column", ["study", "data_hash"])
+def test_tables_of_different_origin_are_not_mixed(tmp_path: Path, column: str) -> None:
+    frames = {model: attention_table(model) for model in ("moco_v3", "simmim")}
+    frames["simmim"][column] = "other"
+    with pytest.raises(UserError, match=f"tables of different {column}.*simmim.parquet: other"):
+        read_tables(write_all(tmp_path, frames), fig03.COLUMNS)
+
+
+def test_missing_columns_and_rows_are_named(tmp_path: Path) -> None:
+    (path,) = write_all(tmp_path, {"moco_v3": attention_table("moco_v3").drop(columns="grid")})
+    with pytest.raises(UserError, match=r"moco_v3\.parquet has no column grid"):
+        read_tables([path], fig03.COLUMNS)
+    (path,) = write_all(tmp_path, {"empty": attention_table("moco_v3").iloc[:0]})
+    with pytest.raises(UserError, match=r"empty\.parquet has no rows"):
+        read_tables([path], fig03.COLUMNS)
+
+
+def test_published_curves_are_read_where_there_are_any(reference: Path) -> None:
+    curve = published_curves(reference, "notebook_fig3")
+    assert curve["method"].unique().tolist() == ["MoCo v3"]
+    assert curve["depth"].tolist() == list(range(1, 13))
+    assert curve["value"].iloc[0] == 110.5
+    assert curve["relative_depth"].iloc[-1] == 1
+    assert published_curves(reference, "fig3").empty  # the paper's own values were not recovered
+
+
+# ------------------------------------------------------------------------------------------------
+# Figures 3 and 4
+# ------------------------------------------------------------------------------------------------
+
+
+def test_figure_3_draws_its_csv(paths: list[Path], reference: Path, study: Study) -> None:
+    figure, drawn = fig03.draw(read_tables(paths, fig03.COLUMNS), reference, study)
+    axes = figure.axes[0]
+    assert axes.get_xlabel() == "depth (block)"
+    assert axes.get_ylabel() == "attention distance (px)"
+    means = drawn[drawn["kind"] == "mean"]
+    for label, _, _, _ in ENCODERS.values():
+        line, rows = line_of(figure, label), means[means["label"] == label]
+        assert line.get_xdata().tolist() == rows["depth"].tolist() == [1, 2, 3]
+        assert np.allclose(line.get_ydata(), rows["value"])
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend[:2] == ["MoCo v3", "SimMIM"]
+    assert {"untrained ViT-64/8", "untrained BEiT-like-64/8", "uniform attention"} <= set(legend)
+    uniform = drawn[drawn["kind"] == "uniform"]["value"].iloc[0]
+    assert uniform == pytest.approx(uniform_attention_distance(6, 8))
+    faint = drawn[drawn["kind"] == "reference"]
+    assert faint["value"].iloc[0] / uniform == pytest.approx(110.5 / 116.49, rel=1e-3)  # the same share of uniform
+    assert (faint["depth"].iloc[0], faint["depth"].iloc[-1]) == (1, 3)
+
+
+def test_colours_and_markers_are_the_papers(paths: list[Path], reference: Path, study: Study) -> None:
+    figure, _ = fig03.draw(read_tables(paths, fig03.COLUMNS), reference, study)
+    cl, mim = line_of(figure, "MoCo v3"), line_of(figure, "SimMIM")
+    assert (cl.get_marker(), mim.get_marker()) == ("s", "^")
+    red, blue = (line.get_color() for line in (cl, mim))
+    assert int(red[1:3], 16) > int(red[5:], 16)
+    assert int(blue[5:], 16) > int(blue[1:3], 16)
+    greys = [line_of(figure, ENCODERS[name][0]).get_color() for name in ("untrained_vit", "untrained_beit")]
+    assert all(grey[1:3] == grey[3:5] == grey[5:] for grey in greys)
+    assert greys[0] != greys[1]
+
+
+def test_different_grids_do_not_share_an_axis(tmp_path: Path, reference: Path, study: Study) -> None:
+    frames = {model: attention_table(model) for model in ("moco_v3", "simmim")}
+    frames["simmim"]["patch_size"] = 16
+    with pytest.raises(UserError, match="6x6 patches of 8 px, 6x6 patches of 16 px"):
+        fig03.draw(read_tables(write_all(tmp_path, frames), fig03.COLUMNS), reference, study)
+
+
+def test_figure_4_shows_entropy_beside_information(paths: list[Path], reference: Path, study: Study) -> None:
+    figure, drawn = fig04.draw(read_tables(paths, fig03.COLUMNS), reference, study)
+    assert [axes.get_ylabel() for axes in figure.axes] == [
+        "normalised mutual information",
+        "attention entropy / log N",
+    ]
+    for panel, metric in enumerate(("nmi", "attention_entropy")):
+        rows = drawn[(drawn["kind"] == "mean") & (drawn["metric"] == metric) & (drawn["model"] == "simmim")]
+        assert np.allclose(line_of(figure, "SimMIM", panel).get_ydata(), rows["value"])
+        low, high = figure.axes[panel].get_ylim()
+        assert low <= drawn[drawn["metric"] == metric]["value"].min()
+        assert high >= drawn[drawn["metric"] == metric]["value"].max()
+
+
+def test_the_footer_names_study_images_and_seeds(paths: list[Path], reference: Path, study: Study) -> None:
+    frame = read_tables(paths, fig03.COLUMNS)
+    text = footer_of(fig03.draw(frame, reference, study)[0])
+    assert text.startswith("Reduced study")
+    assert "smoke (smoke test on a handful of composed images)" in text
+    assert "MoCo v3, SimMIM; 12 images; seed 0" in text
+    assert "Missing" not in text
+    full = study.model_copy(update={"reduced": False})
+    assert "Reduced" not in footer_of(fig03.draw(frame, reference, full)[0])
+
+
+def test_a_missing_model_is_said_not_hidden(tmp_path: Path, reference: Path, study: Study) -> None:
+    (path,) = write_all(tmp_path, {"moco_v3": attention_table("moco_v3")})
+    for module in (fig03, fig04):
+        figure, _ = module.draw(read_tables([path], fig03.COLUMNS), reference, study)
+        assert "Missing: simmim." in footer_of(figure)
+
+
+# ------------------------------------------------------------------------------------------------
+# Figure 2
+# ------------------------------------------------------------------------------------------------
+
+
+def test_figure_2_draws_every_map_in_multiples_of_uniform(tmp_path: Path, study: Study) -> None:
+    paths = write_all(tmp_path, {model: maps_table(model) for model in ENCODERS})
+    figure, drawn = fig02.draw(read_tables(paths, fig02.COLUMNS), image_table(), study)
+    panels = [axes for axes in figure.axes if axes.get_images()]
+    assert len(panels) == 4 * 5
+    shown = panels[1].get_images()[0].get_array()  # MoCo v3, query 0, mean over heads
+    rows = drawn[(drawn["model"] == "moco_v3") & (drawn["query"] == 0) & (drawn["head"] == -1)]
+    table = rows.pivot_table(index="key_row", columns="key_col", values="times_uniform").to_numpy()
+    assert np.allclose(shown, table)
+    assert shown.mean() == pytest.approx(1)  # rows of attention sum to 1
+    assert panels[0].get_ylabel() == "MoCo v3\nblock 2"
+    marks = [(line.get_xdata()[0], line.get_ydata()[0]) for line in panels[0].get_lines()]
+    assert set(marks) == {(3, 2), (0, 0)}
+
+
+def test_figure_2_refuses_maps_of_another_image_or_missing_maps(tmp_path: Path, study: Study) -> None:
+    frame = read_tables(write_all(tmp_path, {"moco_v3": maps_table("moco_v3")}), fig02.COLUMNS)
+    with pytest.raises(UserError, match="different images"):
+        fig02.draw(frame, image_table().assign(image="val/b/1.jpg"), study)
+    with pytest.raises(UserError, match="35 of 36 values of query 0, head -1"):
+        fig02.draw(frame.iloc[1:], image_table(), study)
+
+
+# ------------------------------------------------------------------------------------------------
+# Files
+# ------------------------------------------------------------------------------------------------
+
+
+def test_equal_tables_give_equal_files_with_embedded_fonts(
+    paths: list[Path], reference: Path, study: Study, tmp_path: Path
+) -> None:
+    frame = read_tables(paths, fig03.COLUMNS)
+    for name in ("one", "two"):
+        figure, drawn = fig03.draw(frame, reference, study)
+        style.save(figure, drawn, tmp_path / name / "fig3.pdf", title=fig03.TITLE, caption=fig03.CAPTION)
+    for suffix in ("pdf", "png", "csv"):
+        first, second = ((tmp_path / name / f"fig3.{suffix}").read_bytes() for name in ("one", "two"))
+        assert first == second
+    pdf = (tmp_path / "one" / "fig3.pdf").read_bytes()
+    assert b"/FontFile2" in pdf  # TrueType, embedded
+    assert b"/Type3" not in pdf
+    assert b"CreationDate" not in pdf
+    back = pd.read_csv(tmp_path / "one" / "fig3.csv")
+    assert {"kind", "model", "depth", "value", "low", "high", "git_commit", "data_hash"} <= set(back.columns)
+
+
+def test_drawing_leaves_matplotlibs_settings_alone(paths: list[Path], reference: Path, study: Study) -> None:
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    fig03.draw(read_tables(paths, fig03.COLUMNS), reference, study)
+    assert dict(mpl.rcParams) == before
+
+
+def test_the_command_line_writes_all_three_files_or_says_what_is_missing(
+    root: Path, paths: list[Path], reference: Path, tmp_path: Path
+) -> None:
+    def call(*tables: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "cl_vs_mim.figures.fig04", "--config", root / "config" / "smoke.yaml"]
+        command += ["--tables", *tables, "--reference", reference, "--output", tmp_path / "out" / "fig4.pdf"]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    assert call(*paths).returncode == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["fig4.csv", "fig4.pdf", "fig4.png"]
+    failed = call(tmp_path / "nosuch.parquet")
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("error: table ")
+    assert "Traceback" not in failed.stderr
