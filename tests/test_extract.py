@@ -143,6 +143,7 @@ def test_the_control_comes_from_its_seed_and_all_models_see_the_same_images(conf
     assert trained["config_hash"].iloc[0] != control["config_hash"].iloc[0]
 
 
+@pytest.mark.slow  # imports torch once more
 def test_the_command_line_runs_and_shows_progress(config, data, tmp_path):
     names = [f"--{name}={tmp_path / name}.csv" for name in ("output", "maps", "image")]
     command = [sys.executable, "-m", "cl_vs_mim.analysis.extract", f"--config={config}", "--model=untrained_beit"]

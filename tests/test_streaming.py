@@ -50,12 +50,14 @@ def test_batching_does_not_matter(batch_size):
         np.testing.assert_allclose(values, reference[name], rtol=1e-4, atol=1e-6)
 
 
-def test_only_scalars_are_kept():
+def test_only_scalars_are_kept_and_in_one_piece_per_block():
     metrics = attention_metrics(SPEC.patch_size)
-    list(stream(build_encoder(SPEC, 0).eval(), pixels(6).split(4), metrics))
+    list(stream(build_encoder(SPEC, 0).eval(), pixels(9).split(2), metrics))
     for metric in metrics:
-        kept = [values for batches in metric._values for values in batches]
-        assert sum(values.untyped_storage().nbytes() for values in kept) == 6 * 3 * 2 * 4  # M L H float32
+        assert len(metric._blocks) == SPEC.depth
+        for block in metric._blocks:
+            held = block._buffer.untyped_storage().nbytes()
+            assert 9 * SPEC.heads * 4 <= held < 2 * 9 * SPEC.heads * 4  # float32
 
 
 def test_a_value_that_is_not_finite_is_located():

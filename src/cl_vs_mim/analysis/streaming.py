@@ -33,7 +33,7 @@ class StreamingMetric(ABC):
     name: ClassVar[str]
 
     def __init__(self) -> None:
-        self._values: list[list[Tensor]] = []  # per block, per batch: (B, H) on the device
+        self._blocks: list[_Values] = []
 
     @abstractmethod
     def measure(self, trace: BlockTrace) -> Tensor:
@@ -42,9 +42,9 @@ class StreamingMetric(ABC):
     def update(self, trace: BlockTrace) -> Tensor:
         """Add one block of one batch; returns what was added, (B, H). Batches come in the order of the images."""
         values = self.measure(trace)
-        while len(self._values) <= trace.block:
-            self._values.append([])
-        self._values[trace.block].append(values)
+        while len(self._blocks) <= trace.block:
+            self._blocks.append(_Values())
+        self._blocks[trace.block].append(values)
         return values
 
     def result(self) -> np.ndarray:
@@ -53,12 +53,40 @@ class StreamingMetric(ABC):
         Raises:
             ValueError: nothing was added, or the blocks have seen different numbers of images.
         """
-        if not self._values:
+        if not self._blocks:
             raise ValueError(f"{self.name}: no batch has been added")
-        blocks = [torch.cat(batches).double().cpu() if batches else torch.empty(0) for batches in self._values]
-        if len({len(block) for block in blocks}) > 1:
-            raise ValueError(f"{self.name}: blocks have seen {[len(block) for block in blocks]} images")
-        return torch.stack(blocks, dim=1).numpy()
+        counts = [block.count for block in self._blocks]
+        if len(set(counts)) > 1:
+            raise ValueError(f"{self.name}: blocks have seen {counts} images")
+        return torch.stack([block.values().double().cpu() for block in self._blocks], dim=1).numpy()
+
+
+class _Values:
+    """A tensor on the device that grows at its end by doubling.
+
+    One small tensor kept per batch would lie between the large ones that come and go and hold the heap apart: a pass
+    over 1,000 images of 145 tokens then took 700 MB more than one over 64.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._buffer: Tensor | None = None  # (capacity, …)
+
+    def append(self, values: Tensor) -> None:
+        needed = self.count + len(values)
+        capacity = 0 if self._buffer is None else len(self._buffer)
+        if needed > capacity:
+            with torch.inference_mode(False):  # a plain tensor, writable in and out of inference mode
+                size = (max(needed, 2 * capacity), *values.shape[1:])
+                grown = torch.empty(size, dtype=values.dtype, device=values.device)
+            if self.count:
+                grown[: self.count] = self.values()
+            self._buffer = grown
+        self._buffer[self.count : needed] = values.detach()
+        self.count = needed
+
+    def values(self) -> Tensor:
+        return self._buffer[: self.count]
 
 
 class AttentionDistance(StreamingMetric):
