@@ -147,7 +147,8 @@ def harmonise(
     offset = (1 - contrast) * (matrix @ cutout.mean)
     affine = np.column_stack([contrast * matrix, offset]) * gain[:, None]
     size = colour.shape[0]
-    (left, top), (right, bottom) = np.clip(np.floor(box[:2]) - 3, 0, size), np.clip(np.ceil(box[2:]) + 3, 0, size)
+    margin = 3 + size // 24  # blurs that follow must not reach beyond it
+    (left, top), (right, bottom) = np.clip((np.floor(box[:2]) - margin, np.ceil(box[2:]) + margin), 0, size)
     rows, columns = slice(int(top), int(bottom)), slice(int(left), int(right))
     lit = np.zeros_like(colour, np.float32)  # outside the box nothing of it shows
     lit[rows, columns] = cv2.transform(np.ascontiguousarray(colour[rows, columns], np.float32), affine)
