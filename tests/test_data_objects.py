@@ -127,7 +127,7 @@ def test_pixels_change_inside_the_mask_and_in_space_nowhere_else(kit: Kit) -> No
     change = np.abs(image - before).mean(2)
     assert alpha.sum() == pytest.approx(np.pi * 25**2, rel=0.08)  # a disc of 250 * 0.2 px across
     assert (change[alpha > 0.5] > 8).mean() > 0.98
-    assert change[alpha == 0].max() == 0
+    assert change[alpha == 0].max() < 0.01  # rounding
 
 
 def test_warp_puts_the_object_where_the_geometry_says(kit: Kit) -> None:

@@ -147,22 +147,24 @@ def harmonise(
     offset = (1 - contrast) * (matrix @ cutout.mean)
     affine = np.column_stack([contrast * matrix, offset]) * gain[:, None]
     size = colour.shape[0]
-    (left, top), (right, bottom) = np.clip(np.floor(box[:2]) - 3, 0, size), np.clip(np.ceil(box[2:]) + 3, 0, size)
+    margin = 3 + size // 24  # blurs that follow must not reach beyond it
+    (left, top), (right, bottom) = np.clip((np.floor(box[:2]) - margin, np.ceil(box[2:]) + margin), 0, size)
     rows, columns = slice(int(top), int(bottom)), slice(int(left), int(right))
-    lit = np.zeros_like(colour, np.float32)  # outside the box nothing of it shows
-    lit[rows, columns] = cv2.transform(np.ascontiguousarray(colour[rows, columns], np.float32), affine)
+    part = cv2.transform(colour[rows, columns].astype(np.float32), affine)
     if light.relief:
-        lit[rows, columns] *= _relief(light, box, size)[rows, columns]
+        part *= _relief(light, box, size)[rows, columns, None]
+    lit = np.zeros((size, size, 3), np.float32)  # outside the box nothing of it shows
+    lit[rows, columns] = part
     return lit
 
 
 def _relief(light: Light, box: np.ndarray, size: int) -> np.ndarray:
-    """(size, size, 1) float32: brighter towards the light, darker away from it."""
+    """(size, size) float32: brighter towards the light, darker away from it."""
     angle = math.radians(light.angle)
     half = max(float(box[2] - box[0]), float(box[3] - box[1])) / 2 + 1e-6
     xs = np.clip((np.arange(size, dtype=np.float32) - float(box[0] + box[2]) / 2) / half, -1, 1) * math.cos(angle)
     ys = np.clip((np.arange(size, dtype=np.float32) - float(box[1] + box[3]) / 2) / half, -1, 1) * -math.sin(angle)
-    return (1 + light.relief * (xs[None, :] + ys[:, None])).astype(np.float32)[..., None]
+    return np.add.outer((1 + light.relief * ys).astype(np.float32), (light.relief * xs).astype(np.float32))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -230,8 +232,9 @@ def depth_of_field(image: np.ndarray, focus: float, sigma: float) -> np.ndarray:
         return image
     size = image.shape[0]
     blurred = cv2.GaussianBlur(image, (0, 0), sigma)
-    weight = np.clip((float(focus) - np.arange(size, dtype=np.float32)) / (0.3 * size), 0, 1)[:, None, None]
-    return image + (blurred - image) * weight
+    column = np.clip((float(focus) - np.arange(size, dtype=np.float32)) / (0.3 * size), 0, 1)
+    weight = np.repeat(column[:, None], size, 1)
+    return cv2.blendLinear(blurred, np.ascontiguousarray(image), weight, 1 - weight)
 
 
 def sharpness(image: np.ndarray) -> float:
@@ -244,7 +247,7 @@ def lay(image: np.ndarray, colour: np.ndarray, alpha: np.ndarray, shade: np.ndar
     """Darken ``image`` by ``shade``, then put ``colour`` over it by ``alpha``."""
     if shade is not None:
         image = image * (1 - shade)[..., None]
-    return image + (colour - image) * alpha[..., None]
+    return cv2.blendLinear(colour, np.ascontiguousarray(image), alpha, 1 - alpha)
 
 
 class Grain:
@@ -264,4 +267,5 @@ class Grain:
         tile = np.tile(self._tile, (repeats, repeats)) if repeats > 1 else self._tile
         x, y = rng.integers(0, self._SIDE // 2, 2)
         grain = tile[y : y + size, x : x + size]
-        return (image + (noise * grain)[..., None] + 0.5).clip(0, 255).astype(np.uint8)
+        grain = cv2.merge([noise * grain] * 3)
+        return cv2.add(np.ascontiguousarray(image), grain, dtype=cv2.CV_8U)  # rounds and saturates

@@ -165,10 +165,10 @@ class Comb:
     """
 
     def __init__(self, edges: tuple[float, ...], guard: float = 0.08) -> None:
-        self.edges = np.asarray(edges, float)
-        width = np.diff(self.edges)
-        self.low = self.edges[:-1] + guard * width
-        self.high = self.edges[1:] - guard * width
+        edges = self.edges = np.asarray(edges, float)
+        width = np.diff(edges)
+        cells = list(zip((edges[:-1] + guard * width).tolist(), (edges[1:] - guard * width).tolist(), strict=True))
+        self._cells = {False: cells[0::2], True: cells[1::2]}  # (low, high) without the guard bands
 
     @classmethod
     def regular(cls, low: float, high: float, step: float) -> Comb:
@@ -182,14 +182,15 @@ class Comb:
         Raises:
             ValueError: none of the set's intervals reaches into [low, high].
         """
-        start = np.maximum(self.low[held_out::2], low)
-        length = np.maximum(np.minimum(self.high[held_out::2], high) - start, 0.0)
-        ends = np.cumsum(length)
-        if ends[-1] <= 0:
+        cut = [(max(a, low), min(b, high)) for a, b in self._cells[bool(held_out)] if a < high and b > low]
+        if not cut:
             raise ValueError(f"no interval between {low} and {high}")
-        position = rng.random() * ends[-1]
-        cell = min(int(np.searchsorted(ends, position, side="right")), len(ends) - 1)
-        return float(start[cell] + position - (ends[cell] - length[cell]))
+        position = float(rng.random()) * sum(b - a for a, b in cut)
+        for a, b in cut:
+            if position < b - a:
+                return a + position
+            position -= b - a
+        return cut[-1][1]  # rounding
 
     def is_held_out(self, values: np.ndarray) -> np.ndarray:
         """True where a drawn value belongs to the held-out set; shape of ``values``."""

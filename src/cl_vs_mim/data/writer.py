@@ -216,10 +216,14 @@ def _make_shard(recipe: Recipe, partial: Path, journals: Path, number: int, indi
 
 def _write(path: Path, content: bytes) -> None:
     try:
-        path.write_bytes(content)
+        stream = open(path, "wb", buffering=0)  # noqa: PTH123, SIM115 - half the time of Path.write_bytes
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        stream = path.open("wb", buffering=0)
+    with stream:
+        view = memoryview(content)
+        while view:  # a full disk can end a write early without an error
+            view = view[stream.write(view) :]
 
 
 # ------------------------------------------------------------------------------------------------
