@@ -158,7 +158,11 @@ def git_commit() -> str:
 def package_versions() -> str:
     """Versions of the packages that decide the numbers, as ``name version; …``, Python first."""
     versions = [f"python {platform.python_version()}"]
-    versions += [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
+    for name in _PACKAGES:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:  # Fabric also comes inside other packages
+            versions.append(f"{name} not installed as such")
     return "; ".join(versions)
 
 
