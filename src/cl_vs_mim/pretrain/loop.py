@@ -6,7 +6,7 @@
 
 Every random draw is a function of the seed, its purpose and the step (see :mod:`cl_vs_mim.randomness`). A run that
 was killed goes on from its last checkpoint and ends with the weights of an undisturbed run: on a CPU bit for bit, for
-a fixed number of threads.
+a fixed number of threads (1 and 2 threads differ in the last digits, because sums are split differently).
 """
 
 from __future__ import annotations
