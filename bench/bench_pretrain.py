@@ -41,7 +41,7 @@ class Ours:
     """The trainer of :mod:`cl_vs_mim.pretrain.loop` itself, its parts wrapped with clocks."""
 
     def __init__(self, model: Model, architecture, device: str) -> None:
-        fabric = loop._fabric(device, model.training.precision)
+        fabric = loop.make_fabric(device, model.training.precision)
         steps = max(1, IMAGES // model.training.batch_size)
         self.trainer = loop.Trainer(model, architecture, 0, steps, fabric)
         self.device = fabric.device
@@ -74,7 +74,7 @@ class Ours:
     def step(self) -> None:
         original, loop.augment = loop.augment, self.augment
         try:
-            with loop._deterministic(self.device):
+            with loop.deterministic_on_cpu(self.device):
                 self.trainer.run_step(self.images)
         finally:
             loop.augment = original
@@ -91,7 +91,7 @@ class Plain:
 
     def __init__(self, model: Model, architecture, device: str) -> None:
         self.training, self.size = model.training, architecture.image_size
-        self.device = loop._fabric(device, "32-true").device
+        self.device = loop.make_fabric(device, "32-true").device
         self.objective = build_objective(model, architecture, 0).to(self.device)
         for module in self.objective.modules():
             if hasattr(module, "fused_attn"):
