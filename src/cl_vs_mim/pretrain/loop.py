@@ -6,7 +6,7 @@
 
 Every random draw is a function of the seed, its purpose and the step (see :mod:`cl_vs_mim.randomness`). A run that
 was killed goes on from its last checkpoint and ends with the weights of an undisturbed run: on a CPU bit for bit, for
-a fixed number of threads.
+a fixed number of threads (1 and 2 threads differ in the last digits, because sums are split differently).
 """
 
 from __future__ import annotations
@@ -92,8 +92,10 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
 
-    def run_step(self, images: Tensor) -> dict[str, float | Tensor]:
-        """One step on ``images`` (M, 3, S, S) uint8, the whole training set. Returns the step's line of the log.
+    def run_step(self, images: Tensor) -> tuple[dict[str, float], Tensor]:
+        """One step on ``images`` (M, 3, S, S) uint8, the whole training set.
+
+        Returns the step's line of the log, and the features (B, D) of its images.
 
         Raises:
             FloatingPointError: loss or gradient is not finite; the weights are still those before the step.
@@ -126,7 +128,7 @@ class Trainer:
         self.objective.after_step(self.step / self.steps)
         epoch = self.step / self.per_epoch
         line = {"step": self.step, "epoch": epoch, "loss": loss, "lr": lr, "grad_norm": norm, **output.metrics}
-        return line | {"feature_std": output.features}  # reduced only where it is logged
+        return line, output.features
 
     def _clip(self) -> Tensor:
         """Total gradient norm before clipping."""
@@ -155,10 +157,10 @@ def train(trainer: Trainer, images: Tensor, run: RunFolder, deadline: float) -> 
         desc=run.path.name.rsplit("_", 1)[0],
         unit="image",
     )
-    with bar, _deterministic(images.device):
+    with bar, deterministic_on_cpu(images.device):
         while trainer.step < trainer.steps and time.monotonic() < deadline:
             try:
-                line = trainer.run_step(images)
+                line, features = trainer.run_step(images)
             except FloatingPointError as error:
                 good = next((str(path) for path in run.checkpoints()), "none")
                 raise UserError(
@@ -167,7 +169,7 @@ def train(trainer: Trainer, images: Tensor, run: RunFolder, deadline: float) -> 
             bar.set_postfix(loss=f"{line['loss']:.4f}", refresh=False)
             bar.update(training.batch_size)
             if trainer.step % training.log_steps == 0 or trainer.step == trainer.steps:
-                line["feature_std"] = feature_std(line["feature_std"])
+                line["feature_std"] = feature_std(features)
                 now = time.monotonic()
                 line["images_per_second"] = (trainer.step - done) * training.batch_size / (now - since)
                 line["seconds"] = before + now - began
@@ -182,7 +184,7 @@ def train(trainer: Trainer, images: Tensor, run: RunFolder, deadline: float) -> 
 
 
 @contextmanager
-def _deterministic(device: torch.device) -> Iterator[None]:
+def deterministic_on_cpu(device: torch.device) -> Iterator[None]:
     """On a CPU, only algorithms whose sums do not depend on which thread comes first."""
     before, fill = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
     if device.type == "cpu":
@@ -210,7 +212,7 @@ def main(arguments: argparse.Namespace) -> None:
     architecture = study.architectures[model.architecture]
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    fabric = _fabric(arguments.device, model.training.precision)
+    fabric = make_fabric(arguments.device, model.training.precision)
     index, data_hash = index_training_images(arguments.data)
     per_epoch = steps_per_epoch(len(index), model.training.batch_size)
     resolved = resolve_run(model, architecture, data_hash, arguments.seed)
@@ -235,7 +237,8 @@ def main(arguments: argparse.Namespace) -> None:
         save_encoder(arguments.output, trainer.objective.encoder, metadata)  # last: the declared output
 
 
-def _fabric(device: str, precision: str) -> Fabric:
+def make_fabric(device: str, precision: str) -> Fabric:
+    """Lightning Fabric on one device; ``auto`` takes a GPU if there is one, and bf16 with it."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: no CUDA GPU is to be seen here; use --device cpu or auto")
     accelerator = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"

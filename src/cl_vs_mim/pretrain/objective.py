@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 
@@ -35,7 +36,7 @@ class Objective(nn.Module):
         self.encoder = encoder
         self.views = views
 
-    def forward(self, views: list[Tensor], generator) -> ObjectiveOutput:
+    def forward(self, views: list[Tensor], generator: torch.Generator) -> ObjectiveOutput:
         """One batch: a list of (B, 3, S, S) normalised views, and a CPU generator for what the method draws."""
         raise NotImplementedError
 

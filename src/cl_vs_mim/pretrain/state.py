@@ -143,5 +143,11 @@ class RunFolder:
         return float(frame["seconds"].iloc[-1]) if len(frame) else 0.0
 
     def read_log(self) -> pd.DataFrame:
-        """``metrics.csv``; a last line that a kill left half-written is dropped."""
+        """``metrics.csv``; a last line that a kill left half-written is dropped.
+
+        Raises:
+            UserError: there is none.
+        """
+        if not self.metrics.exists():
+            raise UserError(f"the training log {self.metrics} is missing; delete {self.path} to train again")
         return pd.read_csv(self.metrics, on_bad_lines="skip").dropna(subset=["step", "seconds"])
