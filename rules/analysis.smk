@@ -18,7 +18,8 @@ rule extract:
         seed=lambda wildcards: RUNS[wildcards.run][1],
         data=lambda wildcards, input: Path(input.data).parent,
         encoder=lambda wildcards, input: f"--encoder {input.encoder}" if input.encoder else "",
-        settings=sections_digest(STUDY.analysis, STUDY.figures.attention_maps, *STUDY.architectures.values()),
+        encoder_settings=lambda wildcards: settings_of(wildcards.run),
+        settings=sections_digest(STUDY.analysis, STUDY.figures.attention_maps),
         code=code_digest("encoder", "spec", "checkpoints", "analysis", "data.images"),
     log:
         f"{RESULTS}/logs/extract/{{run}}.log",

@@ -2,20 +2,6 @@
 # study selected last.
 
 
-def tables(kind):
-    return [f"{RESULTS}/tables/{kind}/{run}.parquet" for run in RUNS]
-
-
-def written(figure):
-    """The three files of a figure; the PDF and the numbers go into the report."""
-    caption = f"../report/{figure}.rst"
-    return {
-        "pdf": report(f"figures/{figure}.pdf", caption=caption, category="Figures", labels={"figure": figure}),
-        "png": f"figures/{figure}.png",
-        "csv": f"figures/{figure}.csv",
-    }
-
-
 rule figures:
     input:
         expand("figures/{figure}.{kind}", figure=FIGURES, kind=["pdf", "png", "csv"]),

@@ -2,10 +2,6 @@
 # declared outputs of an unfinished rule; a killed training goes on where it was.
 
 
-def model_of(wildcards):
-    return STUDY.models[TRAINED[wildcards.run][0]]
-
-
 rule pretrain:
     input:
         f"{RESULTS}/data/objects/manifest.json",
@@ -18,9 +14,7 @@ rule pretrain:
         seed=lambda wildcards: TRAINED[wildcards.run][1],
         data=lambda wildcards, input: Path(input[0]).parent,
         runs=f"{RESULTS}/runs",
-        settings=lambda wildcards: sections_digest(
-            model_of(wildcards), STUDY.architectures[model_of(wildcards).architecture]
-        ),
+        settings=lambda wildcards: settings_of(wildcards.run),
         code=code_digest("encoder", "spec", "pretrain", "randomness", "data.augment", "data.images"),
     log:
         f"{RESULTS}/logs/pretrain/{{run}}.log",

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from cl_vs_mim.artifacts import atomic_path
 from cl_vs_mim.checkpoints.files import fill_encoder, read_safetensors
@@ -45,8 +45,8 @@ def save_encoder(path: Path, encoder: Encoder, metadata: Mapping[str, Any], dtyp
         if not torch.isfinite(tensors[name]).all():
             raise UserError(f"{path}: {name} holds NaN or infinite values; the encoder is not saved")
     header = json.dumps({"format": _FORMAT, "spec": spec.to_dict(), "metadata": dict(metadata)}, sort_keys=True)
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={_HEADER: header})
+    with atomic_path(path) as temporary:  # as bytes: save_file would make a file that only its owner can read
+        temporary.write_bytes(save(tensors, metadata={_HEADER: header}))
 
 
 def read_header(path: Path) -> tuple[EncoderSpec, dict[str, Any]]:
