@@ -12,7 +12,7 @@ SNAKEMAKE_CONFIG = $(if $(STUDY),--config study=$(STUDY))
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fig3 figures all test lint lock clean-results
+.PHONY: help setup fig3 figures all test lint bench lock clean-results
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,13 @@ lint: setup ## Check style and workflow
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/snakemake --lint $(SNAKEMAKE_CONFIG)
+
+bench: setup ## Measure speeds on an idle machine; renew results/bench and docs/benchmarks.md
+	.venv/bin/python bench/bench_composer.py --output results/bench/composer.csv
+	.venv/bin/python bench/bench_pretrain.py --output results/bench/pretrain.csv
+	.venv/bin/python bench/bench_extract.py --output results/bench/extract.csv
+	.venv/bin/python bench/bench_first_run.py --output results/bench/first_run.csv
+	.venv/bin/python bench/summary.py
 
 lock: setup ## Renew requirements.lock after an edit of pyproject.toml (UPGRADE=1: newest versions)
 	.venv/bin/python scripts/lock.py $(if $(UPGRADE),--upgrade)

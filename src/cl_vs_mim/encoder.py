@@ -205,7 +205,7 @@ def build_encoder(spec: EncoderSpec, seed: int) -> Encoder:
 
 
 def sincos_positions(grid: int, width: int) -> nn.Parameter:
-    """Fixed 2-D sin-cos positions (1, 1+N, D) with a zero row for CLS, rows first as in MoCo v3 (MAE: columns first)."""
+    """Fixed 2-D sin-cos positions (1, 1+N, D), a zero row for CLS; rows first, as MoCo v3 (MAE: columns first)."""
     table = build_sincos2d_pos_embed([grid, grid], dim=width)  # (N, D): sin y, sin x, cos y, cos x
     table = table.reshape(grid**2, 2, 2, width // 4).transpose(1, 2).flatten(1)  # sin y, cos y, sin x, cos x
     table = torch.cat([torch.zeros(1, width), table])

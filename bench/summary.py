@@ -1,0 +1,91 @@
+"""The page of measured speeds, from the tables of ``results/bench/``: no number in it is typed.
+
+python bench/summary.py --tables results/bench --output docs/benchmarks.md
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from cl_vs_mim.artifacts import read_table, write_text
+from cl_vs_mim.errors import run_cli
+
+PAGES = {
+    "first_run.csv": (
+        "The README's commands in a fresh clone",
+        "`python bench/bench_first_run.py --output results/bench/first_run.csv`",
+        ["step", "seconds", "last_line"],
+    ),
+    "composer.csv": (
+        "Composing images",
+        "`python bench/bench_composer.py --output results/bench/composer.csv`. The goal was 600 images a second at "
+        "96 px on 2 cores, reading, composing, encoding and writing included.",
+        None,
+    ),
+    "pretrain.csv": (
+        "Pre-training",
+        "`python bench/bench_pretrain.py --output results/bench/pretrain.csv`. Ours against a plain loop in the same "
+        "run, at the shape of the `demo` study on one thread; the shares are of our step.",
+        None,
+    ),
+    "extract.csv": (
+        "Looking inside an encoder",
+        "`python bench/bench_extract.py --output results/bench/extract.csv`. Memory of a process of its own for each "
+        "number of images: `added_mib` is what the work added. Speed as a share of the fused forward pass, which forms "
+        "no maps, and as a multiple of the plain way, which keeps all maps and reduces them with NumPy.",
+        ["measure", "way", "images", "peak_mib", "added_mib", "images_per_second", "of_fused", "of_plain"],
+    ),
+}
+_HEAD = ("study", "git_commit", "config_hash", "data_hash", "packages", "device", "cpu")
+
+
+def page(folder: Path) -> str:
+    """The Markdown text; a table that was not measured is said to be missing."""
+    parts = [
+        "# Measured speeds",
+        "Made by `make bench` from the tables in `results/bench/`. Absolute numbers hold for the machine named; the "
+        "ratios, of two things measured in turn in one run, travel better.",
+    ]
+    for name, (title, text, columns) in PAGES.items():
+        parts.append(f"## {title}\n\n{text}")
+        if not (folder / name).exists():
+            parts.append("Not measured yet.")
+            continue
+        table = read_table(folder / name)
+        machine = next((table[column].iloc[0] for column in ("device", "cpu") if column in table), "unknown")
+        commit = table["git_commit"].iloc[0] if "git_commit" in table else "not recorded"
+        shown = table[columns] if columns else table.drop(columns=[name for name in _HEAD if name in table])
+        parts += [markdown(shown), f"{machine}; commit {commit}."]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A Markdown table, numbers to three figures, empty cells empty."""
+
+    def cell(value: object) -> str:
+        if pd.isna(value):
+            return ""
+        return f"{value:.3g}" if isinstance(value, float) and abs(value) < 100 else str(value).replace("|", "/")
+
+    lines = [list(table.columns), ["---"] * table.shape[1], *table.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in lines)
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Write the page."""
+    write_text(arguments.output, page(arguments.tables))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(description="Write the page of measured speeds.")
+    result.add_argument("--tables", type=Path, default=Path("results/bench"))
+    result.add_argument("--output", type=Path, default=Path("docs/benchmarks.md"))
+    return result
+
+
+if __name__ == "__main__":
+    run_cli(main, parser())
