@@ -62,7 +62,7 @@ def image_table(study: str = "smoke") -> pd.DataFrame:
     row, col = np.mgrid[:side, :side].reshape(2, -1)
     red, green, blue = pixels[row, col].T
     columns = {"row": row, "col": col, "red": red, "green": green, "blue": blue}
-    return pd.DataFrame(columns).assign(image="val/a/0.jpg", study=study)
+    return pd.DataFrame(columns).assign(image="val/a/0.jpg", study=study, data_hash="d" * 64)
 
 
 def write_all(folder: Path, frames: dict[str, pd.DataFrame]) -> list[Path]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from cl_vs_mim.analysis.attention import uniform_attention_distance
 from cl_vs_mim.config import Study, load_study
@@ -169,6 +171,9 @@ def test_figure_4_shows_entropy_beside_information(paths: list[Path], reference:
         low, high = figure.axes[panel].get_ylim()
         assert low <= drawn[drawn["metric"] == metric]["value"].min()
         assert high >= drawn[drawn["metric"] == metric]["value"].max()
+    dotted = drawn[drawn["kind"] == "uniform"]
+    assert dotted[["metric", "value"]].to_numpy().tolist() == [["attention_entropy", 1.0]]
+    assert "NMI is 0 for uniform attention and for one key shared by all queries" in footer_of(figure)
 
 
 def test_the_footer_names_study_images_and_seeds(paths: list[Path], reference: Path, study: Study) -> None:
@@ -186,7 +191,83 @@ def test_a_missing_model_is_said_not_hidden(tmp_path: Path, reference: Path, stu
     (path,) = write_all(tmp_path, {"moco_v3": attention_table("moco_v3")})
     for module in (fig03, fig04):
         figure, _ = module.draw(read_tables([path], fig03.COLUMNS), reference, study)
-        assert "Missing: simmim." in footer_of(figure)
+        assert "MoCo v3; 12 images" in footer_of(figure)  # not among those drawn
+        assert "Missing: SimMIM, untrained ViT-64/8, untrained BEiT-like-64/8." in footer_of(figure)
+
+
+@pytest.mark.parametrize("module", [fig03, fig04])
+def test_tables_of_another_study_are_not_drawn_as_this_one(
+    tmp_path: Path, reference: Path, study: Study, module: ModuleType
+) -> None:
+    paths = write_all(tmp_path, {"moco_v3": attention_table("moco_v3", study="gpu")})
+    with pytest.raises(UserError, match="tables of study gpu cannot be drawn as 'smoke'"):
+        module.draw(read_tables(paths, fig03.COLUMNS), reference, study)
+
+
+@pytest.mark.parametrize("block", [1, 2, 3])
+def test_a_missing_block_is_named(paths: list[Path], reference: Path, study: Study, block: int) -> None:
+    frame = read_tables(paths, fig03.COLUMNS)
+    frame = frame[(frame["model"] != "simmim") | (frame["depth"] != block)]
+    with pytest.raises(UserError, match=rf"table of simmim: .* blocks \({block}; the encoder has 1 … 3\)"):
+        fig03.draw(frame, reference, study)
+
+
+def test_encoders_on_different_images_are_not_compared(paths: list[Path], reference: Path, study: Study) -> None:
+    frame = read_tables(paths, fig03.COLUMNS)
+    half = frame["image"].isin([f"val/a/{image}.jpg" for image in range(6)])
+    with pytest.raises(UserError, match="moco_v3 and simmim differ in 6 images"):
+        fig03.draw(frame[(frame["model"] != "simmim") | half], reference, study)
+
+
+def test_values_that_cannot_be_averaged_are_refused(study: Study) -> None:
+    frame = attention_table("moco_v3")
+    one = frame[frame["image"] == "val/a/0.jpg"]
+    with pytest.raises(UserError, match="moco_v3 has one image"):
+        depth_curves(one, "nmi", study.figures.bootstrap)
+    rows = frame.index[frame["metric"] == "nmi"]
+    twice = frame.copy()
+    twice.loc[rows[0], "head"] = 1  # one head twice and one missing: the count alone is right
+    with pytest.raises(UserError, match="values of nmi"):
+        depth_curves(twice, "nmi", study.figures.bootstrap)
+    frame.loc[rows[5], "value"] = np.nan
+    with pytest.raises(UserError, match=r"nmi of image val/a/0\.jpg is not finite at depth 3, head 1"):
+        depth_curves(frame, "nmi", study.figures.bootstrap)
+
+
+def test_seeds_of_controls_are_no_training_seeds(tmp_path: Path, reference: Path, study: Study) -> None:
+    frames = {"moco_v3": attention_table("moco_v3"), "untrained_vit": attention_table("untrained_vit", seed=7)}
+    text = footer_of(fig03.draw(read_tables(write_all(tmp_path, frames), fig03.COLUMNS), reference, study)[0])
+    assert "12 images; seed 0, controls seed 7." in text
+    assert "averaged" not in text
+    frames["simmim"] = attention_table("simmim", seed=3)
+    text = footer_of(fig03.draw(read_tables(write_all(tmp_path, frames), fig03.COLUMNS), reference, study)[0])
+    assert "MoCo v3 seed 0, SimMIM seed 3, untrained ViT-64/8 seed 7." in text
+    frames = {f"moco_v3_{seed}": attention_table("moco_v3", seed=seed) for seed in (0, 1)}
+    text = footer_of(fig03.draw(read_tables(write_all(tmp_path, frames), fig03.COLUMNS), reference, study)[0])
+    assert "seeds 0, 1 (averaged within an image; the band leaves their spread out)" in text
+
+
+def test_the_order_of_the_tables_changes_nothing(paths: list[Path], reference: Path, study: Study) -> None:
+    looks = []
+    for order in (paths, paths[::-1]):
+        figure, drawn = fig03.draw(read_tables(order, fig03.COLUMNS), reference, study)
+        lines = figure.axes[0].get_lines()
+        looks.append(([(line.get_label(), line.get_color()) for line in lines], drawn.to_csv()))
+    assert looks[0] == looks[1]
+
+
+def test_every_series_is_told_apart_without_colour() -> None:
+    kinds = {"moco": "cl", "dino": "cl", "simmim": "mim", "mae": "mim", "beit": "mim", "u1": "control", "u2": "control"}
+    styles = style.series_styles(kinds)
+    looks = {(look.marker, str(look.linestyle)) for look in styles.values()}
+    assert len(looks) == len(kinds)
+    assert styles["moco"].linestyle != styles["simmim"].linestyle
+
+
+def test_no_type_is_smaller_than_seven_points(paths: list[Path], reference: Path, study: Study) -> None:
+    figure, _ = fig04.draw(read_tables(paths, fig03.COLUMNS), reference, study)
+    texts = [text for text in figure.findobj(Text) if text.get_text()]
+    assert min(text.get_fontsize() for text in texts) >= 7
 
 
 # ------------------------------------------------------------------------------------------------
@@ -215,6 +296,47 @@ def test_figure_2_refuses_maps_of_another_image_or_missing_maps(tmp_path: Path, 
         fig02.draw(frame, image_table().assign(image="val/b/1.jpg"), study)
     with pytest.raises(UserError, match="35 of 36 values of query 0, head -1"):
         fig02.draw(frame.iloc[1:], image_table(), study)
+    with pytest.raises(UserError, match="moco_v3 has no map of query 1"):
+        fig02.draw(frame[frame["query"] == 0], image_table(), study)
+    with pytest.raises(UserError, match="maps of block 1 instead of 2"):
+        fig02.draw(frame.assign(depth=1), image_table(), study)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (image_table().drop(columns="blue"), "no column blue"),
+        (image_table().iloc[5:], "no whole image"),
+        (image_table(study="gpu"), "different studies"),
+        (image_table().assign(data_hash="e"), "different data sets"),
+    ],
+)
+def test_figure_2_refuses_a_wrong_image(tmp_path: Path, study: Study, image: pd.DataFrame, message: str) -> None:
+    frame = read_tables(write_all(tmp_path, {"moco_v3": maps_table("moco_v3")}), fig02.COLUMNS)
+    with pytest.raises(UserError, match=message):
+        fig02.draw(frame, image, study)
+
+
+def test_figure_2_keeps_controls_of_other_seeds_and_writes_its_pixels(tmp_path: Path, study: Study) -> None:
+    frames = {"moco_v3": maps_table("moco_v3"), "untrained_vit": maps_table("untrained_vit", seed=7)}
+    figure, drawn = fig02.draw(read_tables(write_all(tmp_path, frames), fig02.COLUMNS), image_table(), study)
+    assert len([axes for axes in figure.axes if axes.get_images()]) == 2 * 5
+    assert "1 image; seed 0, controls seed 7." in footer_of(figure)
+    pixels = drawn[drawn["kind"] == "pixel"]
+    shown = figure.axes[0].get_images()[0].get_array()
+    assert (
+        shown[5, 7].tolist()
+        == pixels[(pixels["row"] == 5) & (pixels["col"] == 7)][["red", "green", "blue"]].to_numpy().ravel().tolist()
+    )
+
+
+def test_near_uniform_maps_do_not_glow(tmp_path: Path, study: Study) -> None:
+    flat = maps_table("untrained_vit").assign(value=1 / 36)
+    figure, _ = fig02.draw(
+        read_tables(write_all(tmp_path, {"untrained_vit": flat}), fig02.COLUMNS), image_table(), study
+    )
+    drawn = next(axes for axes in figure.axes[1:] if axes.get_images()).get_images()[0]
+    assert drawn.norm(1.0) == pytest.approx(0.5)
 
 
 # ------------------------------------------------------------------------------------------------

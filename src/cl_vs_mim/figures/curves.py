@@ -60,11 +60,14 @@ def shared_legend(figure: Figure, *panels: Axes) -> None:
     figure.legend(ordered.values(), ordered.keys(), loc="outside upper center", ncols=3)
 
 
-def level_note(study: Study, frame: pd.DataFrame) -> str:
-    """The footer's last words: what band and dots are, and which of the study's models are missing."""
-    absent = [model for model in study.models if model not in set(frame["model"])]
-    note = f"Band: {study.figures.bootstrap.level:.0%} bootstrap over images; dots: heads."
-    return note + (f" Missing: {', '.join(absent)}." if absent else "")
+def level_note(study: Study) -> str:
+    """What band and dots are."""
+    return f"Band: {study.figures.bootstrap.level:.0%} bootstrap over images; dots: heads."
+
+
+def uniform_row(metric: str, value: float) -> pd.DataFrame:
+    """The dotted line, as a row of the CSV."""
+    return pd.DataFrame([{"kind": "uniform", "metric": metric, "label": "uniform attention", "value": value}])
 
 
 def drawn_columns(frame: pd.DataFrame) -> pd.DataFrame:

@@ -18,15 +18,18 @@ from cl_vs_mim.artifacts import read_table
 from cl_vs_mim.config import Study, load_study
 from cl_vs_mim.errors import UserError, run_cli
 from cl_vs_mim.figures import style
-from cl_vs_mim.figures.tables import read_tables
+from cl_vs_mim.figures.tables import of_study, read_tables
 
 TITLE = "Figure 2: attention maps of two queries"
 CAPTION = (
-    "Where a patch on the object and a patch off it (circles) look: the mean over heads and one head, in multiples of "
-    "uniform attention, each encoder on a scale of its own. CLS dropped, rows normalised again. The paper states "
-    "neither block, head nor image; these are choices of the study. Below: the untrained encoder of each architecture."
+    "Where a patch on the object (circle) and a patch off it (diamond) look: the mean over heads and one head, in "
+    "multiples of uniform attention, each encoder on a scale of its own that reaches at least twice uniform. CLS "
+    "dropped, rows normalised again. The paper states neither block, head nor image; these are choices of the study. "
+    "Below: the untrained encoder of each architecture."
 )
 COLUMNS = ("image", "depth", "head", "query", "query_row", "query_col", "key_row", "key_col", "value", "grid")
+_PIXELS = ("row", "col", "red", "green", "blue")
+_LEAST_SCALE = 2.0  # times uniform: near-uniform maps would otherwise glow as if they picked something out
 _MEAN = -1  # the head column's code for the mean over heads
 _QUERIES = ("query on the object", "query off the object")
 _COLOURMAP = "plasma"  # the paper's
@@ -47,11 +50,12 @@ def draw(frame: pd.DataFrame, image: pd.DataFrame, study: Study) -> tuple[Figure
     Raises:
         UserError: the maps are not of one image, or a map is missing.
     """
-    shown = {*frame["image"], *image["image"]}
-    if len(shown) > 1:
-        raise UserError(f"maps of different images cannot be drawn together ({', '.join(sorted(shown))})")
-    head, seed = study.figures.attention_maps.head, int(frame["seed"].min())
-    frame = frame[(frame["seed"] == seed) & frame["head"].isin([_MEAN, head])].copy()
+    frame = of_study(frame, study)
+    _check_image(image, frame)
+    head = study.figures.attention_maps.head
+    first = frame["seed"] == frame.groupby("model")["seed"].transform("min")  # one seed of each encoder is shown
+    frame = frame[first & frame["head"].isin([_MEAN, head])].copy()
+    _check_block(frame, study)
     frame["times_uniform"] = frame["value"] * frame["grid"] ** 2
     models = list(dict.fromkeys(frame["model"]))
 
@@ -60,22 +64,48 @@ def draw(frame: pd.DataFrame, image: pd.DataFrame, study: Study) -> tuple[Figure
         panels = figure.subplots(len(models), 5, squeeze=False)
         for row, model in zip(panels, models, strict=True):
             group = frame[frame["model"] == model]
+            for query in (0, 1):
+                if query not in set(group["query"]):
+                    raise UserError(f"table of {model} has no map of query {query}; rebuild it")
             _draw_image(row[0], image, group)
             row[0].set_ylabel(_wrapped(f"{group['label'].iloc[0]}\nblock {group['depth'].iloc[0]}"))
-            scale = group["times_uniform"].max()
+            scale = max(group["times_uniform"].max(), _LEAST_SCALE)
             for column, (query, which) in enumerate(((0, _MEAN), (0, head), (1, _MEAN), (1, head)), start=1):
                 drawn = _draw_map(row[column], group, query, which, scale)
             bar = figure.colorbar(drawn, ax=row[-1], fraction=0.07, pad=0.04)
-            bar.ax.tick_params(labelsize=6.5, length=2)
+            bar.ax.tick_params(labelsize=7, length=2)
             bar.outline.set_linewidth(0.4)
         panels[0, 0].set_title("image, queries")
         for column, text in enumerate(("mean of heads", f"head {head}") * 2, start=1):
             panels[0, column].set_title(f"{_QUERIES[(column - 1) // 2]}\n{text}", fontsize=7)
-        absent = [model for model in study.models if model not in models]
         note = "Colour: multiples of uniform attention, one scale a row."
-        note += f" Missing: {', '.join(absent)}." if absent else ""
-        style.add_footer(figure, style.describe(study, 1, [seed], note))
-    return figure, frame
+        style.add_footer(figure, style.describe(study, frame, note))
+    drawn = pd.concat([frame.assign(kind="map"), image[[*_PIXELS, "image"]].assign(kind="pixel")], ignore_index=True)
+    whole = [*_PIXELS, "depth", "head", "query", "query_row", "query_col", "key_row", "key_col", "grid", "seed"]
+    return figure, drawn.astype(dict.fromkeys(whole, "Int64"))
+
+
+def _check_image(image: pd.DataFrame, frame: pd.DataFrame) -> None:
+    """Raises ``UserError`` where the pixels are not all there, or not those that the maps belong to."""
+    missing = [name for name in ("study", "data_hash", "image", *_PIXELS) if name not in image.columns]
+    if missing:
+        raise UserError(f"the image table has no column {', '.join(missing)}; rebuild it")
+    if image.empty or len(image) != (image["row"].max() + 1) * (image["col"].max() + 1):
+        raise UserError(f"the image table has {len(image)} pixels, which is no whole image; rebuild it")
+    for column, what in (("image", "images"), ("study", "studies"), ("data_hash", "data sets")):
+        shown = {*frame[column], *image[column]}
+        if len(shown) > 1:
+            raise UserError(f"maps of different {what} cannot be drawn together ({', '.join(sorted(shown))})")
+
+
+def _check_block(frame: pd.DataFrame, study: Study) -> None:
+    """Raises ``UserError`` where an encoder's maps are not of the block that the study names."""
+    block = study.figures.attention_maps.block
+    for model, group in frame.groupby("model", sort=False):
+        wanted = block if block > 0 else study.architectures[group["architecture"].iloc[0]].depth + 1 + block
+        if set(group["depth"]) != {wanted}:
+            found = ", ".join(map(str, sorted(set(group["depth"]))))
+            raise UserError(f"table of {model}: maps of block {found} instead of {wanted}; rebuild it")
 
 
 def _draw_image(axes: Axes, image: pd.DataFrame, group: pd.DataFrame) -> None:
@@ -128,8 +158,7 @@ def _wrapped(label: str) -> str:
 
 def main(arguments: argparse.Namespace) -> None:
     study = load_study(arguments.config)
-    image = read_table(arguments.image)
-    figure, drawn = draw(read_tables(arguments.tables, COLUMNS), image.astype({"image": "object"}), study)
+    figure, drawn = draw(read_tables(arguments.tables, COLUMNS), read_table(arguments.image), study)
     style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
 
 

@@ -23,9 +23,10 @@ from cl_vs_mim.figures.curves import (
     level_note,
     reference_rows,
     shared_legend,
+    uniform_row,
 )
 from cl_vs_mim.figures.reference import published_curves
-from cl_vs_mim.figures.tables import depth_curves, paradigms, read_tables
+from cl_vs_mim.figures.tables import check_complete, depth_curves, of_study, paradigms, read_tables
 
 TITLE = "Figure 3: attention distance"
 CAPTION = (
@@ -48,8 +49,10 @@ def draw(frame: pd.DataFrame, reference: Path, study: Study) -> tuple[Figure, pd
         study: whose figure it is.
 
     Raises:
-        UserError: the tables are incomplete, or their encoders have different grids.
+        UserError: the tables are incomplete, of another study, or their encoders have different grids.
     """
+    frame = of_study(frame, study)
+    check_complete(frame, study)
     shapes = frame[["grid", "patch_size"]].drop_duplicates()
     if len(shapes) > 1:
         listed = ", ".join(f"{grid}x{grid} patches of {patch} px" for grid, patch in shapes.itertuples(index=False))
@@ -72,10 +75,8 @@ def draw(frame: pd.DataFrame, reference: Path, study: Study) -> tuple[Figure, pd
         share = axes.secondary_yaxis("right", functions=(lambda y: y / uniform, lambda y: y * uniform))
         share.set_ylabel("fraction of uniform attention")
         shared_legend(figure, axes)
-        images, seeds = frame["image"].nunique(), sorted(frame["seed"].unique().tolist())
-        style.add_footer(figure, style.describe(study, images, seeds, level_note(study, frame)))
-    line = pd.DataFrame([{"kind": "uniform", "metric": METRIC, "label": "uniform attention", "value": uniform}])
-    return figure, drawn_columns(pd.concat([curves, line, published], ignore_index=True))
+        style.add_footer(figure, style.describe(study, frame, level_note(study)))
+    return figure, drawn_columns(pd.concat([curves, uniform_row(METRIC, uniform), published], ignore_index=True))
 
 
 def main(arguments: argparse.Namespace) -> None:

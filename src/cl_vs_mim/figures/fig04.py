@@ -22,10 +22,11 @@ from cl_vs_mim.figures.curves import (
     level_note,
     reference_rows,
     shared_legend,
+    uniform_row,
 )
 from cl_vs_mim.figures.fig03 import COLUMNS, parser
 from cl_vs_mim.figures.reference import published_curves
-from cl_vs_mim.figures.tables import depth_curves, paradigms, read_tables
+from cl_vs_mim.figures.tables import check_complete, depth_curves, of_study, paradigms, read_tables
 
 TITLE = "Figure 4: normalised mutual information"
 CAPTION = (
@@ -36,14 +37,18 @@ CAPTION = (
     "relative depth."
 )
 _PUBLISHED = "notebook_fig4"
+_MARGIN = 0.03  # of the axis, below 0: a control at NMI 0 would lie under the frame
+_ZERO = "NMI is 0 for uniform attention and for one key shared by all queries: the entropy (1 or 0) tells which."
 
 
 def draw(frame: pd.DataFrame, reference: Path, study: Study) -> tuple[Figure, pd.DataFrame]:
     """The figure and what is drawn; arguments as in :func:`cl_vs_mim.figures.fig03.draw`.
 
     Raises:
-        UserError: the tables are incomplete.
+        UserError: the tables are incomplete, or of another study.
     """
+    frame = of_study(frame, study)
+    check_complete(frame, study)
     information = depth_curves(frame, "nmi", study.figures.bootstrap)
     entropy = depth_curves(frame, "attention_entropy", study.figures.bootstrap)
     published = published_curves(reference, _PUBLISHED)
@@ -56,16 +61,16 @@ def draw(frame: pd.DataFrame, reference: Path, study: Study) -> tuple[Figure, pd
         draw_reference(left, published, "MoCo v3 ViT-B/16, authors' notebook")
         draw_curves(left, information, styles)
         left.set_ylabel("normalised mutual information")
-        left.set_ylim(bottom=0)
+        left.set_ylim(bottom=-_MARGIN * left.get_ylim()[1])
         draw_curves(right, entropy, styles)
         right.set_ylabel("attention entropy / log N")
         low = min(0.8, entropy["value"].min() - 0.02)
         right.set_ylim(max(0.0, low), 1.02)
         right.axhline(1, color="black", linestyle=":", linewidth=0.9, zorder=1, label="uniform attention")
         shared_legend(figure, left, right)
-        images, seeds = frame["image"].nunique(), sorted(frame["seed"].unique().tolist())
-        style.add_footer(figure, style.describe(study, images, seeds, level_note(study, frame)))
-    return figure, drawn_columns(pd.concat([information, entropy, published], ignore_index=True))
+        style.add_footer(figure, style.describe(study, frame, f"{level_note(study)} {_ZERO}"))
+    rows = [information, entropy, uniform_row("attention_entropy", 1.0), published]
+    return figure, drawn_columns(pd.concat(rows, ignore_index=True))
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ from cl_vs_mim.config import Study
 
 SINGLE, DOUBLE = 3.25, 6.75  # widths of one and of two columns, inches
 _DPI = 300
-_FOOTER_CHARACTERS = 19  # per inch at the footer's size
+_FOOTER_SIZE = 7  # points: the smallest type of a figure
+_FOOTER_CHARACTERS = 18  # per inch at that size
 
 _RC = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
@@ -44,11 +45,15 @@ _RC = {
 # Series
 # ------------------------------------------------------------------------------------------------
 
-# The paper's scheme: CL red squares, MIM blue triangles. The two hues differ in lightness as well, and markers and
-# line styles carry the distinction without colour.
-_COLOURS = {"cl": ("#c8321e", "#e8836f"), "mim": ("#0b5fa5", "#6fa8d6"), "control": ("#6f6f6f", "#a3a3a3")}
-_MARKERS = {"cl": "s", "mim": "^", "control": "o"}
-_LINES = {"cl": ("-", (0, (6, 2))), "mim": ("-", (0, (6, 2))), "control": ((0, (4, 2)), (0, (1, 1.5)))}
+# The paper's scheme: CL red squares, MIM blue triangles. In grey print the two hues are alike (L* 45 and 40), so the
+# kind is also in the line: solid, dashed, broken or dotted. Models of one kind differ in shade and marker.
+_COLOURS = {
+    "cl": ("#c8321e", "#e8836f", "#7d1d10"),
+    "mim": ("#0b5fa5", "#6fa8d6", "#06345c"),
+    "control": ("#6f6f6f", "#a3a3a3", "#454545"),
+}
+_MARKERS = {"cl": ("s", "D", "P"), "mim": ("^", "v", "<"), "control": ("o", "o", "o")}
+_LINES = {"cl": ("-",) * 3, "mim": ((0, (5, 1.5)),) * 3, "control": ((0, (3, 1.5, 1, 1.5)), (0, (1, 1.5)), (0, (2, 2)))}
 
 
 @dataclass(frozen=True)
@@ -59,21 +64,27 @@ class SeriesStyle:
     marker: str
     linestyle: object
     zorder: float
+    hollow: bool  # a control: its marker hides no curve behind it
 
     def line(self) -> dict[str, object]:
         """Keyword arguments for ``Axes.plot``."""
-        return {"color": self.color, "marker": self.marker, "linestyle": self.linestyle, "zorder": self.zorder}
+        look = {"color": self.color, "marker": self.marker, "linestyle": self.linestyle, "zorder": self.zorder}
+        return look | ({"markerfacecolor": "white"} if self.hollow else {})
 
 
 def series_styles(paradigms: Mapping[str, str]) -> dict[str, SeriesStyle]:
-    """A style for each series (name -> "cl" | "mim" | "control"); several of a kind differ in shade and dashes."""
+    """A style for each series (name -> "cl" | "mim" | "control"); up to three of a kind differ."""
     styles, seen = {}, dict.fromkeys(_COLOURS, 0)
     for name, paradigm in paradigms.items():
-        turn = seen[paradigm] % 2
+        turn = seen[paradigm] % len(_COLOURS[paradigm])
         seen[paradigm] += 1
         order = 2 if paradigm == "control" else 3
         styles[name] = SeriesStyle(
-            _COLOURS[paradigm][turn], _MARKERS[paradigm], _LINES[paradigm][turn], order + seen[paradigm] / 10
+            _COLOURS[paradigm][turn],
+            _MARKERS[paradigm][turn],
+            _LINES[paradigm][turn],
+            zorder=order + seen[paradigm] / 10,
+            hollow=paradigm == "control",
         )
     return styles
 
@@ -100,19 +111,46 @@ def new_figure(width: float, height: float) -> Figure:
 def add_footer(figure: Figure, text: str) -> None:
     """Put ``text`` under the axes in small grey type, wrapped to the figure's width."""
     characters = int(figure.get_figwidth() * _FOOTER_CHARACTERS)
-    figure.supxlabel("\n".join(textwrap.wrap(text, characters)), fontsize=6.5, color="#555555", x=0.01, ha="left")
+    figure.supxlabel(
+        "\n".join(textwrap.wrap(text, characters)), fontsize=_FOOTER_SIZE, color="#555555", x=0.01, ha="left"
+    )
 
 
-def describe(study: Study, images: int, seeds: list[int], note: str = "") -> str:
-    """The footer's text: which study, how large, how many images and seeds, and whether it is a reduced one."""
+def describe(study: Study, frame: pd.DataFrame, note: str = "") -> str:
+    """The footer's text: which study, whether reduced, and the models, images and seeds that ``frame`` really holds."""
     reduced = "Reduced study, direction only at best" if study.reduced else "Study"
-    seed_text = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds, averaged within an image"
-    models = ", ".join(model.label for model in study.models.values())
+    controls = {name: f"untrained {study.architectures[kind].label}" for name, kind in study.controls().items()}
+    labels = {name: model.label for name, model in study.models.items()} | controls
+    drawn = set(frame["model"])
+    models = ", ".join(label for name, label in labels.items() if name in drawn and name not in controls)
+    images = frame["image"].nunique()
     parts = [
         f"{reduced}: {study.study} ({study.title}).",
-        f"{models}; {images} {'image' if images == 1 else 'images'}; {seed_text}.",
+        f"{models or 'No trained model'}; {images} {'image' if images == 1 else 'images'}; {_seeds(frame)}.",
+        note,
     ]
-    return " ".join([*parts, note]).strip()
+    absent = [label for name, label in labels.items() if name not in drawn]
+    parts += [f"Missing: {', '.join(absent)}."] if absent else []
+    return " ".join(filter(None, parts))
+
+
+def _seeds(frame: pd.DataFrame) -> str:
+    """``seed 0``; controls apart where theirs differ, and each encoder by name where not even that tells."""
+    kinds = {"": frame["paradigm"] != "control", "controls ": frame["paradigm"] == "control"}
+    seeds = {label: tuple(sorted(group.unique())) for label, group in frame.groupby("label", sort=False)["seed"]}
+    by_kind = {kind: {seeds[label] for label in frame.loc[rows, "label"]} for kind, rows in kinds.items()}
+    if len(set(seeds.values())) == 1:
+        text = _numbers(*set(seeds.values()))
+    elif all(len(found) == 1 for found in by_kind.values()):
+        text = ", ".join(kind + _numbers(*found) for kind, found in by_kind.items())
+    else:
+        text = ", ".join(f"{label} {_numbers(numbers)}" for label, numbers in seeds.items())
+    averaged = any(len(numbers) > 1 for numbers in seeds.values())
+    return text + (" (averaged within an image; the band leaves their spread out)" if averaged else "")
+
+
+def _numbers(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def save(figure: Figure, drawn: pd.DataFrame, output: Path, *, title: str, caption: str) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cl_vs_mim.artifacts import HEAD, read_table
-from cl_vs_mim.config import Bootstrap
+from cl_vs_mim.config import Bootstrap, Study
 from cl_vs_mim.errors import UserError
 from cl_vs_mim.statistics import bootstrap_mean
 
 SERIES = ("model", "label", "method", "paradigm", "architecture")
-_PROVENANCE = ("study", "git_commit", "config_hash", "data_hash", "device")
 
 # ------------------------------------------------------------------------------------------------
 # Reading
@@ -47,6 +47,44 @@ def read_tables(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def of_study(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The rows in the study's own order of models, then controls, whatever the order of the tables.
+
+    Raises:
+        UserError: the rows are of another study, or of a model or architecture that this one does not have.
+    """
+    others = sorted(set(frame["study"]) - {study.study})
+    if others:
+        raise UserError(f"tables of study {', '.join(others)} cannot be drawn as {study.study!r}; give its own config")
+    order = {name: place for place, name in enumerate([*study.models, *study.controls()])}
+    unknown = sorted(set(frame["model"]) - set(order)) + sorted(set(frame["architecture"]) - set(study.architectures))
+    if unknown:
+        raise UserError(f"study {study.study!r} has no {', '.join(unknown)}; known: {', '.join(order)}")
+    return frame.sort_values("model", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+
+
+def check_complete(frame: pd.DataFrame, study: Study) -> None:
+    """Every encoder measured on the same images, in every block.
+
+    Raises:
+        UserError: an encoder lacks blocks, has blocks too many, or was measured on other images than the first one.
+    """
+    first = frame["model"].iloc[0]
+    images = set(frame.loc[frame["model"] == first, "image"])
+    for (model, metric), group in frame.groupby(["model", "metric"], sort=False):
+        wanted = set(range(1, study.architectures[group["architecture"].iloc[0]].depth + 1))
+        if wrong := sorted(wanted ^ set(group["depth"])):
+            listed = ", ".join(map(str, wrong))
+            raise UserError(
+                f"table of {model}: {metric} has missing or unknown blocks ({listed}; the encoder has 1 … "
+                f"{max(wanted)}); rebuild it"
+            )
+        if differing := images ^ set(group["image"]):
+            raise UserError(
+                f"tables of {first} and {model} differ in {len(differing)} images ({min(differing)}, …); rebuild them"
+            )
+
+
 def paradigms(frame: pd.DataFrame) -> dict[str, str]:
     """Model -> paradigm, in the order in which the models come."""
     return dict(frame[["model", "paradigm"]].drop_duplicates("model").itertuples(index=False))
@@ -67,15 +105,25 @@ def depth_curves(frame: pd.DataFrame, metric: str, bootstrap: Bootstrap) -> pd.D
         and the provenance; ``kind`` is ``mean`` or ``head``.
 
     Raises:
-        UserError: a model has no values of this metric, or not every depth and head of every image.
+        UserError: a model has no values of this metric, not every depth and head of every image, a value that is not
+            finite, or a single image.
     """
     rows = []
     for model, group in frame[frame["metric"] == metric].groupby("model", sort=False):
+        if not (finite := np.isfinite(group["value"])).all():
+            bad = group[~finite].iloc[0]
+            raise UserError(
+                f"table of {model}: {metric} of image {bad['image']} is not finite at depth {bad['depth']}, head "
+                f"{bad['head']}; rebuild it"
+            )
+        if group["image"].nunique() < 2:
+            raise UserError(f"table of {model} has one image; an interval needs two or more (analysis.images)")
         per_image = group.pivot_table(index="image", columns="depth", values="value", aggfunc="mean")
         heads = group.groupby(["depth", "head"])["value"].mean()
         seeds = group["seed"].nunique()
         expected = len(per_image) * len(heads) * seeds
-        if len(group) != expected or per_image.isna().any(axis=None):
+        twice = group.duplicated(["seed", "image", "depth", "head"]).any()
+        if len(group) != expected or twice or per_image.isna().any(axis=None):
             raise UserError(
                 f"table of {model}: {len(group)} values of {metric} instead of {expected} "
                 f"({len(per_image)} images, {len(heads)} heads in all blocks, {seeds} seeds); rebuild it"
@@ -84,7 +132,8 @@ def depth_curves(frame: pd.DataFrame, metric: str, bootstrap: Bootstrap) -> pd.D
             per_image.to_numpy(), level=bootstrap.level, resamples=bootstrap.resamples, seed=bootstrap.seed
         )
         deepest = int(per_image.columns.max())
-        constants = group.iloc[0][[*SERIES, *_PROVENANCE]].to_dict()
+        constants = group.iloc[0][[*SERIES]].to_dict()
+        constants |= {name: " | ".join(group[name].unique()) for name in HEAD}  # seeds may differ in commit or device
         constants |= {"metric": metric, "images": len(per_image), "seeds": seeds}
         for depth, value, low, high in zip(per_image.columns, *interval, strict=True):
             place = {"depth": depth, "relative_depth": relative_depth(depth, deepest)}
