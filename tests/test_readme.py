@@ -1,0 +1,52 @@
+"""The README quotes the tables: its minutes, its curves, its files."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+
+@pytest.fixture(scope="module")
+def text(root: Path) -> str:
+    return (root / "README.md").read_text()
+
+
+def test_minutes_are_those_measured_in_a_fresh_clone(root: Path, text: str) -> None:
+    steps = pd.read_csv(root / "results" / "bench" / "first_run.csv").set_index("step")["seconds"]
+    for command, step in (("make fig3", "fig3"), ("make test", "test")):
+        stated = re.search(rf"^\| `{command}` .*\| (\d+), after (\d+) of set-up \|$", text, flags=re.MULTILINE)
+        assert stated, f"the README's table has no row for {command}"
+        assert [int(stated[1]), int(stated[2])] == [math.ceil(steps[step] / 60), math.ceil(steps["set-up"] / 60)]
+
+
+def test_the_figures_reading_is_that_of_its_numbers(root: Path, text: str) -> None:
+    drawn = pd.read_csv(root / "docs" / "images" / "fig3.csv")
+    uniform = drawn[drawn["kind"] == "uniform"]["value"].iloc[0]
+    mean = drawn[drawn["kind"] == "mean"].assign(share=lambda rows: rows["value"] / uniform)
+    low, high = (mean.groupby("model")["share"].agg(name).map("{:.2f}".format) for name in ("min", "max"))
+    words = " ".join(text.split())
+    assert f"{low['simmim']} to {high['simmim']} of the distance of uniform attention" in words
+    assert low["untrained_beit"] == high["untrained_beit"]
+    assert f"its untrained encoder is at {low['untrained_beit']}." in words
+    assert f"MoCo v3 lies at {low['moco_v3']} to {high['moco_v3']}" in words
+    assert f"({low['untrained_vit']} to {high['untrained_vit']})" in words
+
+
+def test_every_file_it_points_to_exists(root: Path, text: str) -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    assert len(links) > 10
+    missing = [link for link in links if not (root / link).exists()]
+    assert not missing, missing
+
+
+def test_the_speeds_page_is_made_from_the_tables(root: Path) -> None:
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("summary", root / "bench" / "summary.py")
+    summary = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(summary)
+    assert (root / "docs" / "benchmarks.md").read_text() == summary.page(root / "results" / "bench")
