@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ class ObjectiveOutput(NamedTuple):
     metrics: dict[str, float]  # further columns of the log; the same keys at every step
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """A pre-training method around the encoder that it leaves behind.
 
     Subclasses build their heads in ``__init__`` and implement :meth:`forward`. Everything that must survive a kill
@@ -38,7 +39,6 @@ class Objective(nn.Module):
 
     def forward(self, views: list[Tensor], generator: torch.Generator) -> ObjectiveOutput:
         """One batch: a list of (B, 3, S, S) normalised views, and a CPU generator for what the method draws."""
-        raise NotImplementedError
 
     def before_step(self, progress: float) -> None:
         """Called before every forward pass; ``progress`` is the share of all steps that are done, 0 … 1."""

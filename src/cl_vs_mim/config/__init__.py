@@ -1,0 +1,54 @@
+"""The study's YAML as typed, validated data. Nothing runs before the whole file has been checked.
+
+Every key is known or refused by name, with the nearest valid one; every value has a unit in its comment and a range
+that is checked. ``config/<study>.yaml`` is complete in itself: studies are never merged.
+"""
+
+from __future__ import annotations
+
+from cl_vs_mim.config.data import CueConflictImages, KitData, ObjectImages, SceneImages
+from cl_vs_mim.config.models import (
+    Architecture,
+    Blur,
+    MoCoV3Objective,
+    Model,
+    Objective,
+    SimMIMObjective,
+    Training,
+    View,
+)
+from cl_vs_mim.config.sections import Section
+from cl_vs_mim.config.study import (
+    Analysis,
+    AttentionMapFigure,
+    Bootstrap,
+    Compute,
+    Expectation,
+    Figures,
+    Study,
+    load_study,
+)
+
+__all__ = [
+    "Analysis",
+    "Architecture",
+    "AttentionMapFigure",
+    "Blur",
+    "Bootstrap",
+    "Compute",
+    "CueConflictImages",
+    "Expectation",
+    "Figures",
+    "KitData",
+    "MoCoV3Objective",
+    "Model",
+    "ObjectImages",
+    "Objective",
+    "SceneImages",
+    "Section",
+    "SimMIMObjective",
+    "Study",
+    "Training",
+    "View",
+    "load_study",
+]

@@ -1,0 +1,119 @@
+"""Encoders and how they are pre-trained: architecture, augmented views, objective, optimisation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from cl_vs_mim.config.sections import Count, Fraction, Name, NonNegative, Range, Section
+from cl_vs_mim.spec import EncoderSpec
+
+
+class Architecture(Section):
+    """An encoder; the field names are those of :class:`cl_vs_mim.spec.EncoderSpec`."""
+
+    label: str  # as written in figures, e.g. "ViT-Ti/8"
+    family: Literal["vit", "beit"]
+    image_size: PositiveInt  # px
+    patch_size: PositiveInt  # px
+    width: PositiveInt
+    depth: PositiveInt
+    heads: PositiveInt
+    mlp_ratio: PositiveFloat = 4.0
+    positions: Literal["sincos", "learned", "relative"]
+    layer_scale: PositiveFloat | None = None
+    layer_norm_eps: PositiveFloat = 1e-6
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Architecture:
+        self.spec()
+        return self
+
+    def spec(self, drop_path: float = 0.0) -> EncoderSpec:
+        """The encoder's specification; raises ``ValueError`` where the fields contradict each other."""
+        return EncoderSpec(drop_path=drop_path, **self.model_dump(exclude={"label"}))
+
+
+class Blur(Section):
+    """Gaussian blur of one view."""
+
+    probability: Fraction
+    sigma: Range = (0.1, 2.0)  # px at the reference size of 224 px; scaled with the image
+
+
+class View(Section):
+    """How one augmented view is drawn. Strengths as in torchvision's transforms of the same names."""
+
+    crop_scale: Range  # area fraction of RandomResizedCrop
+    crop_ratio: Range = (3 / 4, 4 / 3)  # aspect ratio, width over height
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"  # of the resized crop
+    flip: Fraction = 0.5
+    jitter_probability: Fraction = 0.0
+    brightness: NonNegative = 0.0
+    contrast: NonNegative = 0.0
+    saturation: NonNegative = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    grayscale: Fraction = 0.0
+    blur: Blur | None = None
+    solarize: Fraction = 0.0
+
+
+class MoCoV3Objective(Section):
+    """MoCo v3 (Chen et al., arXiv 2104.02057): symmetrised InfoNCE against a momentum encoder."""
+
+    method: Literal["moco_v3"]
+    temperature: PositiveFloat
+    momentum: Fraction  # of the momentum encoder at the first step; rises to 1 on a half cosine
+    projector_hidden: PositiveInt
+    output_dim: PositiveInt
+    freeze_patch_projection: bool = True
+    views: tuple[View, View]
+
+
+class SimMIMObjective(Section):
+    """SimMIM (Xie et al., arXiv 2111.09886): masked L1 regression of pixels by a one-layer head."""
+
+    method: Literal["simmim"]
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)]
+    mask_unit: PositiveInt  # patches along a side of one masked square (the original: 32 px at patch 16 = 2)
+    views: tuple[View]
+
+
+Objective = Annotated[MoCoV3Objective | SimMIMObjective, Field(discriminator="method")]
+
+
+class Training(Section):
+    """Optimisation: AdamW, linear warm-up, then the schedule."""
+
+    epochs: PositiveInt
+    warmup_epochs: NonNegative
+    batch_size: PositiveInt  # global
+    base_lr: PositiveFloat
+    lr_batch: PositiveInt  # the rule: lr = base_lr * batch_size / lr_batch
+    min_lr: NonNegative = 0.0
+    weight_decay: NonNegative
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    clip_norm: PositiveFloat | None = None
+    drop_path: Fraction = 0.0
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # auto: bf16 on a GPU, float32 on a CPU
+    checkpoint_steps: PositiveInt  # a kill loses at most this many steps
+    log_steps: PositiveInt
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> Training:
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} exceeds epochs {self.epochs}")
+        return self
+
+
+class Model(Section):
+    """An encoder pre-trained by one objective, once per seed."""
+
+    label: str  # as written in figures, e.g. "MoCo v3"
+    paradigm: Literal["cl", "mim"]  # decides colour and marker
+    architecture: Name
+    seeds: Annotated[list[Count], Field(min_length=1)]
+    objective: Objective
+    training: Training
+    choices: str = ""  # what differs from the published recipe, and why
