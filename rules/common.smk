@@ -7,7 +7,7 @@ from snakemake.exceptions import WorkflowError
 
 from cl_vs_mim.config import load_study
 from cl_vs_mim.errors import UserError
-from cl_vs_mim.workflow import code_digest, control_runs, sections_digest, trained_runs
+from cl_vs_mim.workflow import TRAINING_CODE, code_digest, control_runs, sections_digest, trained_runs
 
 # Rules call `python -m cl_vs_mim…`: it must be the Python that runs Snakemake, also when the environment is not active.
 shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')

@@ -15,7 +15,7 @@ rule pretrain:
         data=lambda wildcards, input: Path(input[0]).parent,
         runs=f"{RESULTS}/runs",
         settings=lambda wildcards: settings_of(wildcards.run),
-        code=code_digest("encoder", "spec", "pretrain", "randomness", "data.augment", "data.images"),
+        code=code_digest(*TRAINING_CODE),
     log:
         f"{RESULTS}/logs/pretrain/{{run}}.log",
     benchmark:

@@ -270,7 +270,7 @@ def test_a_second_process_on_the_same_run_is_refused(workplace, processes):
         process.join()
 
 
-def test_what_decides_the_weights_names_the_run_folder(workplace):
+def test_what_decides_the_weights_names_the_run_folder(workplace, monkeypatch):
     def folder() -> str:
         study = load_study(workplace.arguments("simmim").config)
         model = study.models["simmim"]
@@ -285,7 +285,10 @@ def test_what_decides_the_weights_names_the_run_folder(workplace):
     second = folder()
     assert second != first
     workplace.study["architectures"]["beit"].update(depth=3)
-    assert folder() not in (first, second)
+    third = folder()
+    assert third not in (first, second)
+    monkeypatch.setattr("cl_vs_mim.pretrain.state.code_digest", lambda *modules: "other code")
+    assert folder() != third
 
 
 def test_clear_errors_before_anything_is_trained(workplace, tmp_path):

@@ -15,6 +15,9 @@ from pathlib import Path
 from cl_vs_mim.artifacts import sha256_json
 from cl_vs_mim.config import Section, Study
 
+# Modules and packages of cl_vs_mim whose code decides an encoder's weights.
+TRAINING_CODE = ("spec", "encoder", "randomness", "data.augment", "data.images", "pretrain")
+
 
 def sections_digest(*sections: Section) -> str:
     """First 12 hex digits of the sha256 of the given parts of the configuration, defaults written out."""

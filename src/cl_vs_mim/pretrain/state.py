@@ -21,15 +21,21 @@ import torch
 from cl_vs_mim.artifacts import atomic_path, clear_os_errors, sha256_file, sha256_json, write_json, write_table
 from cl_vs_mim.config import Architecture, Model
 from cl_vs_mim.errors import UserError
+from cl_vs_mim.workflow import TRAINING_CODE, code_digest
 
 FORMAT = 1  # of the training state and of the arithmetic; raised when a newer code cannot go on with an older run
 _KEPT = 2  # checkpoints
 
 
 def resolve_run(model: Model, architecture: Architecture, data_hash: str, seed: int) -> dict[str, Any]:
-    """Everything that decides the weights, as plain data. Labels and notes are left out: they may change freely."""
+    """Everything that decides the weights, as plain data. Labels and notes are left out: they may change freely.
+
+    What the training code does belongs to it: after a change of the code an old run is neither gone on with nor
+    exported again as if it were new.
+    """
     return {
         "format": FORMAT,
+        "code": code_digest(*TRAINING_CODE),
         "seed": seed,
         "data_hash": data_hash,
         "architecture": architecture.model_dump(mode="json", exclude={"label"}),
