@@ -16,7 +16,7 @@ rule fig2:
     params:
         config=CONFIG,
         settings=sections_digest(STUDY),
-        code=code_digest("figures"),
+        code=code_digest("figures", "statistics", "analysis.attention"),
     log:
         f"{RESULTS}/logs/figures/fig2.log",
     benchmark:
@@ -37,7 +37,7 @@ rule fig3:
     params:
         config=CONFIG,
         settings=sections_digest(STUDY),
-        code=code_digest("figures"),
+        code=code_digest("figures", "statistics", "analysis.attention"),
     log:
         f"{RESULTS}/logs/figures/fig3.log",
     benchmark:
@@ -58,7 +58,7 @@ rule fig4:
     params:
         config=CONFIG,
         settings=sections_digest(STUDY),
-        code=code_digest("figures"),
+        code=code_digest("figures", "statistics", "analysis.attention"),
     log:
         f"{RESULTS}/logs/figures/fig4.log",
     benchmark:
