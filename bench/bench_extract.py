@@ -26,8 +26,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cl_vs_mim.analysis.extract import attention_values, batches
+from cl_vs_mim.analysis.extract import attention_values
 from cl_vs_mim.analysis.streaming import attention_metrics, stream
+from cl_vs_mim.analysis.subject import batches
 from cl_vs_mim.artifacts import row_head, sha256_json, with_head, write_table
 from cl_vs_mim.data.images import index_image_folder, normalise
 from cl_vs_mim.encoder import Encoder, EncoderSpec, build_encoder

@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from cl_vs_mim.artifacts import device_name, git_commit, write_table
+from cl_vs_mim.artifacts import device_name, write_table
 from cl_vs_mim.errors import UserError, run_cli
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,6 +32,8 @@ def main(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="first-run-") as folder:
         clone = Path(folder) / "clone"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+        head = ["git", "-C", str(clone), "rev-parse", "--short=12", "HEAD"]
+        commit = subprocess.run(head, check=True, capture_output=True, text=True).stdout.strip()
         for step in arguments.steps:
             log = Path(folder) / "log"
             began = time.monotonic()
@@ -44,7 +46,7 @@ def main(arguments: argparse.Namespace) -> None:
                 raise UserError(f"make {STEPS[step]} failed in a fresh clone; its last lines are above")
             rows.append({"step": step, "seconds": round(seconds, 1), "last_line": tail[-1] if tail else ""})
     table = pd.DataFrame(rows)
-    machine = {"cores": os.cpu_count(), "device": device_name(torch.device("cpu")), "git_commit": git_commit()}
+    machine = {"cores": os.cpu_count(), "device": device_name(torch.device("cpu")), "git_commit": commit}
     if arguments.output is not None:
         write_table(arguments.output, table.assign(**machine))
 

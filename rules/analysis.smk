@@ -19,7 +19,7 @@ rule extract:
         data=lambda wildcards, input: Path(input.data).parent,
         encoder=lambda wildcards, input: f"--encoder {input.encoder}" if input.encoder else "",
         encoder_settings=lambda wildcards: settings_of(wildcards.run),
-        settings=sections_digest(STUDY.analysis, STUDY.figures.attention_maps),
+        settings=[STUDY.analysis.sample_digest(), sections_digest(STUDY.figures.attention_maps)],
         code=code_digest("encoder", "spec", "checkpoints", "analysis", "data.images"),
     log:
         f"{RESULTS}/logs/extract/{{run}}.log",

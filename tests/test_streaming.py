@@ -54,9 +54,9 @@ def test_only_scalars_are_kept_and_in_one_piece_per_block():
     metrics = attention_metrics(SPEC.patch_size)
     list(stream(build_encoder(SPEC, 0).eval(), pixels(9).split(2), metrics))
     for metric in metrics:
-        assert len(metric._blocks) == SPEC.depth
-        for block in metric._blocks:
-            held = block._buffer.untyped_storage().nbytes()
+        assert len(metric._slots) == SPEC.depth
+        for slot in metric._slots:
+            held = slot._buffer.untyped_storage().nbytes()
             assert 9 * SPEC.heads * 4 <= held < 2 * 9 * SPEC.heads * 4  # float32
 
 
@@ -67,7 +67,7 @@ def test_a_value_that_is_not_finite_is_located():
     with pytest.raises(FloatingPointError) as caught:
         for count in stream(encoder, pixels(4).split(2), attention_metrics(8)):
             seen.append(count)
-    assert caught.value.args == ("attention_distance", 0, 1, 0) and seen == []
+    assert caught.value.args == ("attention_distance", 0, 2.0) and seen == []
 
 
 def test_results_need_equal_numbers_of_images_in_every_block():
@@ -76,6 +76,6 @@ def test_results_need_equal_numbers_of_images_in_every_block():
         metric.result()
     maps = torch.full((2, 1, 5, 5), 0.2)
     for block, attention in ((0, maps), (1, maps[:1])):
-        metric.update(BlockTrace(block, attention, maps, maps, maps))
+        metric.update(BlockTrace(block, maps, attention, maps, maps, maps))
     with pytest.raises(ValueError, match=r"\[2, 1\] images"):
         metric.result()

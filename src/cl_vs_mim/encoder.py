@@ -29,6 +29,7 @@ class BlockTrace(NamedTuple):
     """What one block does to the tokens."""
 
     block: int  # 0 … L-1
+    before: Tensor  # (B, 1+N, D) tokens as they come in
     attention: Tensor  # (B, H, 1+N, 1+N) softmax probabilities
     head_outputs: Tensor  # (B, H, 1+N, D/H) attention @ values, before the output projection
     after_attention: Tensor  # (B, 1+N, D) tokens after the attention residual
@@ -120,8 +121,9 @@ class Encoder(nn.Module):
             head_outputs = attention @ v
             update = block.attn.proj(head_outputs.transpose(1, 2).flatten(2))
             after_attention = tokens + _scaled(block, 1, update)
-            tokens = after_attention + _scaled(block, 2, block.mlp(block.norm2(after_attention)))
-            yield BlockTrace(index, attention, head_outputs, after_attention, tokens)
+            after_mlp = after_attention + _scaled(block, 2, block.mlp(block.norm2(after_attention)))
+            yield BlockTrace(index, tokens, attention, head_outputs, after_attention, after_mlp)
+            tokens = after_mlp
 
     @torch.no_grad()
     def states(self, images: Tensor) -> list[Tensor]:

@@ -25,40 +25,68 @@ from cl_vs_mim.encoder import BlockTrace, Encoder
 
 
 class StreamingMetric(ABC):
-    """Values of one metric for all images, blocks and heads, gathered batch by batch.
+    """Values of one metric for all images and depths, gathered batch by batch.
 
-    A subclass gives it a name and says what is measured in one block.
+    A subclass of :class:`BlockMetric` or :class:`StateMetric` gives it a name and says what is measured at one depth.
     """
 
     name: ClassVar[str]
 
     def __init__(self) -> None:
-        self._blocks: list[_Values] = []
+        self._slots: list[_Values] = []
+
+    @abstractmethod
+    def depths(self) -> np.ndarray:
+        """The depth of each slot of :meth:`result`, (S,), in blocks."""
+
+    def result(self) -> np.ndarray:
+        """(M, S, …) float64: image, depth, and what the metric gives for one image at one depth.
+
+        Raises:
+            ValueError: nothing was added, or the depths have seen different numbers of images.
+        """
+        if not self._slots:
+            raise ValueError(f"{self.name}: no batch has been added")
+        counts = [slot.count for slot in self._slots]
+        if len(set(counts)) > 1:
+            raise ValueError(f"{self.name}: depths have seen {counts} images")
+        return torch.stack([slot.values().double().cpu() for slot in self._slots], dim=1).numpy()
+
+    def _add(self, slot: int, values: Tensor) -> Tensor:
+        while len(self._slots) <= slot:
+            self._slots.append(_Values())
+        self._slots[slot].append(values)
+        return values
+
+
+class BlockMetric(StreamingMetric):
+    """Measured on what happens inside each block; depths 1 … L."""
 
     @abstractmethod
     def measure(self, trace: BlockTrace) -> Tensor:
-        """One value per image and head, (B, H), of one block."""
+        """(B, …) of one block: for most metrics one value per image, (B,), or per image and head, (B, H)."""
 
     def update(self, trace: BlockTrace) -> Tensor:
-        """Add one block of one batch; returns what was added, (B, H). Batches come in the order of the images."""
-        values = self.measure(trace)
-        while len(self._blocks) <= trace.block:
-            self._blocks.append(_Values())
-        self._blocks[trace.block].append(values)
-        return values
+        """Add one block of one batch; returns what was added. Batches come in the order of the images."""
+        return self._add(trace.block, self.measure(trace))
 
-    def result(self) -> np.ndarray:
-        """(M, L, H) float64: image, block, head.
+    def depths(self) -> np.ndarray:
+        return np.arange(1, len(self._slots) + 1, dtype=np.float64)
 
-        Raises:
-            ValueError: nothing was added, or the blocks have seen different numbers of images.
-        """
-        if not self._blocks:
-            raise ValueError(f"{self.name}: no batch has been added")
-        counts = [block.count for block in self._blocks]
-        if len(set(counts)) > 1:
-            raise ValueError(f"{self.name}: blocks have seen {counts} images")
-        return torch.stack([block.values().double().cpu() for block in self._blocks], dim=1).numpy()
+
+class StateMetric(StreamingMetric):
+    """Measured on the tokens: the embedding, then after every half block; depths 0, 0.5, 1 … L."""
+
+    @abstractmethod
+    def measure(self, tokens: Tensor) -> Tensor:
+        """(B, …) of tokens (B, 1+N, D), CLS first."""
+
+    def update(self, state: int, tokens: Tensor) -> Tensor:
+        """Add state 0 … 2L of one batch; returns what was added. Batches come in the order of the images."""
+        return self._add(state, self.measure(tokens))
+
+    def depths(self) -> np.ndarray:
+        return np.arange(len(self._slots)) / 2
 
 
 class _Values:
@@ -89,7 +117,7 @@ class _Values:
         return self._buffer[: self.count]
 
 
-class AttentionDistance(StreamingMetric):
+class AttentionDistance(BlockMetric):
     """Figure 3, in pixels of the input."""
 
     name = "attention_distance"
@@ -102,7 +130,7 @@ class AttentionDistance(StreamingMetric):
         return attention_distance(trace.attention, self.patch_size)
 
 
-class NormalizedMutualInformation(StreamingMetric):
+class NormalizedMutualInformation(BlockMetric):
     """Figure 4, between 0 and 1."""
 
     name = "nmi"
@@ -111,7 +139,7 @@ class NormalizedMutualInformation(StreamingMetric):
         return normalized_mutual_information(trace.attention)
 
 
-class AttentionEntropy(StreamingMetric):
+class AttentionEntropy(BlockMetric):
     """Beside Figure 4, between 0 (one key) and 1 (uniform)."""
 
     name = "attention_entropy"
@@ -120,7 +148,7 @@ class AttentionEntropy(StreamingMetric):
         return attention_entropy(trace.attention)
 
 
-def attention_metrics(patch_size: int) -> list[StreamingMetric]:
+def attention_metrics(patch_size: int) -> list[BlockMetric]:
     """All metrics of the attention maps, new and empty."""
     return [AttentionDistance(patch_size), NormalizedMutualInformation(), AttentionEntropy()]
 
@@ -141,24 +169,30 @@ def stream(encoder: Encoder, batches: Iterable[Tensor], metrics: Sequence[Stream
 
     Raises:
         FloatingPointError: a value is not finite; its arguments are the metric's name, the position of the image
-            among all, the block and the head, all counted from 0.
+            among all, counted from 0, and the depth.
     """
     device = next(encoder.parameters()).device
+    of_blocks = [metric for metric in metrics if isinstance(metric, BlockMetric)]
+    of_states = [metric for metric in metrics if isinstance(metric, StateMetric)]
     done = 0
     for images in batches:
         tokens = encoder.embed(normalise(images.to(device, non_blocking=True)))
-        added = []
+        added = [(metric, 0.0, metric.update(0, tokens)) for metric in of_states]
         for trace in encoder.trace(tokens):
-            added += [(metric, trace.block, metric.update(trace)) for metric in metrics]
+            block = trace.block
+            added += [(metric, block + 1.0, metric.update(trace)) for metric in of_blocks]
+            for half, state in ((1, trace.after_attention), (2, trace.after_mlp)):
+                added += [(metric, block + half / 2, metric.update(2 * block + half, state)) for metric in of_states]
         _require_finite(added, done)
         done += len(images)
         yield len(images)
 
 
-def _require_finite(added: Sequence[tuple[StreamingMetric, int, Tensor]], done: int) -> None:
+def _require_finite(added: Sequence[tuple[StreamingMetric, float, Tensor]], done: int) -> None:
     # One question to the device for the whole batch; the guilty value is only looked for when there is one.
     if torch.stack([torch.isfinite(values).all() for _, _, values in added]).all():
         return
-    for metric, block, values in added:
-        for image, head in torch.nonzero(~torch.isfinite(values)).tolist():
-            raise FloatingPointError(metric.name, done + image, block, head)
+    for metric, depth, values in added:
+        finite = torch.isfinite(values).flatten(1).all(dim=1)
+        for image in torch.nonzero(~finite).flatten().tolist():
+            raise FloatingPointError(metric.name, done + image, depth)

@@ -6,6 +6,7 @@ that is checked. ``config/<study>.yaml`` is complete in itself: studies are neve
 
 from __future__ import annotations
 
+from cl_vs_mim.config.analysis import Analysis, AttentionMapFigure, Bootstrap, Figures, block_index
 from cl_vs_mim.config.data import CueConflictImages, KitData, ObjectImages, SceneImages
 from cl_vs_mim.config.models import (
     Architecture,
@@ -18,16 +19,7 @@ from cl_vs_mim.config.models import (
     View,
 )
 from cl_vs_mim.config.sections import Section
-from cl_vs_mim.config.study import (
-    Analysis,
-    AttentionMapFigure,
-    Bootstrap,
-    Compute,
-    Expectation,
-    Figures,
-    Study,
-    load_study,
-)
+from cl_vs_mim.config.study import Compute, Expectation, Study, load_study
 
 __all__ = [
     "Analysis",
@@ -50,5 +42,6 @@ __all__ = [
     "Study",
     "Training",
     "View",
+    "block_index",
     "load_study",
 ]

@@ -3,56 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import PositiveFloat, PositiveInt, ValidationError, model_validator
 
+from cl_vs_mim.config.analysis import Analysis, Figures, block_index
 from cl_vs_mim.config.data import KitData
 from cl_vs_mim.config.models import Architecture, Model
-from cl_vs_mim.config.sections import Count, Name, Section
+from cl_vs_mim.config.sections import Name, Section
 from cl_vs_mim.config.validation import UniqueKeyLoader, describe, nearest
 from cl_vs_mim.errors import UserError
-
-# ------------------------------------------------------------------------------------------------
-# Analysis and figures
-# ------------------------------------------------------------------------------------------------
-
-
-class Analysis(Section):
-    """What the trained and untrained encoders are measured on."""
-
-    images: PositiveInt  # of the validation set, spread evenly over its classes
-    seed: int = 0  # of the selection
-    crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # centre crop (ImageNet: 0.875; composed images: 1)
-    batch_size: PositiveInt
-    control_seeds: Annotated[list[Count], Field(min_length=1)]  # of the untrained encoder of each architecture
-
-
-class Bootstrap(Section):
-    """Percentile bootstrap over images."""
-
-    level: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    resamples: PositiveInt = 2000
-    seed: int = 0
-
-
-class AttentionMapFigure(Section):
-    """Figure 2. UNKNOWN in the paper: block, head, image; these are our choices."""
-
-    image: Count  # index into the analysed images
-    block: int  # 1 … L, or negative from the end (-2 = block L-1)
-    head: Count  # drawn beside the mean over heads
-    queries: Literal["object_background"] | tuple[tuple[Count, Count], tuple[Count, Count]] = "object_background"
-    # object_background: the patch deepest inside the object and the patch farthest from it (needs images.csv of the
-    # composer); or two patches as [row, column]
-
-
-class Figures(Section):
-    """Choices that only concern drawing."""
-
-    bootstrap: Bootstrap
-    attention_maps: AttentionMapFigure
 
 
 class Compute(Section):
@@ -103,18 +63,48 @@ class Study(Section):
                     f"models.{name}.objective.mask_unit: {unit} patches do not tile the "
                     f"{architecture.spec().grid}x{architecture.spec().grid} grid of {model.architecture!r}"
                 )
-        for name, architecture in self.architectures.items():
-            depth, block = architecture.depth, self.figures.attention_maps.block
-            if not (1 <= block <= depth or -depth <= block <= -1):
-                raise ValueError(f"figures.attention_maps.block: {block} is not a block of {name!r} (1 … {depth})")
-            if self.figures.attention_maps.head >= architecture.heads:
+        self._blocks_and_heads_exist()
+        self._images_exist()
+        for model, paradigm in zip(self.figures.pair, ("cl", "mim"), strict=True):
+            if model not in self.models:
+                raise ValueError(f"figures.pair: {model!r} is not among the models{nearest(model, self.models)}")
+            if self.models[model].paradigm != paradigm:
                 raise ValueError(
-                    f"figures.attention_maps.head: {self.figures.attention_maps.head} is not a head of {name!r} "
-                    f"(0 … {architecture.heads - 1})"
+                    f"figures.pair: {model!r} is of paradigm {self.models[model].paradigm}, not {paradigm}"
                 )
-        if self.figures.attention_maps.image >= self.analysis.images:
-            raise ValueError("figures.attention_maps.image: must be smaller than analysis.images")
+        if self.analysis.robustness.labels not in self.analysis.probe.labels:
+            raise ValueError(f"analysis.robustness.labels: no probe is fitted on {self.analysis.robustness.labels!r}")
         return self
+
+    def _blocks_and_heads_exist(self) -> None:
+        blocks = {
+            "figures.attention_maps.block": [self.figures.attention_maps.block],
+            "analysis.movement": [self.analysis.movement.early, self.analysis.movement.late],
+            "analysis.embedding.blocks": self.analysis.embedding.blocks,
+            "analysis.robustness.block": [self.analysis.robustness.block],
+        }
+        head = self.figures.attention_maps.head
+        for name, architecture in self.architectures.items():
+            for key, named in blocks.items():
+                for block in named:
+                    try:
+                        block_index(block, architecture.depth)
+                    except ValueError as error:
+                        raise ValueError(f"{key}: {error}: {name!r}") from error
+            if head >= architecture.heads:
+                raise ValueError(
+                    f"figures.attention_maps.head: {head} is not a head of {name!r} (0 … {architecture.heads - 1})"
+                )
+
+    def _images_exist(self) -> None:
+        images = {
+            "figures.attention_maps.image": [self.figures.attention_maps.image],
+            "analysis.movement.images": self.analysis.movement.images,
+            "analysis.reconstruction.images": self.analysis.reconstruction.images,
+        }
+        for key, named in images.items():
+            if max(named) >= self.analysis.images:
+                raise ValueError(f"{key}: must be smaller than analysis.images ({self.analysis.images})")
 
     def controls(self) -> dict[str, str]:
         """Names of the untrained encoders, ``untrained_<architecture>``, to the architecture of each."""

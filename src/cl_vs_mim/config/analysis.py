@@ -1,0 +1,166 @@
+"""What encoders are measured on, how, and what the figures show of it.
+
+Where the paper does not say how something was done, the choice is a key here, marked UNKNOWN.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from cl_vs_mim.artifacts import sha256_json
+from cl_vs_mim.config.sections import Count, Fraction, Name, NonNegative, Section
+
+Block = int  # 1 … L, or negative from the end (-1 = the last one)
+Labels = Literal["class", "category"]  # the folder of an image, or the column of that name in images.csv
+
+# ------------------------------------------------------------------------------------------------
+# Measurements
+# ------------------------------------------------------------------------------------------------
+
+
+class Spectrum(Section):
+    """Figure 7."""
+
+    resamples: PositiveInt = 100  # bootstrap over images of the image-level spectrum
+
+
+class Movement(Section):
+    """Figure 6. UNKNOWN in the paper: images, blocks, basis."""
+
+    images: tuple[Count, Count]  # indices into the analysed images; the first alone is drawn too
+    early: Block = 1
+    late: Block = -1
+    basis: Literal["joint", "separate"] = "joint"  # one SVD for all panels of an encoder, or one for each panel
+
+
+class Embedding(Section):
+    """t-SNE of tokens (Figure E.2)."""
+
+    labels: Labels
+    classes: PositiveInt = 3
+    images_per_class: PositiveInt = 6
+    blocks: Annotated[list[Block], Field(min_length=1)]  # UNKNOWN in the paper
+    perplexity: PositiveFloat = 20.0  # drawn
+    alternatives: tuple[PositiveFloat, ...] = (10.0, 40.0)  # perplexities whose purities are computed too
+    iterations: PositiveInt = 1000
+    neighbours: PositiveInt = 10  # of the purity
+    seed: int = 0  # of the choice of images and of the embedding
+
+
+class Probe(Section):
+    """Linear probes on cached features, protocol ``cached`` (Figure 10). UNKNOWN in the paper: pooling and norm."""
+
+    labels: Annotated[list[Labels], Field(min_length=1)]
+    learning_rates: Annotated[list[PositiveFloat], Field(min_length=1)]  # per 256 images; chosen on held-back images
+    selection_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1  # of the training images, held back for the choice
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    momentum: Fraction = 0.9
+    weight_decay: NonNegative = 0.0
+    final_norm: bool = False  # the encoder's last LayerNorm before the probe
+    seed: int = 0
+
+
+class FourierNoise(Section):
+    """Figure 9 (b). UNKNOWN in the paper: bands, amplitude."""
+
+    frequencies: Annotated[list[PositiveFloat], Field(min_length=1)]  # centres of the bands, in units of pi
+    widths: Annotated[list[PositiveFloat], Field(min_length=1)]  # in units of pi; the first is drawn
+    rms: PositiveFloat  # root mean square of the noise, pixels being 0 … 1; the same in every band
+    seed: int = 0
+
+
+class Robustness(Section):
+    """Figure 9: cue conflict and noise, read by a linear probe."""
+
+    labels: Labels  # of the probe; those of the cue-conflict images
+    pooling: Literal["cls", "mean"] = "mean"
+    block: Block = -1
+    noise: FourierNoise
+
+
+class Reconstruction(Section):
+    """Figure 11: masked images as the decoders paint them."""
+
+    images: Annotated[list[Count], Field(min_length=1)]  # indices into the analysed images
+    seed: int = 0  # of the masks
+
+
+class Analysis(Section):
+    """What the trained and untrained encoders are measured on."""
+
+    images: PositiveInt  # of the validation set, spread evenly over its classes
+    seed: int = 0  # of the selection
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # centre crop (ImageNet: 0.875; composed images: 1)
+    batch_size: PositiveInt
+    control_seeds: Annotated[list[Count], Field(min_length=1)]  # of the untrained encoder of each architecture
+    spectrum: Spectrum
+    movement: Movement
+    embedding: Embedding
+    probe: Probe
+    robustness: Robustness
+    reconstruction: Reconstruction
+
+    def sample_digest(self) -> str:
+        """Hex sha256 of which images are analysed and how they are cropped: what all tables share."""
+        return sha256_json(self.model_dump(mode="json", include={"images", "seed", "crop_fraction"}))
+
+
+# ------------------------------------------------------------------------------------------------
+# Figures
+# ------------------------------------------------------------------------------------------------
+
+
+class Bootstrap(Section):
+    """Percentile bootstrap over images."""
+
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    resamples: PositiveInt = 2000
+    seed: int = 0
+
+
+class AttentionMapFigure(Section):
+    """Figure 2. UNKNOWN in the paper: block, head, image; these are our choices."""
+
+    image: Count  # index into the analysed images
+    block: Block
+    head: Count  # drawn beside the mean over heads
+    queries: Literal["object_background"] | tuple[tuple[Count, Count], tuple[Count, Count]] = "object_background"
+    # object_background: the patch deepest inside the object and the patch farthest from it (needs images.csv of the
+    # composer); or two patches as [row, column]
+
+
+class DiversityFigure(Section):
+    """Figure 5. UNKNOWN in the paper: which tensor, which depths; every variant is in the table."""
+
+    depths: Literal["attention", "blocks"] = "attention"  # before and after self-attention, or block to block
+    tokens: Literal["heads", "blocks"] = "heads"  # per-head outputs, or the tokens a block gives out
+
+
+class SpectrumFigure(Section):
+    """Figure 7. UNKNOWN in the paper: the rank at which depths are compared."""
+
+    rank_fraction: Annotated[float, Field(gt=0, le=1)] = 0.33  # of the token-level ranks (64 of 195)
+
+
+class Figures(Section):
+    """Choices that only concern drawing."""
+
+    pair: tuple[Name, Name]  # the contrastive and the masked-image model of Figures 2 to 11
+    bootstrap: Bootstrap
+    attention_maps: AttentionMapFigure
+    diversity: DiversityFigure
+    spectrum: SpectrumFigure
+
+
+def block_index(block: Block, depth: int) -> int:
+    """A block of the YAML (1 … L, or -1 … -L from the end) as 0 … L-1.
+
+    Raises:
+        ValueError: there is no such block.
+    """
+    if not (1 <= block <= depth or -depth <= block <= -1):
+        raise ValueError(f"{block} is not a block of an encoder of {depth} (1 … {depth}, or -1 … -{depth})")
+    return block - 1 if block > 0 else depth + block
