@@ -7,7 +7,7 @@ from snakemake.exceptions import WorkflowError
 
 from cl_vs_mim.config import load_study
 from cl_vs_mim.errors import UserError
-from cl_vs_mim.workflow import TRAINING_CODE, code_digest, control_runs, sections_digest, trained_runs
+from cl_vs_mim.workflow import TRAINING_CODE, code_digest, control_runs, pair_runs, sections_digest, trained_runs
 
 # Rules call `python -m cl_vs_mim…`: it must be the Python that runs Snakemake, also when the environment is not active.
 shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
@@ -25,6 +25,8 @@ DATASETS = ["objects", "scenes", "cue_conflict"]
 TRAINED = trained_runs(STUDY)  # "moco_v3_seed0" -> ("moco_v3", 0)
 CONTROLS = control_runs(STUDY)  # "untrained_vit_seed0" -> ("untrained_vit", 0)
 RUNS = TRAINED | CONTROLS
+PAIR = pair_runs(STUDY)  # those of RUNS that Figures 2 to 11 draw
+OBJECTS = f"{RESULTS}/data/objects/manifest.json"
 
 
 def settings_of(run):
@@ -35,9 +37,21 @@ def settings_of(run):
     return sections_digest(model, STUDY.architectures[model.architecture])
 
 
-def tables(kind):
-    """One table of this kind for every encoder, trained and untrained."""
-    return [f"{RESULTS}/tables/{kind}/{run}.parquet" for run in RUNS]
+def encoder_of(wildcards):
+    """The file of a trained encoder; a control has none."""
+    return f"{RESULTS}/encoders/{wildcards.run}.safetensors" if wildcards.run in TRAINED else []
+
+
+def subject_of(wildcards, input):
+    """Which encoder on which images, as the options that every command about one encoder has."""
+    model, seed = RUNS[wildcards.run]
+    encoder = f" --encoder {input.encoder}" if input.encoder else ""
+    return f"--model {model} --seed {seed}{encoder} --data {Path(input.data).parent}"
+
+
+def tables(kind, runs=RUNS):
+    """One table of this kind for each of the encoders, all of the study by default."""
+    return [f"{RESULTS}/tables/{kind}/{run}.parquet" for run in runs]
 
 
 def written(figure):

@@ -15,8 +15,12 @@ import yaml
 from PIL import Image
 
 from cl_vs_mim.analysis.attention import attention_distance, attention_rows
-from cl_vs_mim.analysis.extract import _parser, main
+from cl_vs_mim.analysis.diversity import depth_similarity, head_similarity, token_similarity
+from cl_vs_mim.analysis.extract import KINDS, _parser, main
+from cl_vs_mim.analysis.fourier import relative_log_amplitudes
+from cl_vs_mim.analysis.movement import displacement_variation
 from cl_vs_mim.analysis.queries import choose_queries
+from cl_vs_mim.analysis.spectrum import image_log_singular_values, token_log_singular_values
 from cl_vs_mim.artifacts import HEAD, read_table
 from cl_vs_mim.checkpoints import save_encoder
 from cl_vs_mim.config import load_study
@@ -64,12 +68,10 @@ def encoder_file(config, tmp_path) -> Path:
 
 
 def extract(config: Path, data: Path, folder: Path, model: str, *more: str) -> dict[str, pd.DataFrame]:
-    outputs = {name: folder / f"{name}.parquet" for name in ("output", "maps", "image")}
-    options = [f"--{name}={path}" for name, path in outputs.items()]
-    required = [f"--config={config}", f"--model={model}", f"--seed={SEED}", f"--data={data}", *options]
-    main(_parser().parse_args([*required, "--device=cpu", "--threads=1", *more]))
-    assert sorted(path.name for path in folder.iterdir() if ".part" in path.name) == []
-    return {name: read_table(path) for name, path in outputs.items()}
+    required = [f"--config={config}", f"--model={model}", f"--seed={SEED}", f"--data={data}"]
+    main(_parser().parse_args([*required, f"--tables={folder}", "--run=r", "--device=cpu", "--threads=1", *more]))
+    assert [path for path in folder.rglob("*") if ".part" in path.name] == []
+    return {kind: read_table(folder / kind / "r.parquet") for kind in KINDS}
 
 
 # ------------------------------------------------------------------------------------------------
@@ -78,7 +80,7 @@ def extract(config: Path, data: Path, folder: Path, model: str, *more: str) -> d
 
 
 def test_the_attention_table_has_one_row_per_value(config, data, tmp_path, encoder_file):
-    table = extract(config, data, tmp_path, "simmim", f"--encoder={encoder_file}")["output"]
+    table = extract(config, data, tmp_path, "simmim", f"--encoder={encoder_file}")["attention"]
     depth, heads = 3, 4
     assert len(table) == 3 * IMAGES * depth * heads
     assert not table.duplicated(["metric", "image", "depth", "head"]).any()
@@ -107,9 +109,10 @@ def test_the_attention_table_has_one_row_per_value(config, data, tmp_path, encod
 
 def test_the_map_table_holds_the_rows_of_two_queries_and_their_mean(config, data, tmp_path, encoder_file):
     tables = extract(config, data, tmp_path, "simmim", f"--encoder={encoder_file}")
-    maps, picture = tables["maps"], tables["image"]
-    assert len(maps) == (4 + 1) * 2 * 36 and set(HEAD) <= set(maps.columns)
-    assert maps["depth"].unique().tolist() == [2]  # block -2 of 3
+    maps, picture = tables["attention_maps"], tables["attention_image"]
+    assert len(maps) == 3 * (4 + 1) * 2 * 36 and set(HEAD) <= set(maps.columns)
+    assert maps["depth"].unique().tolist() == [1, 2, 3]
+    maps = maps[maps["depth"] == 2]
     sums = maps.groupby(["head", "query"])["value"].sum()
     assert sums.index.get_level_values("head").unique().tolist() == [-1, 0, 1, 2, 3]
     np.testing.assert_allclose(sums, 1, atol=1e-5)
@@ -132,29 +135,79 @@ def test_the_map_table_holds_the_rows_of_two_queries_and_their_mean(config, data
     np.testing.assert_array_equal(drawn, pixels)
 
 
+def test_every_other_table_holds_the_values_of_its_functions(config, data, tmp_path, encoder_file):
+    tables = extract(config, data, tmp_path, "simmim", f"--encoder={encoder_file}")
+    study = load_study(config)
+    encoder = build_encoder(study.architectures["beit"].spec(), seed=7).eval()
+    images = list(dict.fromkeys(tables["fourier"]["image"]))
+    pixels = np.stack([np.array(Image.open(data / image)) for image in images])
+    tokens = encoder.embed(normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2)))
+    states = encoder.states(normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2)))
+    traces = list(encoder.trace(tokens))
+
+    def column(kind: str, **where) -> np.ndarray:
+        """Values in the order of the images, for one place of everything else."""
+        rows = tables[kind]
+        for name, value in where.items():
+            rows = rows[np.isclose(rows[name], value) if isinstance(value, float) else rows[name] == value]
+        return rows.set_index("image").loc[images, "value"].to_numpy()
+
+    def same(found, wanted) -> None:
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+
+    same(column("diversity", metric="head_similarity", depth=2, head=-1), head_similarity(traces[1].head_outputs))
+    same(
+        column("diversity", metric="token_similarity_heads", depth=3, head=1),
+        token_similarity(traces[2].head_outputs)[:, 1],
+    )
+    same(column("diversity", metric="token_similarity_blocks", depth=1, head=-1), token_similarity(states[2]))
+    around = {"depth_similarity_attention": (states[2], states[3]), "depth_similarity_blocks": (states[2], states[4])}
+    for metric, pair in around.items():
+        same(column("diversity", metric=metric, depth=2, head=-1), depth_similarity(*pair))
+    moved = displacement_variation(states[4], states[5])
+    same(column("movement", metric="displacement_variation", depth=3), moved)
+    for half in range(7):
+        amplitudes = relative_log_amplitudes(states[half])
+        for place, frequency in enumerate((0.0, 1 / 3, 2 / 3)):
+            same(column("fourier", depth=half / 2, frequency=frequency), amplitudes[:, place])
+    for depth in range(4):
+        spectrum = token_log_singular_values(states[2 * depth])
+        assert spectrum.shape[1] == 35
+        for rank in (1, 12):
+            same(column("token_spectrum", depth=float(depth), rank=rank), spectrum[:, rank - 1])
+        rows = tables["image_spectrum"].query("depth == @depth").sort_values("rank")
+        same(rows["value"], image_log_singular_values(states[2 * depth]))
+        assert (rows["low"] <= rows["high"]).all() and rows["images"].eq(IMAGES).all()
+    means = np.stack([state[:, 1:].mean(1) for state in states])  # (S, M, D)
+    spreads = (torch.stack(states)[:, :, 1:] - torch.from_numpy(means)[:, :, None]).square().sum(-1).mean(-1).sqrt()
+    distance = np.linalg.norm(means[3, 0] - means[3, 1])
+    expected = distance / float((spreads[3, 0] ** 2 + spreads[3, 1] ** 2) / 2) ** 0.5
+    same(column("movement", metric="centroid_separation", depth=1.5)[0], expected)
+
+
 def test_the_control_comes_from_its_seed_and_all_models_see_the_same_images(config, data, tmp_path, encoder_file):
-    control = extract(config, data, tmp_path, "untrained_vit")["output"]
+    control = extract(config, data, tmp_path, "untrained_vit")["attention"]
     assert control["paradigm"].unique() == ["control"] and control["method"].unique() == ["untrained"]
     assert control["label"].unique() == ["untrained ViT-64/8"]
-    again = extract(config, data, tmp_path, "untrained_vit", "--threads=2")["output"]
+    again = extract(config, data, tmp_path, "untrained_vit", "--threads=2")["attention"]
     np.testing.assert_allclose(again["value"], control["value"], rtol=1e-5)
-    trained = extract(config, data, tmp_path, "simmim", f"--encoder={encoder_file}")["output"]
+    trained = extract(config, data, tmp_path, "simmim", f"--encoder={encoder_file}")["attention"]
     assert trained["image"].astype(str).tolist() == control["image"].astype(str).tolist()
     assert trained["config_hash"].iloc[0] != control["config_hash"].iloc[0]
 
 
 @pytest.mark.slow  # imports torch once more
 def test_the_command_line_runs_and_shows_progress(config, data, tmp_path):
-    names = [f"--{name}={tmp_path / name}.csv" for name in ("output", "maps", "image")]
+    names = [f"--tables={tmp_path}", "--run=r"]
     command = [sys.executable, "-m", "cl_vs_mim.analysis.extract", f"--config={config}", "--model=untrained_beit"]
     command += ["--seed=0", f"--data={data}", *names, "--threads=1", "--device=cpu"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "5/5" in done.stderr and (tmp_path / "output.csv").is_file()
+    assert "5/5" in done.stderr and (tmp_path / "fourier" / "r.parquet").is_file()
 
 
 def test_an_error_is_one_line(config, data, tmp_path, monkeypatch, capsys):
-    names = [f"--{name}={tmp_path / name}.csv" for name in ("output", "maps", "image")]
+    names = [f"--tables={tmp_path}", "--run=r"]
     command = ["extract", f"--config={config}", "--model=nobody", "--seed=0", f"--data={data}", *names]
     monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(SystemExit) as caught:
@@ -228,9 +281,10 @@ def test_errors_name_what_is_missing(config, data, tmp_path, encoder_file):
 def test_a_damaged_data_set_is_named(config, data, tmp_path):
     with pytest.raises(UserError, match=r"nowhere"):
         extract(config, tmp_path / "nowhere", tmp_path, "untrained_vit")
-    (data / "images.csv").unlink()
+    objects = (data / "images.csv").rename(tmp_path / "away.csv")
     with pytest.raises(UserError, match=r"images\.csv does not exist"):
         extract(config, data, tmp_path, "untrained_vit")
+    objects.rename(data / "images.csv")
     for path in (data / "val").glob("*/*.png"):
         path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(UserError, match=r"\.png cannot be read"):
@@ -238,7 +292,7 @@ def test_a_damaged_data_set_is_named(config, data, tmp_path):
     (data / "manifest.json").write_text("{}")
     with pytest.raises(UserError, match=r"manifest\.json is missing or damaged"):
         extract(config, data, tmp_path, "untrained_vit")
-    assert not list(tmp_path.glob("*.parquet"))
+    assert not list(tmp_path.rglob("*.parquet"))
 
 
 def test_a_value_that_is_not_finite_names_image_and_depth(config, data, tmp_path):

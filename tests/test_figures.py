@@ -298,7 +298,7 @@ def test_figure_2_refuses_maps_of_another_image_or_missing_maps(tmp_path: Path, 
         fig02.draw(frame.iloc[1:], image_table(), study)
     with pytest.raises(UserError, match="moco_v3 has no map of query 1"):
         fig02.draw(frame[frame["query"] == 0], image_table(), study)
-    with pytest.raises(UserError, match="maps of block 1 instead of 2"):
+    with pytest.raises(UserError, match="maps of block 1 but not of 2"):
         fig02.draw(frame.assign(depth=1), image_table(), study)
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from cl_vs_mim.analysis.attention import attention_distance, attention_entropy, normalized_mutual_information
-from cl_vs_mim.analysis.streaming import AttentionDistance, attention_metrics, stream
+from cl_vs_mim.analysis.metrics import AttentionDistance, attention_metrics
+from cl_vs_mim.analysis.streaming import stream
 from cl_vs_mim.data.images import normalise
 from cl_vs_mim.encoder import BlockTrace, EncoderSpec, build_encoder
 

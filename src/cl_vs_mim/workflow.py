@@ -74,3 +74,9 @@ def trained_runs(study: Study) -> dict[str, tuple[str, int]]:
 def control_runs(study: Study) -> dict[str, tuple[str, int]]:
     """Stem of every untrained encoder of the study, with its name and seed."""
     return {run_name(name, seed): (name, seed) for name in study.controls() for seed in study.analysis.control_seeds}
+
+
+def pair_runs(study: Study) -> dict[str, tuple[str, int]]:
+    """Stem of every encoder, trained or not, that the main figures draw, with its name and seed."""
+    drawn = study.pair()
+    return {run: subject for run, subject in (trained_runs(study) | control_runs(study)).items() if subject[0] in drawn}

@@ -1,4 +1,4 @@
-"""Metrics that are fed block by block and keep one number per image, block and head. Maps are never stored.
+"""Metrics that are fed block by block and keep a few numbers per image and depth. Maps are never stored.
 
 A ViT-B's twelve maps are 22 MB an image; the values kept of them are 1 kB. A metric reduces the maps on the device
 while the block that made them is the only one alive (:meth:`cl_vs_mim.encoder.Encoder.trace`), so memory does
@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl_vs_mim.analysis.attention import attention_distance, attention_entropy, normalized_mutual_information
 from cl_vs_mim.data.images import normalise
 from cl_vs_mim.encoder import BlockTrace, Encoder
 
@@ -75,7 +74,12 @@ class BlockMetric(StreamingMetric):
 
 
 class StateMetric(StreamingMetric):
-    """Measured on the tokens: the embedding, then after every half block; depths 0, 0.5, 1 … L."""
+    """Measured on the tokens: the embedding, then after every half block; depths 0, 0.5, 1 … L.
+
+    With ``every`` 2 only whole blocks are measured; depths 0, 1 … L.
+    """
+
+    every: ClassVar[int] = 1
 
     @abstractmethod
     def measure(self, tokens: Tensor) -> Tensor:
@@ -83,10 +87,10 @@ class StateMetric(StreamingMetric):
 
     def update(self, state: int, tokens: Tensor) -> Tensor:
         """Add state 0 … 2L of one batch; returns what was added. Batches come in the order of the images."""
-        return self._add(state, self.measure(tokens))
+        return self._add(state // self.every, self.measure(tokens))
 
     def depths(self) -> np.ndarray:
-        return np.arange(len(self._slots)) / 2
+        return np.arange(len(self._slots)) * self.every / 2
 
 
 class _Values:
@@ -115,42 +119,6 @@ class _Values:
 
     def values(self) -> Tensor:
         return self._buffer[: self.count]
-
-
-class AttentionDistance(BlockMetric):
-    """Figure 3, in pixels of the input."""
-
-    name = "attention_distance"
-
-    def __init__(self, patch_size: int) -> None:
-        super().__init__()
-        self.patch_size = patch_size
-
-    def measure(self, trace: BlockTrace) -> Tensor:
-        return attention_distance(trace.attention, self.patch_size)
-
-
-class NormalizedMutualInformation(BlockMetric):
-    """Figure 4, between 0 and 1."""
-
-    name = "nmi"
-
-    def measure(self, trace: BlockTrace) -> Tensor:
-        return normalized_mutual_information(trace.attention)
-
-
-class AttentionEntropy(BlockMetric):
-    """Beside Figure 4, between 0 (one key) and 1 (uniform)."""
-
-    name = "attention_entropy"
-
-    def measure(self, trace: BlockTrace) -> Tensor:
-        return attention_entropy(trace.attention)
-
-
-def attention_metrics(patch_size: int) -> list[BlockMetric]:
-    """All metrics of the attention maps, new and empty."""
-    return [AttentionDistance(patch_size), NormalizedMutualInformation(), AttentionEntropy()]
 
 
 # ------------------------------------------------------------------------------------------------
@@ -182,7 +150,8 @@ def stream(encoder: Encoder, batches: Iterable[Tensor], metrics: Sequence[Stream
             block = trace.block
             added += [(metric, block + 1.0, metric.update(trace)) for metric in of_blocks]
             for half, state in ((1, trace.after_attention), (2, trace.after_mlp)):
-                added += [(metric, block + half / 2, metric.update(2 * block + half, state)) for metric in of_states]
+                wanted = [metric for metric in of_states if half % metric.every == 0]
+                added += [(metric, block + half / 2, metric.update(2 * block + half, state)) for metric in wanted]
         _require_finite(added, done)
         done += len(images)
         yield len(images)
@@ -193,6 +162,6 @@ def _require_finite(added: Sequence[tuple[StreamingMetric, float, Tensor]], done
     if torch.stack([torch.isfinite(values).all() for _, _, values in added]).all():
         return
     for metric, depth, values in added:
-        finite = torch.isfinite(values).flatten(1).all(dim=1)
+        finite = torch.isfinite(values).reshape(len(values), -1).all(dim=1)
         for image in torch.nonzero(~finite).flatten().tolist():
             raise FloatingPointError(metric.name, done + image, depth)

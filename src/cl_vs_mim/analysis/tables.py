@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,47 +12,66 @@ from torch import Tensor
 
 from cl_vs_mim.analysis.attention import attention_rows
 from cl_vs_mim.analysis.queries import Patch
+from cl_vs_mim.analysis.streaming import BlockMetric
 from cl_vs_mim.artifacts import with_head
 from cl_vs_mim.data.images import normalise
 from cl_vs_mim.encoder import Encoder
 
 
-def values_table(values: Mapping[str, np.ndarray], names: list[str]) -> pd.DataFrame:
-    """Rows of metric, image, depth and head from (M, L, H) arrays."""
+def values_table(
+    array: np.ndarray,
+    names: list[str],
+    depths: np.ndarray,
+    axis: str | None = None,
+    places: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Rows of image and depth, and of the last axis if there is one, from (M, S) or (M, S, K).
+
+    Args:
+        array: the values.
+        names: of the M images.
+        depths: of the S depths.
+        axis: name of the last axis as a column.
+        places: its K values; 0 … K-1 by default.
+    """
+    image, depth, *rest = (index.ravel() for index in np.indices(array.shape, dtype=np.int32))
+    frame = {"image": pd.Categorical.from_codes(image, names), "depth": depths[depth]}
+    if axis is not None:
+        frame[axis] = places[rest[0]] if places is not None else rest[0]
+    return pd.DataFrame(frame | {"value": array.ravel()})
+
+
+def metrics_table(metrics: Sequence[BlockMetric], names: list[str]) -> pd.DataFrame:
+    """Rows of metric, image, depth and head; head -1 where a metric has one value for all heads."""
     frames = []
-    for metric, array in values.items():
-        image, depth, head = (axis.ravel() for axis in np.indices(array.shape, dtype=np.int32))
-        frame = {
-            "image": pd.Categorical.from_codes(image, names),
-            "depth": depth + 1,
-            "head": head,
-            "metric": pd.Categorical([metric] * array.size, categories=list(values)),
-            "value": array.ravel(),
-        }
-        frames.append(pd.DataFrame(frame))
+    known = [metric.name for metric in metrics]
+    for metric in metrics:
+        array = metric.result()
+        frame = values_table(array, names, metric.depths().astype(np.int32), "head" if array.ndim == 3 else None)
+        frame["metric"] = pd.Categorical([metric.name] * len(frame), categories=known)
+        frames.append(frame if array.ndim == 3 else frame.assign(head=np.int32(-1)))
     return pd.concat(frames, ignore_index=True)
 
 
 @torch.inference_mode()
-def maps_table(encoder: Encoder, pixels: Tensor, block: int, queries: list[Patch]) -> pd.DataFrame:
-    """Rows of head, query and key patch: where two patches look in one block (Fig. 2).
+def maps_table(encoder: Encoder, pixels: Tensor, queries: list[Patch]) -> pd.DataFrame:
+    """Rows of block, head (-1: the mean over heads), query and key patch: where two patches look (Fig. 2).
 
     Args:
         encoder: in evaluation mode.
         pixels: (3, S, S) uint8.
-        block: 0 … L-1.
         queries: (row, column) each.
     """
     device = next(encoder.parameters()).device
     tokens = encoder.embed(normalise(pixels[None].to(device)))
-    trace = next(trace for trace in encoder.trace(tokens) if trace.block == block)
-    rows = attention_rows(trace.attention, queries)[0].double().cpu()  # (H, Q, grid, grid)
-    rows = torch.cat([rows.mean(0, keepdim=True), rows]).numpy()  # the mean over heads first
-    head, query, key_row, key_col = (axis.ravel() for axis in np.indices(rows.shape, dtype=np.int32))
+    rows = [attention_rows(trace.attention, queries)[0].double().cpu() for trace in encoder.trace(tokens)]
+    rows = torch.stack(rows)  # (L, H, Q, grid, grid)
+    rows = torch.cat([rows.mean(1, keepdim=True), rows], dim=1).numpy()  # the mean over heads first
+    block, head, query, key_row, key_col = (axis.ravel() for axis in np.indices(rows.shape, dtype=np.int32))
     places = np.array(queries, dtype=np.int32)
     return pd.DataFrame(
         {
-            "depth": np.int32(block + 1),
+            "depth": block + 1,
             "head": head - 1,
             "query": query,
             "query_row": places[query, 0],

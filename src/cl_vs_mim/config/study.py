@@ -76,6 +76,11 @@ class Study(Section):
             raise ValueError(f"analysis.robustness.labels: no probe is fitted on {self.analysis.robustness.labels!r}")
         return self
 
+    def pair(self) -> list[str]:
+        """Names of the two models of the main figures and of the controls of their architectures."""
+        architectures = dict.fromkeys(self.models[name].architecture for name in self.figures.pair)
+        return [*self.figures.pair, *(f"untrained_{name}" for name in architectures)]
+
     def _blocks_and_heads_exist(self) -> None:
         blocks = {
             "figures.attention_maps.block": [self.figures.attention_maps.block],

@@ -7,7 +7,6 @@ spot near each (claim C6). The paper's block, head and image are unknown: ours a
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,10 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cl_vs_mim.artifacts import read_table
-from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.config import Study, block_index, load_study
 from cl_vs_mim.errors import UserError, run_cli
 from cl_vs_mim.figures import style
-from cl_vs_mim.figures.tables import of_study, read_tables
+from cl_vs_mim.figures.cli import figure_parser
+from cl_vs_mim.figures.tables import of_pair, read_tables
 
 TITLE = "Figure 2: attention maps of two queries"
 CAPTION = (
@@ -50,12 +50,12 @@ def draw(frame: pd.DataFrame, image: pd.DataFrame, study: Study) -> tuple[Figure
     Raises:
         UserError: the maps are not of one image, or a map is missing.
     """
-    frame = of_study(frame, study)
+    frame = of_pair(frame, study)
     _check_image(image, frame)
     head = study.figures.attention_maps.head
     first = frame["seed"] == frame.groupby("model")["seed"].transform("min")  # one seed of each encoder is shown
     frame = frame[first & frame["head"].isin([_MEAN, head])].copy()
-    _check_block(frame, study)
+    frame = _of_block(frame, study)
     frame["times_uniform"] = frame["value"] * frame["grid"] ** 2
     models = list(dict.fromkeys(frame["model"]))
 
@@ -79,7 +79,7 @@ def draw(frame: pd.DataFrame, image: pd.DataFrame, study: Study) -> tuple[Figure
         for column, text in enumerate(("mean of heads", f"head {head}") * 2, start=1):
             panels[0, column].set_title(f"{_QUERIES[(column - 1) // 2]}\n{text}", fontsize=7)
         note = "Colour: multiples of uniform attention, one scale a row."
-        style.add_footer(figure, style.describe(study, frame, note))
+        style.add_footer(figure, style.describe(study, frame, note, study.pair()))
     drawn = pd.concat([frame.assign(kind="map"), image[[*_PIXELS, "image"]].assign(kind="pixel")], ignore_index=True)
     whole = [*_PIXELS, "depth", "head", "query", "query_row", "query_col", "key_row", "key_col", "grid", "seed"]
     return figure, drawn.astype(dict.fromkeys(whole, "Int64"))
@@ -98,14 +98,18 @@ def _check_image(image: pd.DataFrame, frame: pd.DataFrame) -> None:
             raise UserError(f"maps of different {what} cannot be drawn together ({', '.join(sorted(shown))})")
 
 
-def _check_block(frame: pd.DataFrame, study: Study) -> None:
-    """Raises ``UserError`` where an encoder's maps are not of the block that the study names."""
+def _of_block(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The maps of the block that the study names, counted in each encoder's own blocks."""
     block = study.figures.attention_maps.block
+    frames = []
     for model, group in frame.groupby("model", sort=False):
-        wanted = block if block > 0 else study.architectures[group["architecture"].iloc[0]].depth + 1 + block
-        if set(group["depth"]) != {wanted}:
+        wanted = 1 + block_index(block, study.architectures[group["architecture"].iloc[0]].depth)
+        chosen = group[group["depth"] == wanted]
+        if chosen.empty:
             found = ", ".join(map(str, sorted(set(group["depth"]))))
-            raise UserError(f"table of {model}: maps of block {found} instead of {wanted}; rebuild it")
+            raise UserError(f"table of {model}: maps of block {found} but not of {wanted}; rebuild it")
+        frames.append(chosen)
+    return pd.concat(frames).copy()
 
 
 def _draw_image(axes: Axes, image: pd.DataFrame, group: pd.DataFrame) -> None:
@@ -162,14 +166,5 @@ def main(arguments: argparse.Namespace) -> None:
     style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=f"Draw {TITLE} from attention-map tables.")
-    parser.add_argument("--config", type=Path, required=True, help="the study's YAML")
-    parser.add_argument("--tables", type=Path, nargs="+", required=True, help="attention-map tables, one per encoder")
-    parser.add_argument("--image", type=Path, required=True, help="table of the image's pixels")
-    parser.add_argument("--output", type=Path, required=True, help="….pdf; a .png and a .csv come beside it")
-    return parser
-
-
 if __name__ == "__main__":
-    run_cli(main, _parser())
+    run_cli(main, figure_parser(TITLE, image="table of the image's pixels"))

@@ -16,6 +16,7 @@ from cl_vs_mim.analysis.attention import uniform_attention_distance
 from cl_vs_mim.config import Study, load_study
 from cl_vs_mim.errors import UserError, run_cli
 from cl_vs_mim.figures import style
+from cl_vs_mim.figures.cli import REFERENCE, figure_parser
 from cl_vs_mim.figures.curves import (
     draw_curves,
     draw_reference,
@@ -26,7 +27,7 @@ from cl_vs_mim.figures.curves import (
     uniform_row,
 )
 from cl_vs_mim.figures.reference import published_curves
-from cl_vs_mim.figures.tables import check_complete, depth_curves, of_study, paradigms, read_tables
+from cl_vs_mim.figures.tables import check_complete, depth_curves, of_pair, paradigms, read_tables
 
 TITLE = "Figure 3: attention distance"
 CAPTION = (
@@ -51,7 +52,7 @@ def draw(frame: pd.DataFrame, reference: Path, study: Study) -> tuple[Figure, pd
     Raises:
         UserError: the tables are incomplete, of another study, or their encoders have different grids.
     """
-    frame = of_study(frame, study)
+    frame = of_pair(frame, study)
     check_complete(frame, study)
     shapes = frame[["grid", "patch_size"]].drop_duplicates()
     if len(shapes) > 1:
@@ -75,7 +76,7 @@ def draw(frame: pd.DataFrame, reference: Path, study: Study) -> tuple[Figure, pd
         share = axes.secondary_yaxis("right", functions=(lambda y: y / uniform, lambda y: y * uniform))
         share.set_ylabel("fraction of uniform attention")
         shared_legend(figure, axes)
-        style.add_footer(figure, style.describe(study, frame, level_note(study)))
+        style.add_footer(figure, style.describe(study, frame, level_note(study), study.pair()))
     return figure, drawn_columns(pd.concat([curves, uniform_row(METRIC, uniform), published], ignore_index=True))
 
 
@@ -85,15 +86,5 @@ def main(arguments: argparse.Namespace) -> None:
     style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
 
 
-def parser(title: str) -> argparse.ArgumentParser:
-    """The command line of a figure of curves."""
-    result = argparse.ArgumentParser(description=f"Draw {title} from attention tables.")
-    result.add_argument("--config", type=Path, required=True, help="the study's YAML")
-    result.add_argument("--tables", type=Path, nargs="+", required=True, help="attention tables, one per encoder")
-    result.add_argument("--reference", type=Path, required=True, help="CSV of published values")
-    result.add_argument("--output", type=Path, required=True, help="….pdf; a .png and a .csv come beside it")
-    return result
-
-
 if __name__ == "__main__":
-    run_cli(main, parser(TITLE))
+    run_cli(main, figure_parser(TITLE, **REFERENCE))

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from cl_vs_mim.config import Study, load_study
 from cl_vs_mim.errors import run_cli
 from cl_vs_mim.figures import style
+from cl_vs_mim.figures.cli import REFERENCE, figure_parser
 from cl_vs_mim.figures.curves import (
     draw_curves,
     draw_reference,
@@ -24,9 +25,9 @@ from cl_vs_mim.figures.curves import (
     shared_legend,
     uniform_row,
 )
-from cl_vs_mim.figures.fig03 import COLUMNS, parser
+from cl_vs_mim.figures.fig03 import COLUMNS
 from cl_vs_mim.figures.reference import published_curves
-from cl_vs_mim.figures.tables import check_complete, depth_curves, of_study, paradigms, read_tables
+from cl_vs_mim.figures.tables import check_complete, depth_curves, of_pair, paradigms, read_tables
 
 TITLE = "Figure 4: normalised mutual information"
 CAPTION = (
@@ -47,7 +48,7 @@ def draw(frame: pd.DataFrame, reference: Path, study: Study) -> tuple[Figure, pd
     Raises:
         UserError: the tables are incomplete, or of another study.
     """
-    frame = of_study(frame, study)
+    frame = of_pair(frame, study)
     check_complete(frame, study)
     information = depth_curves(frame, "nmi", study.figures.bootstrap)
     entropy = depth_curves(frame, "attention_entropy", study.figures.bootstrap)
@@ -68,7 +69,7 @@ def draw(frame: pd.DataFrame, reference: Path, study: Study) -> tuple[Figure, pd
         right.set_ylim(max(0.0, low), 1.02)
         right.axhline(1, color="black", linestyle=":", linewidth=0.9, zorder=1, label="uniform attention")
         shared_legend(figure, left, right)
-        style.add_footer(figure, style.describe(study, frame, f"{level_note(study)} {_ZERO}"))
+        style.add_footer(figure, style.describe(study, frame, f"{level_note(study)} {_ZERO}", study.pair()))
     rows = [information, entropy, uniform_row("attention_entropy", 1.0), published]
     return figure, drawn_columns(pd.concat(rows, ignore_index=True))
 
@@ -80,4 +81,4 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_cli(main, parser(TITLE))
+    run_cli(main, figure_parser(TITLE, **REFERENCE))

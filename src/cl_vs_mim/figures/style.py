@@ -116,8 +116,11 @@ def add_footer(figure: Figure, text: str) -> None:
     )
 
 
-def describe(study: Study, frame: pd.DataFrame, note: str = "") -> str:
-    """The footer's text: which study, whether reduced, and the models, images and seeds that ``frame`` really holds."""
+def describe(study: Study, frame: pd.DataFrame, note: str = "", expected: Sequence[str] | None = None) -> str:
+    """The footer's text: which study, whether reduced, and the models, images and seeds that ``frame`` really holds.
+
+    ``expected`` names the models and controls of which the absent ones are listed; all of the study by default.
+    """
     reduced = "Reduced study, direction only at best" if study.reduced else "Study"
     controls = {name: f"untrained {study.architectures[kind].label}" for name, kind in study.controls().items()}
     labels = {name: model.label for name, model in study.models.items()} | controls
@@ -129,7 +132,7 @@ def describe(study: Study, frame: pd.DataFrame, note: str = "") -> str:
         f"{models or 'No trained model'}; {images} {'image' if images == 1 else 'images'}; {_seeds(frame)}.",
         note,
     ]
-    absent = [label for name, label in labels.items() if name not in drawn]
+    absent = [label for name, label in labels.items() if name not in drawn and name in (expected or labels)]
     parts += [f"Missing: {', '.join(absent)}."] if absent else []
     return " ".join(filter(None, parts))
 

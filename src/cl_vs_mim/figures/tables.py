@@ -63,21 +63,44 @@ def of_study(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
     return frame.sort_values("model", key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
 
-def check_complete(frame: pd.DataFrame, study: Study) -> None:
-    """Every encoder measured on the same images, in every block.
+def of_pair(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The rows of the study's pair of models and of their controls, in that order.
 
     Raises:
-        UserError: an encoder lacks blocks, has blocks too many, or was measured on other images than the first one.
+        UserError: as :func:`of_study`, or there are no such rows.
+    """
+    frame = of_study(frame, study)
+    frame = frame[frame["model"].isin(study.pair())].reset_index(drop=True)
+    if frame.empty:
+        raise UserError(f"no table is of {', '.join(study.pair())}, which the figure compares")
+    return frame
+
+
+DEPTHS = {
+    "blocks": lambda count: range(1, count + 1),
+    "outputs": lambda count: range(count + 1),
+    "states": lambda count: [half / 2 for half in range(2 * count + 1)],
+}
+
+
+def check_complete(frame: pd.DataFrame, study: Study, depths: str = "blocks") -> None:
+    """Every encoder measured on the same images, at every depth: a key of :data:`DEPTHS`.
+
+    Raises:
+        UserError: an encoder lacks depths, has depths too many, or was measured on other images than the first one.
     """
     first = frame["model"].iloc[0]
     images = set(frame.loc[frame["model"] == first, "image"])
-    for (model, metric), group in frame.groupby(["model", "metric"], sort=False):
-        wanted = set(range(1, study.architectures[group["architecture"].iloc[0]].depth + 1))
+    metrics = ["metric"] if "metric" in frame else []
+    for (model, *metric), group in frame.groupby(["model", *metrics], sort=False):
+        blocks = study.architectures[group["architecture"].iloc[0]].depth
+        wanted = set(DEPTHS[depths](blocks))
+        name = metric[0] if metric else "the table"
         if wrong := sorted(wanted ^ set(group["depth"])):
-            listed = ", ".join(map(str, wrong))
+            listed = ", ".join(f"{depth:g}" for depth in wrong)
             raise UserError(
-                f"table of {model}: {metric} has missing or unknown blocks ({listed}; the encoder has 1 … "
-                f"{max(wanted)}); rebuild it"
+                f"table of {model}: {name} has missing or unknown blocks ({listed}; the encoder has 1 … {blocks}); "
+                "rebuild it"
             )
         if differing := images ^ set(group["image"]):
             raise UserError(
@@ -95,10 +118,11 @@ def paradigms(frame: pd.DataFrame) -> dict[str, str]:
 # ------------------------------------------------------------------------------------------------
 
 
-def depth_curves(frame: pd.DataFrame, metric: str, bootstrap: Bootstrap) -> pd.DataFrame:
+def depth_curves(frame: pd.DataFrame, metric: str, bootstrap: Bootstrap, first: float = 1) -> pd.DataFrame:
     """One row per model and depth: the mean over images with its interval, and one per head without.
 
-    Heads and seeds are averaged within an image; images are resampled.
+    Heads and seeds are averaged within an image; images are resampled. Depths begin at ``first``: 1 for what happens
+    in a block, 0 for tokens. Head -1, a value for all heads, gets no row of its own.
 
     Returns:
         columns ``model label method paradigm architecture kind depth relative_depth head value low high images seeds``
@@ -136,9 +160,9 @@ def depth_curves(frame: pd.DataFrame, metric: str, bootstrap: Bootstrap) -> pd.D
         constants |= {name: " | ".join(group[name].unique()) for name in HEAD}  # seeds may differ in commit or device
         constants |= {"metric": metric, "images": len(per_image), "seeds": seeds}
         for depth, value, low, high in zip(per_image.columns, *interval, strict=True):
-            place = {"depth": depth, "relative_depth": relative_depth(depth, deepest)}
+            place = {"depth": depth, "relative_depth": relative_depth(depth, deepest, first)}
             rows.append(constants | {"kind": "mean"} | place | {"value": value, "low": low, "high": high})
-        for (depth, head), value in heads.items():
+        for (depth, head), value in heads[heads.index.get_level_values("head") >= 0].items():
             place = {"depth": depth, "relative_depth": relative_depth(depth, deepest), "head": head}
             rows.append(constants | {"kind": "head"} | place | {"value": value})
     absent = set(frame["model"]) - {row["model"] for row in rows}
@@ -147,6 +171,6 @@ def depth_curves(frame: pd.DataFrame, metric: str, bootstrap: Bootstrap) -> pd.D
     return pd.DataFrame(rows)
 
 
-def relative_depth(block: float, blocks: int) -> float:
-    """0 for the first block and 1 for the last, so that encoders of different depth lie over each other."""
-    return (block - 1) / (blocks - 1) if blocks > 1 else 1.0
+def relative_depth(depth: float, deepest: float, first: float = 1) -> float:
+    """0 at the first depth and 1 at the last, so that encoders of different depth lie over each other."""
+    return (depth - first) / (deepest - first) if deepest > first else 1.0
