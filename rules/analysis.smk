@@ -23,7 +23,7 @@ rule extract:
     params:
         config=CONFIG,
         subject=subject_of,
-        tables=f"{RESULTS}/tables",
+        tables=lambda wildcards, output: Path(output[0]).parent.parent,
         settings=[
             STUDY.analysis.sample_digest(),
             sections_digest(

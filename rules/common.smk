@@ -7,7 +7,15 @@ from snakemake.exceptions import WorkflowError
 
 from cl_vs_mim.config import load_study
 from cl_vs_mim.errors import UserError
-from cl_vs_mim.workflow import TRAINING_CODE, code_digest, control_runs, pair_runs, sections_digest, trained_runs
+from cl_vs_mim.workflow import (
+    TRAINING_CODE,
+    code_digest,
+    control_runs,
+    figure_texts,
+    pair_runs,
+    sections_digest,
+    trained_runs,
+)
 
 # Rules call `python -m cl_vs_mim…`: it must be the Python that runs Snakemake, also when the environment is not active.
 shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
@@ -20,7 +28,6 @@ except UserError as error:
 
 RESULTS = f"results/{STUDY.study}"
 REFERENCE = "results/reference/reference_values.csv"
-FIGURES = ["fig2", "fig3", "fig4"]
 DATASETS = ["objects", "scenes", "cue_conflict"]
 TRAINED = trained_runs(STUDY)  # "moco_v3_seed0" -> ("moco_v3", 0)
 CONTROLS = control_runs(STUDY)  # "untrained_vit_seed0" -> ("untrained_vit", 0)
@@ -54,11 +61,3 @@ def tables(kind, runs=RUNS):
     return [f"{RESULTS}/tables/{kind}/{run}.parquet" for run in runs]
 
 
-def written(figure):
-    """The three files of a figure; the PDF goes into the report."""
-    caption = f"../report/{figure}.rst"
-    return {
-        "pdf": report(f"figures/{figure}.pdf", caption=caption, category="Figures", labels={"figure": figure}),
-        "png": f"figures/{figure}.png",
-        "csv": f"figures/{figure}.csv",
-    }

@@ -1,4 +1,4 @@
-# Tables in, figures out. Each figure is a PDF, a PNG and a CSV of exactly what is drawn; figures/ holds those of the
+# Tables in, figures out; rules/figure_inputs.smk says which tables. Each figure is a PDF, a PNG and a CSV of exactly what is drawn; figures/ holds those of the
 # study selected last.
 
 
@@ -7,67 +7,34 @@ rule figures:
         expand("figures/{figure}.{kind}", figure=FIGURES, kind=["pdf", "png", "csv"]),
 
 
-rule fig2:
+rule figure:
     input:
-        maps=tables("attention_maps"),
-        image=f"{RESULTS}/tables/attention_image/{next(iter(RUNS))}.parquet",
+        lambda wildcards: sum(FIGURES[wildcards.figure].values(), []),
     output:
-        **written("fig2"),
+        pdf=report(
+            "figures/{figure}.pdf", caption="../report/figure.rst", category="Figures", labels={"figure": "{figure}"}
+        ),
+        png="figures/{figure}.png",
+        csv="figures/{figure}.csv",
     params:
         config=CONFIG,
-        settings=sections_digest(STUDY),
+        module=lambda wildcards: module_of(wildcards.figure),
+        options=options_of,
+        settings=sections_digest(STUDY.figures),
+        study=[STUDY.title, STUDY.reduced, *(model.label for model in STUDY.models.values())],
+        texts=lambda wildcards: figure_texts(module_of(wildcards.figure)),
         code=code_digest("figures", "statistics", "analysis.attention"),
     log:
-        f"{RESULTS}/logs/figures/fig2.log",
+        f"{RESULTS}/logs/figures/{{figure}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/figures/fig2.tsv"
+        f"{RESULTS}/benchmarks/figures/{{figure}}.tsv"
+    wildcard_constraints:
+        figure="|".join(FIGURES),
     conda:
         "../environment.yml"
     shell:
-        "python -m cl_vs_mim.figures.fig02 --config {params.config} --tables {input.maps} --image {input.image}"
+        "python -m cl_vs_mim.figures.{params.module} --config {params.config} {params.options}"
         " --output {output.pdf} 2>&1 | tee {log}"
-
-
-rule fig3:
-    input:
-        tables=tables("attention"),
-        reference=REFERENCE,
-    output:
-        **written("fig3"),
-    params:
-        config=CONFIG,
-        settings=sections_digest(STUDY),
-        code=code_digest("figures", "statistics", "analysis.attention"),
-    log:
-        f"{RESULTS}/logs/figures/fig3.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/figures/fig3.tsv"
-    conda:
-        "../environment.yml"
-    shell:
-        "python -m cl_vs_mim.figures.fig03 --config {params.config} --tables {input.tables}"
-        " --reference {input.reference} --output {output.pdf} 2>&1 | tee {log}"
-
-
-rule fig4:
-    input:
-        tables=tables("attention"),
-        reference=REFERENCE,
-    output:
-        **written("fig4"),
-    params:
-        config=CONFIG,
-        settings=sections_digest(STUDY),
-        code=code_digest("figures", "statistics", "analysis.attention"),
-    log:
-        f"{RESULTS}/logs/figures/fig4.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/figures/fig4.tsv"
-    conda:
-        "../environment.yml"
-    shell:
-        "python -m cl_vs_mim.figures.fig04 --config {params.config} --tables {input.tables}"
-        " --reference {input.reference} --output {output.pdf} 2>&1 | tee {log}"
 
 
 # The README's picture and the numbers it quotes, made by the same rule as everybody's; run after the demo study has

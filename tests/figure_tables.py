@@ -73,3 +73,92 @@ def write_all(folder: Path, frames: dict[str, pd.DataFrame]) -> list[Path]:
         write_table(folder / f"{name}.parquet", frame.astype(dict.fromkeys(text, "category")))
         paths.append(folder / f"{name}.parquet")
     return paths
+
+
+# ------------------------------------------------------------------------------------------------
+# Tables of tokens
+# ------------------------------------------------------------------------------------------------
+
+METRICS = (
+    "head_similarity",
+    "depth_similarity_attention",
+    "depth_similarity_blocks",
+    "token_similarity_heads",
+    "token_similarity_blocks",
+)
+STATES = [half / 2 for half in range(2 * BLOCKS + 1)]
+
+
+def _frame(rows: list[dict], model: str, seed: int, study: str, low: float, high: float) -> pd.DataFrame:
+    generator = np.random.default_rng([list(ENCODERS).index(model), seed, len(rows)])
+    return pd.DataFrame(rows).assign(value=generator.uniform(low, high, len(rows)), **_constants(model, seed, study))
+
+
+def diversity_table(model: str, seed: int = 0, study: str = "smoke") -> pd.DataFrame:
+    """Random similarities; per head only where the metric is."""
+    rows = [
+        {"metric": metric, "image": f"val/a/{image}.jpg", "depth": depth, "head": head}
+        for metric in METRICS
+        for head in (range(HEADS) if metric == "token_similarity_heads" else [-1])
+        for image in range(IMAGES)
+        for depth in range(1, BLOCKS + 1)
+    ]
+    return _frame(rows, model, seed, study, -0.1, 1.0)
+
+
+def fourier_table(model: str, seed: int = 0, study: str = "smoke") -> pd.DataFrame:
+    """Random amplitudes at the three frequencies of a grid of 6."""
+    rows = [
+        {"image": f"val/a/{image}.jpg", "depth": depth, "frequency": frequency}
+        for image in range(IMAGES)
+        for depth in STATES
+        for frequency in (0.0, 1 / 3, 2 / 3)
+    ]
+    frame = _frame(rows, model, seed, study, -3, -1)
+    return frame.assign(value=frame["value"].where(frame["frequency"] > 0, 0.0))
+
+
+def token_spectrum_table(model: str, seed: int = 0, study: str = "smoke") -> pd.DataFrame:
+    """Random spectra of 9 ranks."""
+    rows = [
+        {"image": f"val/a/{image}.jpg", "depth": float(depth), "rank": rank}
+        for image in range(IMAGES)
+        for depth in range(BLOCKS + 1)
+        for rank in range(1, 10)
+    ]
+    frame = _frame(rows, model, seed, study, -0.5, 0.5)
+    return frame.assign(value=frame["value"] - frame["rank"])
+
+
+def image_spectrum_table(model: str, seed: int = 0, study: str = "smoke") -> pd.DataFrame:
+    """Random spectra of 6 ranks with an interval."""
+    rows = [{"depth": float(depth), "rank": rank} for depth in range(BLOCKS + 1) for rank in range(1, 7)]
+    frame = _frame(rows, model, seed, study, -3, 0)
+    return frame.assign(low=frame["value"] - 0.2, high=frame["value"] + 0.1, images=IMAGES)
+
+
+def movement_table(model: str, seed: int = 0, study: str = "smoke") -> pd.DataFrame:
+    """Random numbers of both metrics."""
+    rows = [
+        {"metric": metric, "image": f"val/a/{image}.jpg", "depth": depth}
+        for metric, depths in (("displacement_variation", range(1, BLOCKS + 1)), ("centroid_separation", STATES))
+        for image in range(IMAGES)
+        for depth in depths
+    ]
+    return _frame(rows, model, seed, study, 0.1, 2)
+
+
+def movement_tokens_table(model: str, seed: int = 0, study: str = "smoke") -> pd.DataFrame:
+    """Random coordinates of 4 tokens of two images in all panels."""
+    places = {"early": (0.0, 0.5), "late": (BLOCKS - 1.0, BLOCKS - 0.5), "network": (0.0, float(BLOCKS))}
+    rows = [
+        {"image": f"val/a/{image}.jpg", "count": count, "place": place, "when": when, "row": token // 2}
+        | {"col": token % 2, "depth_before": before, "depth_after": after}
+        for count in (1, 2)
+        for image in range(count)
+        for place, (before, after) in places.items()
+        for when in ("before", "after")
+        for token in range(4)
+    ]
+    frame = _frame(rows, model, seed, study, -1, 1)
+    return frame.rename(columns={"value": "x"}).assign(y=lambda table: table["x"] ** 2, z=0.0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cl_vs_mim.analysis.fourier import relative_log_amplitude
+from cl_vs_mim.analysis.fourier import frequencies, relative_log_amplitude, relative_log_amplitudes
 
 ORACLE = np.load(Path(__file__).parent / "oracles" / "metrics.npz")
 
@@ -60,3 +60,39 @@ def test_scale_does_not_matter_and_the_mean_is_taken_of_logarithms():
 def test_other_shapes_are_refused(shape):
     with pytest.raises(ValueError):
         relative_log_amplitude(torch.zeros(shape))
+
+
+def test_images_are_kept_apart_and_their_mean_is_the_public_function():
+    tokens = torch.randn(4, 50, 6, generator=torch.Generator().manual_seed(0))
+    apart = relative_log_amplitudes(tokens)
+    assert apart.shape == (4, 4)
+    torch.testing.assert_close(apart.mean(0), relative_log_amplitude(tokens))
+    torch.testing.assert_close(apart[2], relative_log_amplitude(tokens[2:3]))
+
+
+@pytest.mark.parametrize("grid", [2, 3, 6, 7, 14])
+def test_it_is_the_diagonal_of_the_two_dimensional_transform(grid):
+    maps = torch.randn(2, 3, grid, grid, dtype=torch.float64, generator=torch.Generator().manual_seed(grid))
+    amplitude = np.abs(np.fft.fft2(maps.numpy()))
+    count = math.ceil(grid / 2)
+    logs = np.log(amplitude[..., range(count), range(count)] + 1e-6).mean(1)
+    np.testing.assert_allclose(relative_log_amplitudes(tokens_of(maps)), logs - logs[:, :1], atol=1e-9)
+
+
+@pytest.mark.parametrize(("grid", "last"), [(14, 6 / 7), (6, 2 / 3), (7, 6 / 7), (2, 0)])
+def test_frequencies_are_exact_and_nyquist_is_not_among_them(grid, last):
+    found = frequencies(grid)
+    assert found[0] == 0 and found[-1] == pytest.approx(last) and (found < 1).all()
+    np.testing.assert_allclose(np.diff(found), 2 / grid)
+
+
+def test_the_order_of_channels_does_not_matter():
+    tokens = torch.randn(2, 37, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(relative_log_amplitudes(tokens[..., torch.randperm(8)]), relative_log_amplitudes(tokens))
+
+
+def test_bfloat16_tokens_are_reduced_in_float32():
+    tokens = torch.randn(2, 37, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    found = relative_log_amplitudes(tokens)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, relative_log_amplitudes(tokens.float()))

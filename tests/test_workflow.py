@@ -58,7 +58,7 @@ def test_dry_run_of_figure_3_holds_only_what_it_needs(checkout: Path) -> None:
     result = snakemake(checkout, "-n", "figures/fig3.pdf")
     assert result.returncode == 0, result.stderr
     jobs = jobs_of(result.stdout + result.stderr)
-    assert jobs == {"compose": 1, "pretrain": 2, "extract": 4, "fig3": 1, "total": 8}
+    assert jobs == {"compose": 1, "pretrain": 2, "extract": 4, "figure": 1, "total": 8}
 
 
 def test_dry_run_of_everything(checkout: Path) -> None:
@@ -66,7 +66,7 @@ def test_dry_run_of_everything(checkout: Path) -> None:
     assert result.returncode == 0, result.stderr
     jobs = jobs_of(result.stdout + result.stderr)
     assert jobs["compose"] == 3
-    assert {"fig2", "fig3", "fig4"} <= jobs.keys()
+    assert jobs["figure"] >= 13
 
 
 def test_a_misspelt_key_stops_before_the_dag(checkout: Path) -> None:
@@ -99,7 +99,9 @@ def finished(checkout: Path) -> Path:
 
 @pytest.mark.slow
 def test_everything_is_built_and_logged(finished: Path) -> None:
-    for figure in ("fig2", "fig3", "fig4"):
+    figures = sorted(path.stem for path in (finished / "figures").glob("*.pdf"))
+    assert {f"fig{number}" for number in range(2, 9)} <= set(figures)
+    for figure in figures:
         assert (finished / "figures" / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
         assert (finished / "figures" / f"{figure}.png").stat().st_size > 10_000
         assert len(pd.read_csv(finished / "figures" / f"{figure}.csv")) > 0
@@ -108,7 +110,7 @@ def test_everything_is_built_and_logged(finished: Path) -> None:
         assert len(pd.read_csv(finished / "results/smoke/tables/training" / f"{run}.csv")) > 1
     logs = list((finished / "results/smoke/logs").rglob("*.log"))
     benchmarks = list((finished / "results/smoke/benchmarks").rglob("*.tsv"))
-    assert len(logs) == len(benchmarks) == 3 + 2 + 4 + 3
+    assert len(logs) == len(benchmarks) == 3 + 2 + 4 + len(figures)
     assert not list(finished.rglob("*.part*")), "half-written files stay behind"
 
 
@@ -142,7 +144,7 @@ def test_a_changed_recipe_retrains_that_model_only(finished: Path) -> None:
         result = snakemake(finished, "-n", "figures/fig3.pdf")
     finally:
         path.write_text(text)
-    assert jobs_of(result.stdout + result.stderr) == {"pretrain": 1, "extract": 1, "fig3": 1, "total": 3}
+    assert jobs_of(result.stdout + result.stderr) == {"pretrain": 1, "extract": 1, "figure": 1, "total": 3}
 
 
 @pytest.mark.slow

@@ -56,6 +56,22 @@ def _without_docstrings(source: str) -> str:
     return ast.unparse(tree)
 
 
+@cache
+def figure_texts(module: str) -> tuple[str, str]:
+    """Title and caption of a module of ``cl_vs_mim.figures``, read without importing it.
+
+    Raises:
+        KeyError: the module states no TITLE or no CAPTION.
+    """
+    (path,) = _sources(f"cl_vs_mim.figures.{module}")
+    texts = {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("TITLE", "CAPTION")
+    }
+    return texts["TITLE"], texts["CAPTION"]
+
+
 # ------------------------------------------------------------------------------------------------
 # Runs
 # ------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -36,17 +38,18 @@ def reference_rows(published: pd.DataFrame, deepest: int, scale: float, metric: 
     return rows.assign(kind="reference", metric=metric, depth=depth, value=rows["published_value"] * scale)
 
 
-def draw_reference(axes: Axes, rows: pd.DataFrame, label: str) -> None:
-    """The published curves, faint and behind everything."""
-    for index, (_, group) in enumerate(rows.groupby("method", sort=False)):
+def draw_reference(axes: Axes, rows: pd.DataFrame, label: str, colours: Mapping[str, str] | None = None) -> None:
+    """The published curves, faint and behind everything: one entry in the legend, or one a method with ``colours``."""
+    for index, (method, group) in enumerate(rows.groupby("method", sort=False)):
+        each = f"{method}, {label}" if colours else label
         axes.plot(
             group["depth"],
             group["value"],
-            color=_REFERENCE_COLOUR,
+            color=colours[method] if colours else _REFERENCE_COLOUR,
             linewidth=1.8,
             alpha=0.8,
             zorder=1,
-            label=label if index == 0 else "_nolegend_",
+            label=each if colours or index == 0 else "_nolegend_",
         )
 
 

@@ -56,6 +56,9 @@ _MARKERS = {"cl": ("s", "D", "P"), "mim": ("^", "v", "<"), "control": ("o", "o",
 _LINES = {"cl": ("-",) * 3, "mim": ((0, (5, 1.5)),) * 3, "control": ((0, (3, 1.5, 1, 1.5)), (0, (1, 1.5)), (0, (2, 2)))}
 
 
+PUBLISHED = {"MoCo v3": "#e8c4bd", "SimMIM": "#b9d0e6", "MAE": "#c9c0dd"}  # the paper's methods, muted
+
+
 @dataclass(frozen=True)
 class SeriesStyle:
     """How one series looks."""

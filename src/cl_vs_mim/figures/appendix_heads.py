@@ -1,0 +1,72 @@
+"""Appendix: attention distance and NMI of every head."""
+
+from __future__ import annotations
+
+import argparse
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.errors import run_cli
+from cl_vs_mim.figures import style
+from cl_vs_mim.figures.cli import figure_parser
+from cl_vs_mim.figures.curves import drawn_columns
+from cl_vs_mim.figures.fig03 import COLUMNS
+from cl_vs_mim.figures.tables import check_complete, depth_curves, of_pair, paradigms, read_tables
+
+TITLE = "Appendix: attention distance and NMI of each head"
+CAPTION = (
+    "Each dot is a head of a block, its mean over images; heads of a block are sorted by value. Line: mean over heads. "
+    "Grey: the untrained encoder of each architecture."
+)
+_METRICS = {"attention_distance": "attention distance (px)", "nmi": "normalised mutual\ninformation"}
+
+
+def draw(frame: pd.DataFrame, study: Study) -> tuple[Figure, pd.DataFrame]:
+    """The figure and what is drawn.
+
+    Args:
+        frame: rows of the attention tables of the pair and its controls.
+        study: whose figure it is.
+
+    Raises:
+        UserError: the tables are incomplete, or of another study.
+    """
+    frame = of_pair(frame, study)
+    check_complete(frame, study)
+    styles = style.series_styles(paradigms(frame))
+    models = list(dict.fromkeys(frame["model"]))
+    curves = {metric: depth_curves(frame, metric, study.figures.bootstrap) for metric in _METRICS}
+    with style.house_style():
+        figure = style.new_figure(style.DOUBLE, 3.6)
+        panels = figure.subplots(len(_METRICS), len(models), squeeze=False, sharey="row", sharex=True)
+        for row, (metric, label) in zip(panels, _METRICS.items(), strict=True):
+            for axes, model in zip(row, models, strict=True):
+                rows = curves[metric][curves[metric]["model"] == model]
+                heads = rows[rows["kind"] == "head"].sort_values(["depth", "value"])
+                count = heads.groupby("depth")["value"].transform("size")
+                offset = (heads.groupby("depth").cumcount() - (count - 1) / 2) / count * 0.6
+                axes.plot(heads["depth"] + offset, heads["value"], "o", color=styles[model].color, markersize=2.5)
+                mean = rows[rows["kind"] == "mean"]
+                axes.plot(mean["depth"], mean["value"], color=styles[model].color, linewidth=0.9, alpha=0.7)
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+            row[0].set_ylim(bottom=0)  # shared by the row, hence after all of it is drawn
+            row[0].set_ylabel(label)
+        for axes, model in zip(panels[0], models, strict=True):
+            axes.set_title(frame.loc[frame["model"] == model, "label"].iloc[0].replace("untrained ", "untrained\n"))
+        for axes in panels[-1]:
+            axes.set_xlabel("depth (block)")
+        style.add_footer(figure, style.describe(study, frame, "A dot is a head.", study.pair()))
+    return figure, drawn_columns(pd.concat(curves.values(), ignore_index=True))
+
+
+def main(arguments: argparse.Namespace) -> None:
+    study = load_study(arguments.config)
+    figure, drawn = draw(read_tables(arguments.tables, COLUMNS), study)
+    style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
+
+
+if __name__ == "__main__":
+    run_cli(main, figure_parser(TITLE))

@@ -1,0 +1,89 @@
+"""Appendix: attention maps of all blocks and heads, of which Figure 2 shows a few."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.figures import style
+from cl_vs_mim.figures.cli import figure_parser
+from cl_vs_mim.figures.fig02 import COLUMNS
+from cl_vs_mim.figures.tables import of_pair, read_tables
+
+TITLE = "Appendix: attention maps of all blocks and heads"
+CAPTION = (
+    "The maps of Figure 2 for every block (rows) and head (columns) of the main pair: where the patch on the object "
+    "(upper half) and the patch off it (lower half) look; the image is that of Figure 2. Each map has its own scale, "
+    "from 0 to its maximum but at least twice uniform. Marked: the query."
+)
+_LEAST_SCALE = 2.0  # times uniform, as in Figure 2
+_WIDEST = 0.5  # inches, of one map
+
+
+def draw(frame: pd.DataFrame, study: Study) -> tuple[Figure, pd.DataFrame]:
+    """The figure and what is drawn.
+
+    Args:
+        frame: rows of the attention_maps tables of the pair (controls are left out).
+        study: whose figure it is.
+
+    Raises:
+        UserError: of another study, or a map is incomplete.
+    """
+    frame = of_pair(frame, study)
+    frame = frame[(frame["paradigm"] != "control") & (frame["head"] >= 0)]
+    if frame.empty:
+        raise UserError(f"no map of {' or '.join(study.figures.pair)} was given")
+    frame = frame[frame["seed"] == frame.groupby("model")["seed"].transform("min")]
+    models = list(dict.fromkeys(frame["model"]))
+    blocks, heads = int(frame["depth"].max()), int(frame["head"].max()) + 1
+    side = min(style.DOUBLE / (len(models) * heads + 1), _WIDEST)
+    with style.house_style():
+        figure = style.new_figure(style.DOUBLE, 2 * blocks * side + 1.2)
+        figure.get_layout_engine().set(w_pad=0.005, h_pad=0.005, wspace=0.02, hspace=0.02)
+        halves = figure.subfigures(2, len(models), squeeze=False)
+        for column, model in enumerate(models):
+            group = frame[frame["model"] == model]
+            for query, part in enumerate(halves[:, column]):
+                where = ("on", "off")[query]
+                part.suptitle(f"{group['label'].iloc[0]}, query {where} the object", fontsize=8)
+                panels = part.subplots(int(group["depth"].max()), int(group["head"].max()) + 1, squeeze=False)
+                for (block, head), axes in np.ndenumerate(panels):
+                    _draw_map(axes, group, block + 1, head, query)
+                    if head == 0:
+                        axes.set_ylabel(block + 1, rotation=0, labelpad=6, va="center", fontsize=7)
+        style.add_footer(figure, style.describe(study, frame, "Rows: blocks; columns: heads.", study.figures.pair))
+    whole = ["depth", "head", "query", "query_row", "query_col", "key_row", "key_col", "grid", "seed"]
+    return figure, frame.assign(kind="map").astype(dict.fromkeys(whole, "Int64"))
+
+
+def _draw_map(axes, group: pd.DataFrame, depth: int, head: int, query: int) -> None:
+    rows = group[(group["depth"] == depth) & (group["head"] == head) & (group["query"] == query)]
+    grid = int(group["grid"].iloc[0])
+    if len(rows) != grid**2:
+        model = group["model"].iloc[0]
+        raise UserError(
+            f"table of {model}: {len(rows)} of {grid**2} values of block {depth}, head {head}, query {query}; rebuild"
+        )
+    values = np.empty((grid, grid))
+    values[rows["key_row"], rows["key_col"]] = rows["value"] * grid**2
+    axes.imshow(values, cmap="plasma", vmin=0, vmax=max(values.max(), _LEAST_SCALE), interpolation="nearest")
+    axes.plot(rows["query_col"].iloc[0], rows["query_row"].iloc[0], "oD"[query], markersize=2, mfc="none", mec="white")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+
+
+def main(arguments: argparse.Namespace) -> None:
+    study = load_study(arguments.config)
+    figure, drawn = draw(read_tables(arguments.tables, COLUMNS), study)
+    style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
+
+
+if __name__ == "__main__":
+    run_cli(main, figure_parser(TITLE))
