@@ -33,6 +33,7 @@ TRAINED = trained_runs(STUDY)  # "moco_v3_seed0" -> ("moco_v3", 0)
 CONTROLS = control_runs(STUDY)  # "untrained_vit_seed0" -> ("untrained_vit", 0)
 RUNS = TRAINED | CONTROLS
 PAIR = pair_runs(STUDY)  # those of RUNS that Figures 2 to 11 draw
+DECODED = [run for run, (name, _) in TRAINED.items() if STUDY.models[name].objective.method in ("mae", "simmim")]
 OBJECTS = f"{RESULTS}/data/objects/manifest.json"
 
 

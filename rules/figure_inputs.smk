@@ -5,6 +5,8 @@ def of_pair(kind):
     return tables(kind, PAIR)
 
 
+# SimMIM and MAE have decoders; MAE's architecture has its control.
+FIG11 = [*DECODED, *(run for run in CONTROLS if any(RUNS[run][0] == f"untrained_{STUDY.models[TRAINED[mim][0]].architecture}" for mim in DECODED if STUDY.models[TRAINED[mim][0]].objective.method == "mae"))]
 OVERVIEW = {"tables": "attention", "diversity-tables": "diversity", "fourier-tables": "fourier"}
 
 # Figure -> its inputs by option: tables of the encoders it draws, and files.
@@ -19,6 +21,12 @@ FIGURES = {
     "fig6": {"tables": of_pair("movement_tokens"), "movement-tables": of_pair("movement")},
     "fig7": {"tables": of_pair("token_spectrum"), "image-tables": of_pair("image_spectrum")},
     "fig8": {"tables": of_pair("fourier"), "reference": [REFERENCE]},
+    "fig11": {
+        "tables": tables("fourier", FIG11),
+        "decoder-tables": tables("decoder_fourier", DECODED),
+        "reconstruction-tables": tables("reconstruction", DECODED),
+        "reference": [REFERENCE],
+    },
     "appendix_diversity": {"tables": of_pair("diversity")},
     "appendix_heads": {"tables": of_pair("attention")},
     "appendix_maps": {"tables": of_pair("attention_maps")},

@@ -1,4 +1,4 @@
-"""MoCo v3 and SimMIM: the originals' answers, independent arithmetic, and where gradients may and may not go."""
+"""MoCo v3, SimMIM and MAE: the originals' answers, independent arithmetic, and where gradients may and may not go."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from cl_vs_mim.config import Architecture, Model
+from cl_vs_mim.decoder import encode_visible
 from cl_vs_mim.encoder import build_encoder
+from cl_vs_mim.pretrain.mae import masked_patch_loss, patchify, random_patches
 from cl_vs_mim.pretrain.moco_v3 import contrastive_loss
 from cl_vs_mim.pretrain.registry import build_objective
 from cl_vs_mim.pretrain.simmim import block_mask, masked_l1_loss
@@ -58,6 +60,16 @@ def simmim():
         layer_scale=0.1,
     )
     objective = dict(method="simmim", mask_ratio=0.6, mask_unit=2, views=[dict(crop_scale=(0.67, 1))])
+    model = Model(label="m", paradigm="mim", architecture="a", seeds=[0], objective=objective, training=TRAINING)
+    return build_objective(model, architecture, seed=3), architecture
+
+
+def mae(norm_pix: bool = True):
+    architecture = Architecture(
+        label="t", family="vit", image_size=16, patch_size=4, width=16, depth=2, heads=2, positions="sincos"
+    )
+    objective = dict(method="mae", mask_ratio=0.75, norm_pix=norm_pix, views=[dict(crop_scale=(0.5, 1))])
+    objective |= dict(decoder_width=12, decoder_depth=1, decoder_heads=3)
     model = Model(label="m", paradigm="mim", architecture="a", seeds=[0], objective=objective, training=TRAINING)
     return build_objective(model, architecture, seed=3), architecture
 
@@ -271,7 +283,78 @@ def test_simmim_cannot_see_what_is_hidden():
 
 
 # ------------------------------------------------------------------------------------------------
-# Both
+# MAE
+# ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm_pix", [False, True])
+def test_masked_patch_loss_is_the_originals(oracle, norm_pix):
+    torch.testing.assert_close(patchify(oracle["mae_image"], 8), oracle["mae_patches"], **TOLERANCE)
+    arguments = (oracle["mae_image"], oracle["mae_prediction"], oracle["mae_mask"], 8)
+    expected = oracle[f"mae_loss_norm_pix_{str(norm_pix).lower()}"]
+    torch.testing.assert_close(masked_patch_loss(*arguments, norm_pix), expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("norm_pix", [False, True])
+@pytest.mark.parametrize(("batch", "grid", "patch"), [(1, 2, 4), (3, 5, 2), (2, 1, 3)])
+def test_masked_patch_loss_by_hand(batch, grid, patch, norm_pix):
+    rng = np.random.default_rng(grid)
+    x = rng.normal(size=(batch, 3, grid * patch, grid * patch))
+    prediction = rng.normal(size=(batch, grid**2, 3 * patch**2))
+    mask = rng.integers(0, 2, size=(batch, grid**2))
+    mask[0, 0] = 1
+    errors = []
+    for b, n in np.argwhere(mask):
+        row, col = divmod(n, grid)
+        target = x[b, :, row * patch : (row + 1) * patch, col * patch : (col + 1) * patch].transpose(1, 2, 0).ravel()
+        if norm_pix:
+            target = (target - target.mean()) / math.sqrt(target.var(ddof=1) + 1e-6)
+        errors.append(((prediction[b, n] - target) ** 2).mean())
+    tensors = (torch.from_numpy(x), torch.from_numpy(prediction), torch.from_numpy(mask))
+    assert masked_patch_loss(*tensors, patch, norm_pix).item() == pytest.approx(np.mean(errors))
+
+
+@pytest.mark.parametrize(("count", "ratio", "kept"), [(196, 0.75, 49), (36, 0.75, 9), (10, 0.35, 6), (4, 0.5, 2)])
+def test_random_patches_hide_the_exact_share(count, ratio, kept):
+    visible, mask = random_patches(50, count, ratio, torch.Generator().manual_seed(0))
+    assert visible.shape == (50, kept) and mask.shape == (50, count)
+    assert torch.equal(mask.sum(1), torch.full((50,), float(count - kept)))
+    assert (mask.gather(1, visible) == 0).all() and all(len(set(row.tolist())) == kept for row in visible)
+    assert torch.equal(visible, random_patches(50, count, ratio, torch.Generator().manual_seed(0))[0])
+
+
+def test_random_patches_are_uniform_and_never_all_or_none():
+    _, mask = random_patches(4000, 16, 0.75, torch.Generator().manual_seed(1))
+    assert (mask.mean(0) - 0.75).abs().max() < 0.03  # sd of the mean 0.007
+    for ratio in (0.99, 0.0):
+        with pytest.raises(ValueError, match="of 16 patches visible"):
+            random_patches(1, 16, ratio, None)
+
+
+def test_mae_trains_encoder_and_decoder():
+    objective, _ = mae()
+    objective.train()
+    output = objective([images(4, 1)], torch.Generator().manual_seed(0))
+    output.loss.backward()
+    assert output.features.shape == (4, 16) and not output.features.requires_grad
+    for name, parameter in objective.named_parameters():
+        assert (parameter.grad is None) == name.endswith(("pos_embed", "positions")), name
+        assert parameter.grad is None or parameter.grad.abs().sum() > 0, name
+
+
+def test_mae_loss_is_that_of_the_visible_patches():
+    objective, _ = mae(norm_pix=False)
+    objective.eval()
+    x = images(3, 2)
+    visible, mask = random_patches(3, 16, 0.75, torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        prediction = objective.decoder(encode_visible(objective.encoder, x, visible), visible)
+        expected = masked_patch_loss(x, prediction, mask, 4, False)
+        torch.testing.assert_close(objective([x], torch.Generator().manual_seed(5)).loss, expected)
+
+
+# ------------------------------------------------------------------------------------------------
+# All
 # ------------------------------------------------------------------------------------------------
 
 
@@ -284,7 +367,7 @@ def test_weight_decay_groups():
         assert id(parameter) in groups[0.0 if spared else 0.05], name
 
 
-@pytest.mark.parametrize("build", [moco, simmim])
+@pytest.mark.parametrize("build", [moco, simmim, mae])
 def test_objectives_start_from_the_untrained_control_and_from_the_seed(build):
     objective, architecture = build()
     again, _ = build()

@@ -11,7 +11,7 @@ Shapes: B images, N patch tokens on a square grid, D channels, H heads, L blocks
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -177,7 +177,7 @@ def build_encoder(spec: EncoderSpec, seed: int) -> Encoder:
     arXiv 2104.02057, code), the BEiT-like one as BEiT does it (truncated normal, residual branches divided by
     sqrt(2 l); arXiv 2106.08254).
     """
-    norm_layer = _layer_norm(spec.layer_norm_eps)
+    norm_layer = layer_norm(spec.layer_norm_eps)
     common = dict(
         img_size=spec.image_size,
         patch_size=spec.patch_size,
@@ -214,7 +214,9 @@ def sincos_positions(grid: int, width: int) -> nn.Parameter:
     return nn.Parameter(table.unsqueeze(0), requires_grad=False)
 
 
-def _layer_norm(eps: float):
+def layer_norm(eps: float) -> Callable[..., nn.LayerNorm]:
+    """A LayerNorm class with this epsilon, for timm's ``norm_layer`` arguments."""
+
     def make(width: int, **kwargs) -> nn.LayerNorm:
         return nn.LayerNorm(width, eps=eps, **kwargs)
 

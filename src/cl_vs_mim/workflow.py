@@ -16,7 +16,7 @@ from cl_vs_mim.artifacts import sha256_json
 from cl_vs_mim.config import Section, Study
 
 # Modules and packages of cl_vs_mim whose code decides an encoder's weights.
-TRAINING_CODE = ("spec", "encoder", "randomness", "data.augment", "data.images", "pretrain")
+TRAINING_CODE = ("spec", "encoder", "decoder", "randomness", "data.augment", "data.images", "pretrain")
 
 
 def sections_digest(*sections: Section) -> str:

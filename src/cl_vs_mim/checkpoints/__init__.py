@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cl_vs_mim.checkpoints.decoders import load_decoder
 from cl_vs_mim.checkpoints.files import verify_sha256
 from cl_vs_mim.checkpoints.native import load_native, read_header, save_encoder
 from cl_vs_mim.checkpoints.official import FAMILIES, load_official
 from cl_vs_mim.encoder import Encoder
 from cl_vs_mim.errors import UserError
 
-__all__ = ["load_encoder", "read_header", "save_encoder"]
+__all__ = ["load_decoder", "load_encoder", "read_header", "save_encoder"]
 
 
 def load_encoder(

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from cl_vs_mim.artifacts import sha256_file
+from cl_vs_mim.decoder import Decoder, DecoderSpec, build_decoder
 from cl_vs_mim.encoder import Encoder, EncoderSpec, build_encoder
 from cl_vs_mim.errors import UserError
 
@@ -104,12 +105,24 @@ def fill_encoder(path: Path, spec: EncoderSpec, tensors: Mapping[str, Tensor]) -
             tensor holds values that are not finite.
     """
     encoder = build_encoder(spec, seed=0)
-    require_same_tensors(path, {name: value.shape for name, value in encoder.backbone.state_dict().items()}, tensors)
+    _fill(path, encoder.backbone, tensors)
+    return encoder.eval()
+
+
+def fill_decoder(path: Path, encoder: Encoder, spec: DecoderSpec, tensors: Mapping[str, Tensor]) -> Decoder:
+    """The decoder of this specification behind ``encoder``, with these tensors; errors as of :func:`fill_encoder`."""
+    with torch.random.fork_rng(devices=[]):
+        decoder = build_decoder(encoder.spec, spec)
+    _fill(path, decoder, tensors)
+    return decoder.eval().requires_grad_(False)
+
+
+def _fill(path: Path, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    require_same_tensors(path, {name: value.shape for name, value in module.state_dict().items()}, tensors)
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise UserError(f"{path}: {name} holds NaN or infinite values; the checkpoint is of no use")
-    encoder.backbone.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=True)
-    return encoder.eval()
+    module.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=True)
 
 
 def require_same_tensors(path: Path, wanted: Mapping[str, torch.Size], found: Mapping[str, Tensor]) -> None:

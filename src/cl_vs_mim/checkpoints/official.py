@@ -90,10 +90,7 @@ def read_official(path: Path, family: str, verified: bool = False) -> dict[str, 
             encoder nor known to lie beside it.
     """
     container = FAMILIES[family]
-    content = read_safetensors(path)[0] if path.suffix == ".safetensors" else read_pickle(path, verified)
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a state dict of family {family!r}")
-    state = _state_dict(path, family, content)
+    state = read_tensors(path, family, verified)
     prefix = next((p for p in container.prefixes if any(name.startswith(p) for name in state)), None)
     if prefix is None:
         raise UserError(f"{path} has no tensor named {container.prefixes[0]}…; it is not of family {family!r}")
@@ -113,6 +110,18 @@ def read_official(path: Path, family: str, verified: bool = False) -> dict[str, 
         if found:
             raise UserError(f"{path} has {part} ({found}); such an encoder is not supported")
     return tensors
+
+
+def read_tensors(path: Path, family: str, verified: bool = False) -> dict[str, Tensor]:
+    """The whole state dict of a published file, the encoder's tensors and all others, under its own names.
+
+    Raises:
+        UserError: the file is damaged or not of this family.
+    """
+    content = read_safetensors(path)[0] if path.suffix == ".safetensors" else read_pickle(path, verified)
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a state dict of family {family!r}")
+    return _state_dict(path, family, content)
 
 
 def _state_dict(path: Path, family: str, content: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from cl_vs_mim.config.data import CueConflictImages, KitData, ObjectImages, Scen
 from cl_vs_mim.config.models import (
     Architecture,
     Blur,
+    MAEObjective,
     MoCoV3Objective,
     Model,
     Objective,
@@ -32,6 +33,7 @@ __all__ = [
     "Expectation",
     "Figures",
     "KitData",
+    "MAEObjective",
     "MoCoV3Objective",
     "Model",
     "ObjectImages",

@@ -80,7 +80,27 @@ class SimMIMObjective(Section):
     views: tuple[View]
 
 
-Objective = Annotated[MoCoV3Objective | SimMIMObjective, Field(discriminator="method")]
+class MAEObjective(Section):
+    """MAE (He et al., arXiv 2111.06377): squared error on hidden patches, by a decoder behind the encoder."""
+
+    method: Literal["mae"]
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)]  # of the patches, one by one (the original: 0.75)
+    norm_pix: bool = True  # targets with mean 0 and variance 1 in each patch
+    decoder_width: PositiveInt  # the original: 512
+    decoder_depth: PositiveInt  # the original: 8
+    decoder_heads: PositiveInt  # the original: 16
+    views: tuple[View]
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> MAEObjective:
+        if self.decoder_width % self.decoder_heads or self.decoder_width % 4:
+            raise ValueError(
+                f"decoder_width {self.decoder_width} is not a multiple of decoder_heads {self.decoder_heads} and of 4"
+            )
+        return self
+
+
+Objective = Annotated[MoCoV3Objective | SimMIMObjective | MAEObjective, Field(discriminator="method")]
 
 
 class Training(Section):

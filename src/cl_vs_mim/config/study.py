@@ -57,6 +57,11 @@ class Study(Section):
                     f"{nearest(model.architecture, self.architectures)}"
                 )
             architecture = self.architectures[model.architecture]
+            if model.objective.method == "mae" and architecture.family != "vit":
+                raise ValueError(
+                    f"models.{name}: mae drops patches, which relative positions do not allow; {model.architecture!r} "
+                    "is of family beit"
+                )
             unit = getattr(model.objective, "mask_unit", 1)
             if architecture.spec().grid % unit:
                 raise ValueError(

@@ -9,7 +9,7 @@ import pandas as pd
 from cl_vs_mim.artifacts import read_table
 from cl_vs_mim.figures.tables import relative_depth
 
-_COLUMNS = ["method", "model", "depth", "relative_depth", "value", "source", "confidence"]
+_COLUMNS = ["panel", "method", "model", "depth", "relative_depth", "value", "source", "confidence"]
 
 
 def published_curves(path: Path, figure: str) -> pd.DataFrame:
@@ -20,7 +20,7 @@ def published_curves(path: Path, figure: str) -> pd.DataFrame:
         figure: its name there, such as ``notebook_fig3``.
 
     Returns:
-        columns ``method model depth relative_depth value source confidence``; no rows where nothing was recovered.
+        columns ``panel method model depth relative_depth value source confidence``; no rows where nothing was recovered.
     """
     table = read_table(path)
     rows = table[table["figure"] == figure].copy()

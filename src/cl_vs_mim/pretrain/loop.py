@@ -234,7 +234,8 @@ def main(arguments: argparse.Namespace) -> None:
         if arguments.log_table is not None:
             write_table(arguments.log_table, with_head(run.read_log().assign(**names), head))
         metadata = {**names, "steps": trainer.steps, **head}
-        save_encoder(arguments.output, trainer.objective.encoder, metadata)  # last: the declared output
+        objective = trainer.objective  # last: the declared output
+        save_encoder(arguments.output, objective.encoder, metadata, decoder=objective.export_decoder())
 
 
 def make_fabric(device: str, precision: str) -> Fabric:

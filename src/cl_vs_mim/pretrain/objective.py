@@ -10,6 +10,7 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 
 from cl_vs_mim.config import View
+from cl_vs_mim.decoder import Decoder
 from cl_vs_mim.encoder import Encoder
 
 
@@ -45,6 +46,10 @@ class Objective(nn.Module, ABC):
 
     def after_step(self, progress: float) -> None:
         """Called after every optimizer step."""
+
+    def export_decoder(self) -> Decoder | None:
+        """What turns tokens into pixels, to be saved beside the encoder; None where the method has no such part."""
+        return None
 
     def no_weight_decay(self) -> set[str]:
         """Names of matrices that are no weights: tokens, positions and tables of relative positions."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_vs_mim.config import SimMIMObjective
+from cl_vs_mim.decoder import DecoderSpec, SimMIMDecoder
 from cl_vs_mim.encoder import Encoder
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
 
@@ -72,7 +73,7 @@ def masked_l1_loss(images: Tensor, reconstruction: Tensor, patch_mask: Tensor) -
 
 
 class SimMIM(Objective):
-    """SimMIM around an encoder; mask token and head are left behind with the training state."""
+    """SimMIM around an encoder; mask token and head are exported beside it, for pictures of what they paint."""
 
     def __init__(self, encoder: Encoder, config: SimMIMObjective) -> None:
         super().__init__(encoder, config.views)
@@ -98,6 +99,12 @@ class SimMIM(Objective):
         """Pixels from tokens: (B, N, D) -> (B, 3, S, S)."""
         grid = self.encoder.spec.grid
         return self.decoder(tokens.transpose(1, 2).unflatten(2, (grid, grid)))
+
+    def export_decoder(self) -> SimMIMDecoder:
+        decoder = SimMIMDecoder(self.encoder.spec, DecoderSpec(method="simmim"))
+        decoder.head.load_state_dict(self.decoder.state_dict())
+        decoder.mask_token = self.mask_token
+        return decoder
 
     def no_weight_decay(self) -> set[str]:
         """The mask token too."""

@@ -1,0 +1,182 @@
+"""Decoders of masked image modelling: what they paint, and their frequencies (Figure 11).
+
+    python -m cl_vs_mim.analysis.reconstruct --config config/demo.yaml --model mae --seed 0 \\
+        --encoder results/demo/encoders/mae_seed0.safetensors --data results/demo/data/objects \\
+        --tables results/demo/tables --run mae_seed0
+
+writes ``<tables>/reconstruction/<run>.parquet``, a row per pixel of a few images (original, masked, reconstructed), and
+``<tables>/decoder_fourier/<run>.parquet``: image, depth (L, L + 0.5 … L + the decoder's blocks), frequency (units of
+pi). The latter has rows for MAE alone: SimMIM's one-layer head has no depth.
+
+Whether the paper fed masked or full images to the Fourier analysis is UNKNOWN; we feed full ones, since a quarter of
+the patches makes no grid. Depth L of the decoder is its embedding; the encoder's last output has depth L as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor
+
+from cl_vs_mim.analysis.fourier import frequencies, relative_log_amplitudes
+from cl_vs_mim.analysis.subject import (
+    add_subject_arguments,
+    analysis_images,
+    batches,
+    choose_device,
+    data_hash,
+    find_subject,
+    open_encoder,
+    table_head,
+)
+from cl_vs_mim.analysis.tables import values_table, with_columns
+from cl_vs_mim.artifacts import write_table
+from cl_vs_mim.checkpoints import load_decoder
+from cl_vs_mim.config import MAEObjective, SimMIMObjective, load_study
+from cl_vs_mim.data.images import decode_many, normalise
+from cl_vs_mim.decoder import Decoder, MAEDecoder
+from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.pretrain.mae import random_patches
+from cl_vs_mim.pretrain.simmim import block_mask
+from cl_vs_mim.progress import progress
+from cl_vs_mim.randomness import generator_for
+
+KINDS = ("reconstruction", "decoder_fourier")
+_GREY = 0.5  # of hidden patches in the picture of the masked image
+
+# ------------------------------------------------------------------------------------------------
+# Pictures
+# ------------------------------------------------------------------------------------------------
+
+
+def draw_masks(objective: MAEObjective | SimMIMObjective, count: int, grid: int, seed: int) -> Tensor:
+    """(count, grid, grid) masks as the method draws them in training; the i-th does not depend on ``count``."""
+    masks = []
+    for number in range(count):
+        generator = generator_for(seed, "reconstruction", number)
+        if objective.method == "mae":
+            _, mask = random_patches(1, grid**2, objective.mask_ratio, generator)
+            masks.append(mask.view(1, grid, grid))
+        else:
+            masks.append(block_mask(1, grid, objective.mask_unit, objective.mask_ratio, generator))
+    return torch.cat(masks)
+
+
+@torch.inference_mode()
+def paint(encoder: Encoder, decoder: Decoder, pixels: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    """Original, masked and reconstructed images, each (M, 3, S, S) uint8.
+
+    Visible patches of the reconstruction are those of the original: no decoder is trained to paint them.
+    """
+    device = next(encoder.parameters()).device
+    images, masks = normalise(pixels.to(device)), masks.to(device)
+    patch = encoder.spec.patch_size
+    hidden = masks.repeat_interleave(patch, 1).repeat_interleave(patch, 2).unsqueeze(1)  # (M, 1, S, S)
+    painted = decoder.reconstruct(encoder, images, masks)
+    mean = torch.tensor(IMAGENET_DEFAULT_MEAN, device=device).view(1, 3, 1, 1)
+    deviation = torch.tensor(IMAGENET_DEFAULT_STD, device=device).view(1, 3, 1, 1)
+    painted = (painted * deviation + mean).clamp(0, 1)
+    original = pixels.to(device).float() / 255
+    pictures = {
+        "original": original,
+        "masked": torch.lerp(original, torch.full_like(original, _GREY), hidden),
+        "reconstructed": torch.lerp(original, painted, hidden),
+    }
+    return {kind: (picture * 255).round().to(torch.uint8).cpu() for kind, picture in pictures.items()}
+
+
+def pictures_table(pictures: dict[str, Tensor], names: list[str], shares: list[float]) -> pd.DataFrame:
+    """Rows of image, kind and pixel; ``shares`` are the hidden parts of the images."""
+    frames = []
+    for kind, images in pictures.items():
+        image, row, col = (axis.ravel() for axis in np.indices((len(images), *images.shape[2:]), dtype=np.int32))
+        red, green, blue = images.transpose(0, 1).flatten(1).numpy()
+        frame = {"image": np.array(names)[image], "kind": kind, "row": row, "col": col}
+        frames.append(
+            pd.DataFrame(frame | {"red": red, "green": green, "blue": blue}).assign(
+                masked_share=np.array(shares)[image]
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+# ------------------------------------------------------------------------------------------------
+# Frequencies
+# ------------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def decoder_amplitudes(encoder: Encoder, decoder: MAEDecoder, images, count: int, label: str) -> np.ndarray:
+    """(M, 2 * depth + 1, F): relative log amplitude after every half block of the decoder, of full images."""
+    device = next(encoder.parameters()).device
+    values = []
+    with progress(total=count, desc=f"decode {label}", unit="image") as bar:
+        for batch in images:
+            states = decoder.states(encoder(normalise(batch.to(device))))
+            values.append(torch.stack([relative_log_amplitudes(state) for state in states], dim=1).double().cpu())
+            bar.update(len(batch))
+    result = torch.cat(values).numpy()
+    if not np.isfinite(result).all():
+        raise UserError(f"{label}: the decoder's tokens are not finite; it has diverged, train it again")
+    return result
+
+
+# ------------------------------------------------------------------------------------------------
+# Command line
+# ------------------------------------------------------------------------------------------------
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Paint a few images and measure the decoder's frequencies."""
+    torch.set_num_threads(arguments.threads)
+    device = choose_device(arguments.device)
+    study = load_study(arguments.config)
+    subject = find_subject(study, arguments.model, arguments.seed)
+    objective = getattr(study.models.get(subject.model), "objective", None)
+    if not isinstance(objective, MAEObjective | SimMIMObjective):
+        raise UserError(f"{subject.model} has no decoder; give a model of method mae or simmim")
+    architecture = study.architectures[subject.architecture]
+    encoder = open_encoder(subject, architecture, arguments.encoder).to(device)
+    decoder = load_decoder(arguments.encoder, "native", encoder).to(device)
+    settings, sample = study.analysis.reconstruction, study.analysis
+    index, positions, names = analysis_images(study, arguments.data)
+    size, crop, grid = architecture.image_size, sample.crop_fraction, encoder.spec.grid
+
+    chosen = list(settings.images)
+    masks = draw_masks(objective, len(chosen), grid, settings.seed)
+    pixels = decode_many(index, positions[chosen], size, crop_fraction=crop)
+    pictures = paint(encoder, decoder, pixels, masks)
+    shares = masks.mean((1, 2)).tolist()
+    tables = {"reconstruction": pictures_table(pictures, [names[place] for place in chosen], shares)}
+
+    empty = np.empty((0, 1, len(frequencies(grid))))
+    amplitudes, depths = empty, np.array([float(encoder.spec.depth)])
+    if isinstance(decoder, MAEDecoder):
+        images = batches(index, positions, size, crop, sample.batch_size, workers=arguments.threads)
+        amplitudes = decoder_amplitudes(encoder, decoder, images, len(names), f"{subject.model} seed {subject.seed}")
+        depths = encoder.spec.depth + np.arange(amplitudes.shape[1]) / 2
+    tables["decoder_fourier"] = values_table(amplitudes, names, depths, "frequency", frequencies(grid).numpy())
+
+    shape = {"grid": grid, "patch_size": encoder.spec.patch_size}
+    decided_by = {"reconstruction": {"reconstruction": settings}}
+    for kind in KINDS:
+        head = table_head(study, subject, data_hash(arguments.data), device, decided_by.get(kind, {})) | shape
+        write_table(arguments.tables / kind / f"{arguments.run}.parquet", with_columns(tables[kind], head))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    add_subject_arguments(parser)
+    parser.add_argument("--tables", type=Path, required=True, help="folder of all tables; one folder a kind in it")
+    parser.add_argument("--run", required=True, help="file name of the encoder's tables, without suffix")
+    return parser
+
+
+if __name__ == "__main__":
+    run_cli(main, _parser())

@@ -1,0 +1,165 @@
+"""Figure 11: frequencies through MAE's encoder and decoder, and what the decoders paint.
+
+An explicit decoder is claimed to take over the low-frequency work, so that MAE's encoder keeps high frequencies up to
+its end where SimMIM's last blocks drop (claims C26 and C27).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cl_vs_mim.artifacts import read_table
+from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.figures import style
+from cl_vs_mim.figures.cli import REFERENCE, figure_parser
+from cl_vs_mim.figures.curves import draw_reference, drawn_columns
+from cl_vs_mim.figures.fig08 import COLUMNS, METRIC, highest
+from cl_vs_mim.figures.reference import published_curves
+from cl_vs_mim.figures.states import draw_state_curves, state_curves
+from cl_vs_mim.figures.tables import of_study, paradigms, read_tables
+
+TITLE = "Figure 11: MAE with its decoder"
+CAPTION = (
+    "Left: relative log amplitude at the highest frequency of the half diagonal against depth, through MAE's encoder "
+    "and, right of the vertical line, its decoder (embedding and blocks); SimMIM, whose decoder is one layer, beside "
+    "it; bootstrap band over images. Whether the paper fed masked images is unknown; ours are full. Grey: the "
+    "untrained encoder of MAE's architecture. Faint: the published curves, encoder and decoder stretched to our "
+    "depths. Right: masked images and what each decoder paints into the hidden patches; visible patches are the "
+    "original's. An MAE trained on normalised patches is shown with each hidden patch's true mean and contrast, which "
+    "it does not know."
+)
+PICTURE_COLUMNS = ("image", "kind", "row", "col", "red", "green", "blue", "masked_share")
+METHODS = ("mae", "simmim")
+_PUBLISHED_BLOCKS = 12
+
+
+def drawn_models(study: Study) -> list[str]:
+    """The study's first model of each method with a decoder, and the control of MAE's architecture."""
+    first = {}
+    for name, model in study.models.items():
+        first.setdefault(model.objective.method, name)
+    chosen = [first[method] for method in METHODS if method in first]
+    control = [f"untrained_{study.models[first['mae']].architecture}"] if "mae" in first else []
+    return chosen + control
+
+
+def draw(
+    fourier: pd.DataFrame, decoder: pd.DataFrame, pictures: pd.DataFrame, reference: Path, study: Study
+) -> tuple[Figure, pd.DataFrame]:
+    """The figure and what is drawn.
+
+    Args:
+        fourier: rows of the Fourier tables of MAE, SimMIM and MAE's control.
+        decoder: rows of MAE's decoder_fourier table; may be empty.
+        pictures: rows of the reconstruction tables.
+        reference: the table of published values.
+        study: whose figure it is.
+
+    Raises:
+        UserError: of another study, of different grids, or nothing to draw.
+    """
+    fourier = of_study(fourier, study)
+    fourier = fourier[fourier["model"].isin(drawn_models(study))]
+    if fourier.empty:
+        raise UserError(f"no table is of a model with a decoder ({', '.join(METHODS)})")
+    rows, last = highest(fourier)
+    curves = [state_curves(rows, METRIC, study).assign(part="encoder")]
+    if len(decoder):
+        decoder = of_study(decoder, study)
+        inside = decoder[np.isclose(decoder["frequency"], last)]
+        curves.append(state_curves(inside, METRIC, study).assign(part="decoder"))
+    styles = style.series_styles(paradigms(fourier))
+    published = _published(reference, curves)
+    painted = [name for name in drawn_models(study) if name in set(pictures["model"])]
+
+    with style.house_style():
+        figure = style.new_figure(style.DOUBLE, 3.6)
+        left, right = figure.subfigures(1, 2, width_ratios=[1, 1])
+        axes = left.subplots()
+        draw_reference(axes, published, "published (ViT-B/16)", style.PUBLISHED)
+        draw_state_curves(axes, curves[0], styles)
+        if len(curves) > 1:
+            labelled = len(axes.lines)
+            draw_state_curves(axes, curves[1], styles)
+            for line in axes.lines[labelled:]:
+                line.set_label("_nolegend_")
+            axes.axvline(curves[1]["depth"].min(), color="black", linewidth=0.6, linestyle=":")
+            axes.set_xlim(-0.3, curves[1]["depth"].max() + 0.3)
+            axes.text(curves[1]["depth"].min() + 0.1, 0.98, "decoder", transform=axes.get_xaxis_transform(), va="top")
+        axes.set_ylabel(rf"$\Delta$ log amplitude at {last:.2f} $\pi$")
+        left.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        images = list(dict.fromkeys(pictures["image"]))
+        if painted:
+            _draw_strip(right, pictures, painted, images)
+        absent = [
+            name for name, method in (("MAE", "mae"), ("SimMIM", "simmim")) if method not in set(fourier["method"])
+        ]
+        note = f"Missing: {', '.join(absent)}." if absent else ""
+        note += f" Band: {study.figures.bootstrap.level:.0%} bootstrap over images."
+        style.add_footer(figure, style.describe(study, fourier, note.strip(), drawn_models(study)))
+    drawn = pd.concat([*curves, published], ignore_index=True)
+    return figure, drawn_columns(drawn)
+
+
+def _published(reference: Path, curves: list[pd.DataFrame]) -> pd.DataFrame:
+    """MAE's published encoder and decoder and SimMIM's curve, each stretched to our depths."""
+    rows = published_curves(reference, "fig11").rename(columns={"depth": "published_depth"})
+    deepest = curves[0]["depth"].max()
+    blocks = curves[1]["depth"].max() - deepest if len(curves) > 1 else 0
+    inside = rows["panel"].str.contains("decoder")
+    encoder = rows["published_depth"] / _PUBLISHED_BLOCKS * deepest
+    last = rows["published_depth"].max() - _PUBLISHED_BLOCKS
+    decoder = deepest + (rows["published_depth"] - _PUBLISHED_BLOCKS) / last * blocks
+    rows = rows.assign(depth=encoder.where(~inside, decoder), kind="reference", metric=METRIC)
+    return rows if blocks else rows[~inside]
+
+
+def _draw_strip(part: Figure, pictures: pd.DataFrame, models: list[str], images: list[str]) -> None:
+    """Rows: original, then masked and reconstructed for each model; columns: images."""
+    rows = [("original", models[0], "original")]
+    for model in models:
+        group = pictures[pictures["model"] == model]
+        label = group["label"].iloc[0]
+        share = group["masked_share"].iloc[0]
+        rows += [("masked", model, f"{label}\n{share:.0%} hidden"), ("reconstructed", model, f"{label}\npaints")]
+    panels = part.subplots(len(rows), len(images), squeeze=False)
+    for line, (kind, model, label) in zip(panels, rows, strict=True):
+        for axes, image in zip(line, images, strict=True):
+            chosen = (pictures["kind"] == kind) & (pictures["model"] == model) & (pictures["image"] == image)
+            _draw_picture(axes, pictures[chosen], f"{kind} {image} of {model}")
+        line[0].set_ylabel(label, fontsize=6, rotation=0, ha="right", va="center")
+
+
+def _draw_picture(axes: Axes, rows: pd.DataFrame, what: str) -> None:
+    side = int(rows["row"].max()) + 1 if len(rows) else 0
+    if side == 0 or len(rows) != side**2:
+        raise UserError(f"the reconstruction table lacks pixels of {what}; rebuild it")
+    picture = np.zeros((side, side, 3), dtype=np.uint8)
+    picture[rows["row"], rows["col"]] = rows[["red", "green", "blue"]]
+    axes.imshow(picture, interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+
+
+def main(arguments: argparse.Namespace) -> None:
+    study = load_study(arguments.config)
+    fourier = read_tables(arguments.tables, COLUMNS)
+    pictures = read_tables(arguments.reconstruction_tables, PICTURE_COLUMNS)
+    pictures = pictures[pictures["seed"] == pictures.groupby("model")["seed"].transform("min")]
+    decoders = [path for path in arguments.decoder_tables if len(read_table(path))]
+    decoder = read_tables(decoders, COLUMNS) if decoders else pd.DataFrame()
+    figure, drawn = draw(fourier, decoder, pictures, arguments.reference, study)
+    style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
+
+
+if __name__ == "__main__":
+    options = {"decoder_tables": "decoder_fourier tables", "reconstruction_tables": "reconstruction tables"}
+    run_cli(main, figure_parser(TITLE, **options, **REFERENCE))
