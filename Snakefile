@@ -21,6 +21,7 @@ wildcard_constraints:
 include: "rules/data.smk"
 include: "rules/pretrain.smk"
 include: "rules/analysis.smk"
+include: "rules/transfer.smk"
 include: "rules/figures.smk"
 
 

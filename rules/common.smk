@@ -20,7 +20,9 @@ except UserError as error:
 
 RESULTS = f"results/{STUDY.study}"
 REFERENCE = "results/reference/reference_values.csv"
-FIGURES = ["fig2", "fig3", "fig4"]
+FIGURES = ["fig2", "fig3", "fig4", "fig10"]
+if "category" in STUDY.analysis.probe.labels:  # an ordinary ImageFolder has none
+    FIGURES.append("appendix_coarse")
 DATASETS = ["objects", "scenes", "cue_conflict"]
 TRAINED = trained_runs(STUDY)  # "moco_v3_seed0" -> ("moco_v3", 0)
 CONTROLS = control_runs(STUDY)  # "untrained_vit_seed0" -> ("untrained_vit", 0)

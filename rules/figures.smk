@@ -70,6 +70,47 @@ rule fig4:
         " --reference {input.reference} --output {output.pdf} 2>&1 | tee {log}"
 
 
+rule fig10:
+    input:
+        tables=tables("linear_probe"),
+        reference=REFERENCE,
+    output:
+        **written("fig10"),
+    params:
+        config=CONFIG,
+        settings=sections_digest(STUDY),
+        code=code_digest("figures", "statistics"),
+    log:
+        f"{RESULTS}/logs/figures/fig10.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figures/fig10.tsv"
+    conda:
+        "../environment.yml"
+    shell:
+        "python -m cl_vs_mim.figures.fig10 --config {params.config} --tables {input.tables}"
+        " --reference {input.reference} --output {output.pdf} 2>&1 | tee {log}"
+
+
+rule appendix_coarse:
+    input:
+        tables=tables("linear_probe"),
+    output:
+        **written("appendix_coarse"),
+    params:
+        config=CONFIG,
+        settings=sections_digest(STUDY),
+        code=code_digest("figures", "statistics"),
+    log:
+        f"{RESULTS}/logs/figures/appendix_coarse.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figures/appendix_coarse.tsv"
+    conda:
+        "../environment.yml"
+    shell:
+        "python -m cl_vs_mim.figures.appendix_coarse --config {params.config} --tables {input.tables}"
+        " --output {output.pdf} 2>&1 | tee {log}"
+
+
 # The README's picture and the numbers it quotes, made by the same rule as everybody's; run after the demo study has
 # changed, and committed.
 rule readme_figure:

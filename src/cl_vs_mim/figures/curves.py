@@ -36,13 +36,14 @@ def reference_rows(published: pd.DataFrame, deepest: int, scale: float, metric: 
     return rows.assign(kind="reference", metric=metric, depth=depth, value=rows["published_value"] * scale)
 
 
-def draw_reference(axes: Axes, rows: pd.DataFrame, label: str) -> None:
+def draw_reference(axes: Axes, rows: pd.DataFrame, label: str, linestyle: object = "-") -> None:
     """The published curves, faint and behind everything."""
     for index, (_, group) in enumerate(rows.groupby("method", sort=False)):
         axes.plot(
             group["depth"],
             group["value"],
             color=_REFERENCE_COLOUR,
+            linestyle=linestyle,
             linewidth=1.8,
             alpha=0.8,
             zorder=1,
