@@ -1,4 +1,4 @@
-"""What the figures of linear probes share: complete tables, curves of top-1 accuracy in per cent, and a panel of them."""
+"""What figures of linear probes share: complete tables, curves of top-1 accuracy in per cent, a panel of them."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ def of_labels(frame: pd.DataFrame, labels: str) -> pd.DataFrame:
     """
     rows = frame[frame["labels"] == labels].reset_index(drop=True)
     if lacking := [name for name in frame["model"].unique() if name not in set(rows["model"])]:
-        raise UserError(
-            f"tables of {', '.join(lacking)} have no probe of {labels!r}; name it in analysis.probe.labels, rebuild them"
-        )
+        raise UserError(f"tables of {', '.join(lacking)} have no probe of {labels!r}; add it to analysis.probe.labels")
     for column in ("classes", "protocol"):
         if len(values := sorted(map(str, rows[column].unique()))) > 1:
             raise UserError(f"probes of different {column} ({', '.join(values)}) cannot share an axis; rebuild them")
