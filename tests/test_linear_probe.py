@@ -15,11 +15,12 @@ from PIL import Image
 from cl_vs_mim.artifacts import HEAD, read_table
 from cl_vs_mim.checkpoints import save_encoder
 from cl_vs_mim.config import load_study
-from cl_vs_mim.data.images import normalise
+from cl_vs_mim.data.images import index_image_folder, normalise
 from cl_vs_mim.encoder import build_encoder
 from cl_vs_mim.errors import UserError
 from cl_vs_mim.transfer.features import pooled
 from cl_vs_mim.transfer.linear_probe import _parser, load_probe, main
+from cl_vs_mim.transfer.selection import hold_back
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE, DEPTH = 48, 3
@@ -143,6 +144,23 @@ def test_validation_images_have_no_say(config, tables, folder, tmp_path) -> None
     again = probe(config, other, tmp_path)
     assert again["selection"]["value"].equals(tables["selection"]["value"])
     assert (folder / "probes.safetensors").read_bytes() == (tmp_path / "probes.safetensors").read_bytes()
+
+
+def test_images_held_back_are_not_fitted(config, tmp_path) -> None:
+    """With one learning rate there is nothing to choose, so what is held back can change no probe."""
+    study = yaml.safe_load(config.read_text())
+    study["analysis"]["probe"]["learning_rates"] = [1.0]
+    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(study))
+    data, files, selections = write_data(tmp_path / "objects"), [], []
+    index = index_image_folder(data / "train")
+    fitted, held = hold_back(index.labels, load_study(tmp_path / "smoke.yaml").analysis.probe)
+    for spoilt in (None, held[0], fitted[0]):
+        if spoilt is not None:
+            Image.fromarray(np.zeros((SIZE, SIZE, 3), dtype=np.uint8)).save(index.root / index.paths[spoilt])
+        selections.append(probe(tmp_path / "smoke.yaml", data, tmp_path)["selection"]["value"])
+        files.append((tmp_path / "probes.safetensors").read_bytes())
+    assert files[0] == files[1] != files[2]
+    assert not selections[0].equals(selections[1])  # but it is what the accuracy is measured on
 
 
 def test_a_probe_from_its_file_gives_the_tables_answers(config, data, folder, tables) -> None:
