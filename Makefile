@@ -42,6 +42,7 @@ bench: setup ## Measure speeds on an idle machine; renew results/bench and docs/
 	.venv/bin/python bench/bench_composer.py --output results/bench/composer.csv
 	.venv/bin/python bench/bench_pretrain.py --output results/bench/pretrain.csv
 	.venv/bin/python bench/bench_extract.py --output results/bench/extract.csv
+	.venv/bin/python bench/bench_probe.py --output results/bench/probe.csv
 	.venv/bin/python bench/bench_first_run.py --output results/bench/first_run.csv
 	.venv/bin/python bench/summary.py
 

@@ -22,6 +22,7 @@ include: "rules/data.smk"
 include: "rules/pretrain.smk"
 include: "rules/analysis.smk"
 include: "rules/reconstruct.smk"
+include: "rules/transfer.smk"
 include: "rules/figure_inputs.smk"
 include: "rules/figures.smk"
 

@@ -38,6 +38,14 @@ PAGES = {
         "no maps, and as a multiple of the plain way, which keeps all maps and reduces them with NumPy.",
         ["measure", "way", "images", "peak_mib", "added_mib", "images_per_second", "of_fused", "of_plain"],
     ),
+    "probe.csv": (
+        "Probing every depth",
+        "`python bench/bench_probe.py --output results/bench/probe.csv`. Features (decoding and one pass, which a single "
+        "probe needs as well) and the fit, in seconds; probes of all depths, poolings and learning rates at once as "
+        "multiples of one probe in the same run: the fit alone, both together (the goal was at most 2), and what a "
+        "loop over single probes would take.",
+        ["probes", "features_s", "fit_s", "fit_of_one", "total_of_one", "loop_of_one", "images", "classes", "epochs"],
+    ),
 }
 _HEAD = ("study", "git_commit", "config_hash", "data_hash", "packages", "device", "cpu")
 

@@ -45,3 +45,30 @@ rule extract:
     shell:
         "python -m cl_vs_mim.analysis.extract --config {params.config} {params.subject} --threads {threads}"
         " --tables {params.tables} --run {wildcards.run} 2>&1 | tee {log}"
+
+
+rule embedding:
+    input:
+        data=OBJECTS,
+        encoder=encoder_of,
+    output:
+        expand(f"{RESULTS}/tables/{{kind}}/{{{{run}}}}.parquet", kind=["embedding", "embedding_purity"]),
+    params:
+        config=CONFIG,
+        subject=subject_of,
+        tables=lambda wildcards, output: Path(output[0]).parent.parent,
+        settings=[STUDY.analysis.crop_fraction, sections_digest(STUDY.analysis.embedding)],
+        encoder_settings=lambda wildcards: settings_of(wildcards.run),
+        code=code_digest(
+            "encoder", "spec", "checkpoints", "analysis.embedding", "analysis.subject", "data.images", "data.labels"
+        ),
+    log:
+        f"{RESULTS}/logs/embedding/{{run}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/embedding/{{run}}.tsv"
+    threads: STUDY.compute.analysis_threads
+    conda:
+        "../environment.yml"
+    shell:
+        "python -m cl_vs_mim.analysis.embedding --config {params.config} {params.subject} --threads {threads}"
+        " --tables {params.tables} --run {wildcards.run} 2>&1 | tee {log}"

@@ -11,8 +11,10 @@ from cl_vs_mim.workflow import (
     TRAINING_CODE,
     code_digest,
     control_runs,
+    decoder_figure_runs,
     figure_texts,
     pair_runs,
+    runs_with_decoder,
     sections_digest,
     trained_runs,
 )
@@ -33,7 +35,8 @@ TRAINED = trained_runs(STUDY)  # "moco_v3_seed0" -> ("moco_v3", 0)
 CONTROLS = control_runs(STUDY)  # "untrained_vit_seed0" -> ("untrained_vit", 0)
 RUNS = TRAINED | CONTROLS
 PAIR = pair_runs(STUDY)  # those of RUNS that Figures 2 to 11 draw
-DECODED = [run for run, (name, _) in TRAINED.items() if STUDY.models[name].objective.method in ("mae", "simmim")]
+DECODED = runs_with_decoder(STUDY)  # those of TRAINED that paint
+FIG11 = decoder_figure_runs(STUDY)  # and the control of MAE's architecture
 OBJECTS = f"{RESULTS}/data/objects/manifest.json"
 
 

@@ -5,8 +5,6 @@ def of_pair(kind):
     return tables(kind, PAIR)
 
 
-# SimMIM and MAE have decoders; MAE's architecture has its control.
-FIG11 = [*DECODED, *(run for run in CONTROLS if any(RUNS[run][0] == f"untrained_{STUDY.models[TRAINED[mim][0]].architecture}" for mim in DECODED if STUDY.models[TRAINED[mim][0]].objective.method == "mae"))]
 OVERVIEW = {"tables": "attention", "diversity-tables": "diversity", "fourier-tables": "fourier"}
 
 # Figure -> its inputs by option: tables of the encoders it draws, and files.
@@ -21,6 +19,8 @@ FIGURES = {
     "fig6": {"tables": of_pair("movement_tokens"), "movement-tables": of_pair("movement")},
     "fig7": {"tables": of_pair("token_spectrum"), "image-tables": of_pair("image_spectrum")},
     "fig8": {"tables": of_pair("fourier"), "reference": [REFERENCE]},
+    "fig9": {"tables": of_pair("cue_conflict"), "noise-tables": of_pair("noise"), "reference": [REFERENCE]},
+    "fig10": {"tables": of_pair("linear_probe"), "reference": [REFERENCE]},
     "fig11": {
         "tables": tables("fourier", FIG11),
         "decoder-tables": tables("decoder_fourier", DECODED),
@@ -32,6 +32,7 @@ FIGURES = {
     "appendix_maps": {"tables": of_pair("attention_maps")},
     "appendix_methods": {option: tables(kind) for option, kind in OVERVIEW.items()},
     "appendix_sizes": {option: tables(kind, TRAINED) for option, kind in OVERVIEW.items()},
+    "appendix_tsne": {"tables": of_pair("embedding"), "purity-tables": of_pair("embedding_purity")},
     "appendix_finetuned": {option: tables(kind, TRAINED) for option, kind in OVERVIEW.items()},
 }
 
@@ -45,3 +46,5 @@ def module_of(figure):
 def options_of(wildcards):
     """The inputs as options of the figure's command."""
     return " ".join(f"--{option} {' '.join(paths)}" for option, paths in FIGURES[wildcards.figure].items())
+if "category" in STUDY.analysis.probe.labels:  # an ordinary ImageFolder has none
+    FIGURES["appendix_coarse"] = {"tables": tables("linear_probe")}

@@ -15,6 +15,7 @@ from pathlib import Path
 from cl_vs_mim.artifacts import sha256_json
 from cl_vs_mim.config import Section, Study
 
+DECODERS = ("mae", "simmim")  # methods that turn tokens into pixels
 # Modules and packages of cl_vs_mim whose code decides an encoder's weights.
 TRAINING_CODE = ("spec", "encoder", "decoder", "randomness", "data.augment", "data.images", "pretrain")
 
@@ -96,3 +97,15 @@ def pair_runs(study: Study) -> dict[str, tuple[str, int]]:
     """Stem of every encoder, trained or not, that the main figures draw, with its name and seed."""
     drawn = study.pair()
     return {run: subject for run, subject in (trained_runs(study) | control_runs(study)).items() if subject[0] in drawn}
+
+
+def runs_with_decoder(study: Study) -> list[str]:
+    """Stem of every trained encoder whose method paints pixels (SimMIM, MAE)."""
+    return [run for run, (name, _) in trained_runs(study).items() if study.models[name].objective.method in DECODERS]
+
+
+def decoder_figure_runs(study: Study) -> list[str]:
+    """Those of Figure 11: the encoders with a decoder, and the controls of MAE's architectures."""
+    architectures = {model.architecture for model in study.models.values() if model.objective.method == "mae"}
+    controls = [run for run, (name, _) in control_runs(study).items() if study.controls()[name] in architectures]
+    return [*runs_with_decoder(study), *controls]

@@ -10,6 +10,8 @@ would change the norm and leak out of the band.
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -80,7 +82,7 @@ def calibrated_rms(amplitudes: list[float], drops: list[float], target: float) -
         ValueError: the drops do not rise with the amplitude, or the target lies outside them.
     """
     pairs = sorted(zip(amplitudes, drops, strict=True))
-    for (low, before), (high, after) in zip(pairs, pairs[1:], strict=False):
+    for (low, before), (high, after) in itertools.pairwise(pairs):
         if after <= before:
             raise ValueError(f"the drop does not rise from amplitude {low:g} to {high:g}; measure more images")
         if before <= target <= after:

@@ -1,16 +1,16 @@
 """Shape or texture, and noise of one frequency, as a linear probe reads them (Figure 9).
 
     python -m cl_vs_mim.analysis.robustness --config config/demo.yaml --model moco_v3 --seed 0 \\
-        --encoder results/demo/encoders/moco_v3_seed0.safetensors --probes results/demo/probes/moco_v3_seed0.safetensors \\
-        --data results/demo/data/objects --cue-conflict results/demo/data/cue_conflict \\
-        --tables results/demo/tables --run moco_v3_seed0
+        --encoder results/demo/encoders/moco_v3_seed0.safetensors \\
+        --probes results/demo/probes/moco_v3_seed0.safetensors --data results/demo/data/objects \\
+        --cue-conflict results/demo/data/cue_conflict --tables results/demo/tables --run moco_v3_seed0
 
 writes ``<tables>/cue_conflict/<run>.parquet``, a row per cue-conflict image with the decision of the probe (its shape,
-its texture, or neither), and ``<tables>/noise/<run>.parquet``, a row per validation image and band, 1 where the probe is
-right; width and frequency are 0 for the clean image. ``--stylized`` reads an ImageFolder of stylised images, such as
-Stylized-ImageNet, in place of the cue-conflict images: its folders are the shapes, textures are unknown.
+its texture, or neither), and ``<tables>/noise/<run>.parquet``, a row per validation image and band, 1 where the probe
+is right; width and frequency are 0 for the clean image. ``--stylized`` reads an ImageFolder of stylised images, such
+as Stylized-ImageNet, in place of the cue-conflict images: its folders are the shapes, textures are unknown.
 
-Which classifier the paper's Figure 9 uses is UNKNOWN; here it is the linear probe of the study, ``analysis.robustness``.
+Which classifier the paper's Figure 9 uses is UNKNOWN; here it is the study's linear probe (``analysis.robustness``).
 """
 
 from __future__ import annotations

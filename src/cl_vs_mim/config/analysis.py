@@ -60,6 +60,7 @@ class Probe(Section):
     momentum: Fraction = 0.9
     weight_decay: NonNegative = 0.0
     final_norm: bool = False  # the encoder's last LayerNorm before the probe
+    precision: Literal["float32", "float16"] = "float32"  # of the cached features (ImageNet: float16 halves 100 GB)
     seed: int = 0
 
 

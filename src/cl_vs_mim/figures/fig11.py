@@ -36,7 +36,7 @@ CAPTION = (
     "it does not know."
 )
 PICTURE_COLUMNS = ("image", "kind", "row", "col", "red", "green", "blue", "masked_share")
-METHODS = ("mae", "simmim")
+METHODS = {"mae": "MAE", "simmim": "SimMIM"}
 _PUBLISHED_BLOCKS = 12
 
 

@@ -20,7 +20,8 @@ def published_curves(path: Path, figure: str) -> pd.DataFrame:
         figure: its name there, such as ``notebook_fig3``.
 
     Returns:
-        columns ``panel method model depth relative_depth value source confidence``; no rows where nothing was recovered.
+        columns ``panel method model depth relative_depth value source confidence``; no rows where nothing was
+        recovered.
     """
     table = read_table(path)
     rows = table[table["figure"] == figure].copy()

@@ -1,0 +1,92 @@
+"""Appendix, Figure E.2 of the paper: tokens of a few images in two dimensions."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.figures import style
+from cl_vs_mim.figures.cli import figure_parser
+from cl_vs_mim.figures.tables import of_pair, read_tables
+
+TITLE = "Appendix: t-SNE of tokens"
+CAPTION = (
+    "Every patch token of a few images of three classes (colour: class; marker: image) by t-SNE, in two blocks; "
+    "scikit-learn with the settings of the authors' notebook and a seed. Above each panel: share of the nearest "
+    "neighbours of a token that are of its image, and of its class; mean over images. The depth of the published "
+    "figure is unknown. Lower rows: the untrained encoder of each architecture."
+)
+COLUMNS = ("image", "group", "depth", "perplexity", "row", "col", "x", "y")
+PURITY_COLUMNS = ("metric", "image", "depth", "perplexity", "neighbours", "value")
+_CLASSES = ("#009e73", "#e69f00", "#7f4fa8", "#56b4e9", "#000000")  # apart from the colours of CL and MIM
+_IMAGES = "o^sDvP<>*X"
+
+
+def draw(frame: pd.DataFrame, purity: pd.DataFrame, study: Study) -> tuple[Figure, pd.DataFrame]:
+    """The figure and what is drawn.
+
+    Args:
+        frame: rows of the embedding tables of the pair and its controls.
+        purity: rows of their embedding_purity tables.
+        study: whose figure it is.
+
+    Raises:
+        UserError: of another study, of different images, or a block is missing.
+    """
+    frame, purity = of_pair(frame, study), of_pair(purity, study)
+    if len(set(frame.groupby("model")["image"].unique().map(frozenset))) > 1:
+        raise UserError("embeddings of different images cannot be drawn together; rebuild them")
+    perplexity = study.analysis.embedding.perplexity
+    seeds = frame["seed"] == frame.groupby("model")["seed"].transform("min")
+    frame = frame[seeds & np.isclose(frame["perplexity"], perplexity)]
+    purity = purity[np.isclose(purity["perplexity"], perplexity)]
+    shares = purity.groupby(["model", "depth", "metric"])["value"].mean()
+    models = list(dict.fromkeys(frame["model"]))
+    groups = dict(zip(dict.fromkeys(frame["group"]), _CLASSES * 9, strict=False))
+    columns = int(frame.groupby("model")["depth"].nunique().max())
+
+    with style.house_style():
+        figure = style.new_figure(style.DOUBLE, 1.75 * int(np.ceil(len(models) / 2)) + 0.8)
+        panels = figure.subplots(int(np.ceil(len(models) / 2)), 2 * columns, squeeze=False)
+        for place, model in enumerate(models):
+            group = frame[frame["model"] == model]
+            row, half = divmod(place, 2)
+            for column, (depth, rows) in enumerate(group.groupby("depth")):
+                axes = panels[row, half * columns + column]
+                for name, tokens in rows.groupby("group", sort=False):
+                    for marker, (_, image) in zip(_IMAGES * 9, tokens.groupby("image", sort=False), strict=False):
+                        axes.plot(image["x"], image["y"], marker, color=groups[name], markersize=1.8, mew=0, alpha=0.8)
+                values = [shares.get((model, depth, metric), np.nan) for metric in ("image_purity", "class_purity")]
+                axes.set_title(f"block {depth}: {values[0]:.2f} / {values[1]:.2f}", fontsize=7, pad=2)
+                axes.set_xticks([])
+                axes.set_yticks([])
+                axes.spines[:].set_visible(True)
+            panels[row, half * columns].set_ylabel(group["label"].iloc[0].replace("untrained ", "untrained\n"))
+        for axes in panels.flat:
+            axes.set_visible(bool(axes.has_data()))
+        dot = {"marker": "o", "linestyle": "none"}
+        handles = [Line2D([], [], color=color, label=name, **dot) for name, color in groups.items()]
+        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+        neighbours = int(purity["neighbours"].iloc[0])
+        note = f"Numbers: purity of the {neighbours} nearest neighbours by image / by class; perplexity {perplexity:g}."
+        style.add_footer(figure, style.describe(study, frame, note, study.pair()))
+    drawn = [frame.assign(kind="token"), shares.rename("value").reset_index().assign(kind="purity")]
+    return figure, pd.concat(drawn, ignore_index=True).astype(dict.fromkeys(["row", "col", "seed"], "Int64"))
+
+
+def main(arguments: argparse.Namespace) -> None:
+    study = load_study(arguments.config)
+    frame = read_tables(arguments.tables, COLUMNS)
+    purity = read_tables(arguments.purity_tables, PURITY_COLUMNS)
+    figure, drawn = draw(frame, purity, study)
+    style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
+
+
+if __name__ == "__main__":
+    run_cli(main, figure_parser(TITLE, purity_tables="embedding_purity tables, one per encoder"))

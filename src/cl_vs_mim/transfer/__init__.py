@@ -1,0 +1,1 @@
+"""What encoders are good for: their features under other people's labels."""

@@ -1,0 +1,179 @@
+"""Features of every depth, computed once: one fused forward pass over a split, then kept in memory or in a file.
+
+The embedding and the output of each block, each as CLS and as the mean of the patch tokens. Fused attention forms no
+maps, so the pass costs what the encoder costs. There is no augmentation: what is trained on these features follows
+the protocol ``cached``.
+
+A file is written under another name and renamed when it is whole; its name holds a digest of all that decides its
+content. So a finished file is used again, and a torn or an outdated one never is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cl_vs_mim.analysis.subject import batches
+from cl_vs_mim.artifacts import atomic_path, package_versions, sha256_json
+from cl_vs_mim.data.images import ImageFolderIndex, normalise
+from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.errors import UserError
+from cl_vs_mim.progress import progress
+from cl_vs_mim.workflow import code_digest
+
+POOLINGS = ("cls", "mean")  # the order of the features' third axis
+Precision = Literal["float32", "float16"]
+
+# ------------------------------------------------------------------------------------------------
+# Pooling
+# ------------------------------------------------------------------------------------------------
+
+
+def pooled(tokens: Tensor, pooling: str) -> Tensor:
+    """One vector an image: (B, 1+N, D), CLS first -> (B, D).
+
+    ``cls`` takes the CLS token, ``mean`` the mean of the patch tokens. Which of them Figure 10 shows is UNKNOWN;
+    SimMIM's own probe uses the mean.
+
+    Raises:
+        ValueError: tokens of another shape, or another pooling.
+    """
+    if tokens.ndim != 3 or tokens.shape[1] < 2:
+        raise ValueError(f"tokens (B, 1+N, D) are needed, not {tuple(tokens.shape)}")
+    if pooling not in POOLINGS:
+        raise ValueError(f"pooling is one of {', '.join(POOLINGS)}, not {pooling!r}")
+    return tokens[:, 0] if pooling == "cls" else tokens[:, 1:].mean(dim=1)
+
+
+@torch.inference_mode()
+def depth_features(encoder: Encoder, pixels: Tensor, final_norm: bool = False) -> Tensor:
+    """(B, 3, S, S) uint8 -> (B, L+1, 2, D) float32: depth 0 … L, then :data:`POOLINGS`.
+
+    Args:
+        encoder: in evaluation mode, on the device that shall do the work.
+        pixels: a batch.
+        final_norm: apply the encoder's last LayerNorm to the tokens of every depth.
+    """
+    images = normalise(pixels.to(next(encoder.parameters()).device, non_blocking=True))
+    embedded = encoder.embed(images)  # (B, 1+N, D); timm's pass below starts with the first block's output
+    blocks = encoder.backbone.forward_intermediates(
+        images, return_prefix_tokens=True, norm=final_norm, output_fmt="NLC", intermediates_only=True
+    )
+    first = encoder.norm(embedded) if final_norm else embedded
+    states = [first, *(torch.cat([prefix, patches], dim=1) for patches, prefix in blocks)]
+    return torch.stack([torch.stack([pooled(state, way) for way in POOLINGS], dim=1) for state in states], dim=1)
+
+
+# ------------------------------------------------------------------------------------------------
+# One pass over a split
+# ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How images become features, and where the features may lie."""
+
+    crop_fraction: float = 1.0
+    batch_size: int = 64
+    workers: int = 1
+    final_norm: bool = False
+    precision: Precision = "float32"  # of what is kept
+    memory: float = 4 * 2**30  # bytes that the features of one split may take before they go to a file
+    folder: Path | None = None  # of such files
+
+
+def split_features(encoder: Encoder, index: ImageFolderIndex, reading: Reading, content: str, desc: str) -> Tensor:
+    """(M, L+1, 2, D) features of all images of a split, on the CPU, in the order of the index.
+
+    In memory where they fit into ``reading.memory``, else mapped from a file of ``reading.folder``, read-only.
+
+    Args:
+        encoder: in evaluation mode.
+        index: the split.
+        reading: how.
+        content: hash of the data set, for the name of the file.
+        desc: of the progress bar.
+
+    Raises:
+        UserError: the features do not fit and no folder was given; or a feature is not finite (image and depth are
+            named).
+    """
+    spec = encoder.spec
+    shape = (len(index), spec.depth + 1, len(POOLINGS), spec.width)
+    dtype = np.dtype(reading.precision)
+    needed = int(np.prod(shape)) * dtype.itemsize
+    if needed <= reading.memory:
+        features = np.empty(shape, dtype)
+        _fill(features, encoder, index, reading, desc)
+        return torch.from_numpy(features)
+    if reading.folder is None:
+        raise UserError(
+            f"the features of {index.root} take {needed / 2**30:.1f} GiB, more than the {reading.memory / 2**30:.1f} "
+            "GiB allowed; give a folder for them with --cache, or allow more with --memory-gib"
+        )
+    path = Path(reading.folder) / f"{index.root.name}-{features_key(encoder, index, reading, content)}.npy"
+    if not path.exists():
+        with atomic_path(path) as temporary, _mapped(temporary, dtype, shape) as features:
+            _fill(features, encoder, index, reading, desc)
+    return torch.from_numpy(np.load(path, mmap_mode="c"))  # copy on write: torch warns of tensors it may not write
+
+
+def features_key(encoder: Encoder, index: ImageFolderIndex, reading: Reading, content: str) -> str:
+    """16 hex digits that change with whatever decides the features: weights, images, reading, code and packages."""
+    weights = hashlib.sha256()
+    for name, tensor in encoder.state_dict().items():
+        weights.update(name.encode())
+        weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    decisive = {
+        "weights": weights.hexdigest(),
+        "spec": encoder.spec.to_dict(),
+        "content": content,
+        "images": sha256_json([index.root.name, *index.paths]),
+        "crop_fraction": reading.crop_fraction,
+        "final_norm": reading.final_norm,
+        "precision": reading.precision,
+        "code": code_digest("encoder", "spec", "data.images", "transfer.features"),
+        "packages": package_versions(),
+        "device": next(encoder.parameters()).device.type,
+    }
+    return sha256_json(decisive)[:16]
+
+
+@contextmanager
+def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    features = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    yield features
+    features.flush()
+
+
+def _fill(features: np.ndarray, encoder: Encoder, index: ImageFolderIndex, reading: Reading, desc: str) -> None:
+    positions = np.arange(len(index))
+    size = encoder.spec.image_size
+    pixels = batches(index, positions, size, reading.crop_fraction, reading.batch_size, reading.workers)
+    done = 0
+    with progress(total=len(index), desc=desc, unit="image") as bar:
+        for batch in pixels:
+            kept = depth_features(encoder, batch, reading.final_norm).to(getattr(torch, reading.precision)).cpu()
+            finite = torch.isfinite(kept).flatten(2).all(dim=2)  # (B, L+1)
+            if not finite.all():
+                image, depth = torch.nonzero(~finite)[0].tolist()
+                raise UserError(
+                    f"{desc}: the features of {index.root / index.paths[done + image]} are not finite at depth "
+                    f"{depth} in {reading.precision}; "
+                    + (
+                        "set analysis.probe.precision to float32"
+                        if reading.precision == "float16"
+                        else "the encoder has diverged, train it again"
+                    )
+                )
+            features[done : done + len(batch)] = kept.numpy()
+            done += len(batch)
+            bar.update(len(batch))

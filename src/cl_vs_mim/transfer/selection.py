@@ -1,0 +1,122 @@
+"""Which learning rate a probe gets, chosen on training images held back; and the tidy rows of what is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from cl_vs_mim.config.analysis import Probe as ProbeSettings
+from cl_vs_mim.data.images import select_evenly
+from cl_vs_mim.data.labels import ImageLabels
+from cl_vs_mim.errors import UserError
+from cl_vs_mim.transfer.features import POOLINGS
+from cl_vs_mim.transfer.fitting import LinearMaps
+
+# ------------------------------------------------------------------------------------------------
+# Held-back images
+# ------------------------------------------------------------------------------------------------
+
+
+def hold_back(folders: np.ndarray, settings: ProbeSettings) -> tuple[Tensor, Tensor]:
+    """Positions of the training images to fit on and of those held back, (n,) and (m,) int64, each ascending.
+
+    Held back are ``settings.selection_fraction`` of the images, spread evenly over the classes ``folders`` (M,),
+    drawn from ``settings.seed``. The validation images have no part in it.
+
+    Raises:
+        UserError: a class would be left without an image to fit on.
+    """
+    count = max(1, round(settings.selection_fraction * len(folders)))
+    held = np.sort(select_evenly(folders, count, settings.seed))
+    fitted = np.setdiff1d(np.arange(len(folders)), held)
+    if lost := sorted(set(folders.tolist()) - set(folders[fitted].tolist())):
+        raise UserError(
+            f"holding back {count} of {len(folders)} training images leaves {len(lost)} classes without any; lower "
+            "analysis.probe.selection_fraction"
+        )
+    return torch.from_numpy(fitted), torch.from_numpy(held)
+
+
+class Choice(NamedTuple):
+    """The probes of one kind of label after their learning rates were chosen."""
+
+    maps: LinearMaps  # (S, 1, K, D) and (S, 1, K)
+    rate: np.ndarray  # (S,) int, into the learning rates
+    accuracy: np.ndarray  # (S, R) on the images held back
+
+
+def choose_rates(maps: LinearMaps, named: Tensor, truth: Tensor, learning_rates: Sequence[float]) -> Choice:
+    """For each feature set the rate with the best accuracy on the images held back; of equals the smallest.
+
+    Args:
+        maps: of all rates.
+        named: (m, S, R) predictions on the images held back.
+        truth: (m,) their labels.
+        learning_rates: R of them, in any order.
+    """
+    accuracy = (named == truth.view(-1, 1, 1)).double().mean(dim=0).numpy()  # (S, R)
+    ascending = np.argsort(learning_rates)
+    best = ascending[accuracy[:, ascending].argmax(axis=1)]  # (S,)
+    sets = torch.arange(len(best))
+    chosen = LinearMaps(*(part.cpu()[sets, torch.from_numpy(best)].unsqueeze(1) for part in maps))
+    return Choice(chosen, best, accuracy)
+
+
+# ------------------------------------------------------------------------------------------------
+# Rows
+# ------------------------------------------------------------------------------------------------
+
+
+def selection_table(choices: Mapping[str, Choice], learning_rates: Sequence[float]) -> pd.DataFrame:
+    """A row for each kind of label, depth, pooling and learning rate: accuracy held back, and whether it was chosen."""
+    frames = []
+    for kind, choice in choices.items():
+        place, rate = (axis.ravel() for axis in np.indices(choice.accuracy.shape))
+        columns = {
+            "labels": kind,
+            **_depth_and_pooling(place),
+            "learning_rate": np.array(learning_rates)[rate],
+            "value": choice.accuracy.ravel(),
+            "chosen": rate == choice.rate[place],
+        }
+        frames.append(pd.DataFrame(columns))
+    return pd.concat(frames, ignore_index=True).astype({"labels": "category"})
+
+
+def accuracy_rows(
+    correct: np.ndarray, names: Sequence[str], split: str, kind: str, choice: Choice, learning_rates: Sequence[float]
+) -> pd.DataFrame:
+    """A row for each image, depth and pooling, from correct (M, S) in {0, 1} of the images called ``names``."""
+    image, place = (axis.ravel() for axis in np.indices(correct.shape))
+    columns = {
+        "labels": kind,
+        "classes": np.int32(choice.maps.weight.shape[2]),
+        "split": split,
+        "image": np.array(names, dtype=object)[image],
+        **_depth_and_pooling(place),
+        "learning_rate": np.array(learning_rates)[choice.rate[place]],
+        "value": correct.ravel().astype(np.float64),
+    }
+    return pd.DataFrame(columns)
+
+
+def constant_guess(train: ImageLabels, truth: ImageLabels) -> float:
+    """Accuracy of naming every image after the commonest label of the training images: what no feature can give."""
+    return float((truth.numbers == np.bincount(train.numbers).argmax()).mean())
+
+
+def _depth_and_pooling(place: np.ndarray) -> dict[str, object]:
+    return {
+        "depth": (place // len(POOLINGS)).astype(np.int32),
+        "pooling": pd.Categorical.from_codes(place % len(POOLINGS), list(POOLINGS)),
+    }
+
+
+def set_names(depth: int) -> list[str]:
+    """The feature sets of an encoder of ``depth`` blocks, in the order of its features."""
+    return [f"depth {block}, {pooling}" for block in range(depth + 1) for pooling in POOLINGS]
