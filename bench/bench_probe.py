@@ -94,7 +94,7 @@ def main(arguments: argparse.Namespace) -> None:
         for number, name in ((1, "one"), (probes, "all"))
     ]
     table = pd.DataFrame(rows).assign(images=len(index), classes=len(index.classes), width=encoder.spec.width)
-    table = table.assign(epochs=settings.epochs, threads=arguments.threads)
+    table = table.assign(rates=[1, len(settings.learning_rates)], epochs=settings.epochs, threads=arguments.threads)
     print(table.to_string(index=False, float_format="{:.2f}".format))
     if arguments.output:
         parts = {"probe": settings.digest(), "architecture": architecture.digest()}
