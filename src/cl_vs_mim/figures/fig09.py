@@ -127,7 +127,7 @@ def draw(cues: pd.DataFrame, noise: pd.DataFrame, reference: Path, study: Study)
         probe = cues.iloc[0]
         note = (
             f"Linear probe of {probe['labels']} labels, {probe['pooling']} token of block {probe['depth']}; "
-            f"noise of rms {noise['rms'].iloc[0]:g}, not calibrated; (a): {cues['image'].nunique()} cue-conflict images."
+            f"noise of rms {noise['rms'].iloc[0]:g}, not calibrated; {cues['image'].nunique()} cue-conflict images."
         )
         style.add_footer(figure, style.describe(study, noise, note, study.pair()))
     drawn = pd.concat([bias, drops, published], ignore_index=True)
