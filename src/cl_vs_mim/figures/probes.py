@@ -67,7 +67,7 @@ def accuracy_curves(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
     parts = []
     for panel, group in frame.groupby(_PANEL, sort=False):
         curves = depth_curves(group.assign(head=-1), METRIC, study.figures.bootstrap)
-        curves = curves[curves["kind"] == "mean"].drop(columns=["head", "relative_depth"])
+        curves = curves[curves["kind"] == "mean"].drop(columns=["head", "relative_depth"], errors="ignore")
         rates = group.groupby(["model", "depth"], sort=False)["learning_rate"].mean().rename("learning_rate")
         curves = curves.join(rates, on=["model", "depth"])  # of several seeds the mean
         parts.append(curves.assign(**dict(zip(_PANEL, panel, strict=True))))
