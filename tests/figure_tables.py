@@ -15,11 +15,12 @@ ENCODERS = {
     "simmim": ("SimMIM", "simmim", "mim", "beit"),
     "untrained_beit": ("untrained BEiT-like-64/8", "untrained", "control", "beit"),
 }
+OTHERS = {"mae": ("MAE", "mae", "mim", "vit")}  # beyond the pair
 GRID, PATCH, IMAGES, BLOCKS, HEADS = 6, 8, 12, 3, 2
 
 
 def _constants(model: str, seed: int, study: str) -> dict[str, object]:
-    label, method, paradigm, architecture = ENCODERS[model]
+    label, method, paradigm, architecture = (ENCODERS | OTHERS)[model]
     head = dict.fromkeys(HEAD, "x") | {"study": study, "data_hash": "d" * 64, "git_commit": "abc"}
     series = {"model": model, "label": label, "method": method, "paradigm": paradigm, "architecture": architecture}
     return head | series | {"seed": seed, "grid": GRID, "patch_size": PATCH}
@@ -90,7 +91,7 @@ STATES = [half / 2 for half in range(2 * BLOCKS + 1)]
 
 
 def _frame(rows: list[dict], model: str, seed: int, study: str, low: float, high: float) -> pd.DataFrame:
-    generator = np.random.default_rng([list(ENCODERS).index(model), seed, len(rows)])
+    generator = np.random.default_rng([list(ENCODERS | OTHERS).index(model), seed, len(rows)])
     return pd.DataFrame(rows).assign(value=generator.uniform(low, high, len(rows)), **_constants(model, seed, study))
 
 
@@ -162,3 +163,90 @@ def movement_tokens_table(model: str, seed: int = 0, study: str = "smoke") -> pd
     ]
     frame = _frame(rows, model, seed, study, -1, 1)
     return frame.rename(columns={"value": "x"}).assign(y=lambda table: table["x"] ** 2, z=0.0)
+
+
+# ------------------------------------------------------------------------------------------------
+# Tables of robustness, embeddings and decoders
+# ------------------------------------------------------------------------------------------------
+
+CATEGORIES = ("bird", "flower", "tool")
+
+
+def cue_table(model: str, seed: int = 0, study: str = "smoke") -> pd.DataFrame:
+    """Random decisions on 30 images, a fifth of them filled with a material."""
+    rows = [
+        {
+            "image": f"{CATEGORIES[image % 3]}/{image}.jpg",
+            "shape_group": CATEGORIES[image % 3],
+            "texture_group": "" if image % 5 == 0 else CATEGORIES[(image + 1) % 3],
+            "material": "brick" if image % 5 == 0 else "",
+        }
+        for image in range(30)
+    ]
+    frame = _frame(rows, model, seed, study, 0, 1)
+    decision = np.select([frame["value"] < 0.4, frame["value"] < 0.7], ["shape", "texture"], "other")
+    decision = np.where((decision == "texture") & (frame["texture_group"] == ""), "other", decision)
+    constants = {"decision": decision, "predicted": "x", "depth": 3, "pooling": "mean", "labels": "category"}
+    return frame.drop(columns="value").assign(**constants)
+
+
+def noise_table(model: str, seed: int = 0, study: str = "smoke") -> pd.DataFrame:
+    """Random answers of 12 images, clean and under three bands of two widths."""
+    bands = [(0.0, 0.0)] + [(width, frequency) for width in (0.2, 0.4) for frequency in (0.2, 0.5, 0.8)]
+    rows = [
+        {"image": f"val/a/{image}.jpg", "width": width, "frequency": frequency}
+        for width, frequency in bands
+        for image in range(IMAGES)
+    ]
+    frame = _frame(rows, model, seed, study, 0, 1)
+    return frame.assign(value=(frame["value"] > 0.4).astype(int), rms=0.1, depth=3, pooling="mean", labels="category")
+
+
+def embedding_table(model: str, seed: int = 0, study: str = "smoke") -> pd.DataFrame:
+    """Random coordinates of 4 tokens of 6 images in two blocks, at two perplexities."""
+    rows = [
+        {"image": f"val/{image}.jpg", "group": CATEGORIES[image // 2], "depth": depth, "perplexity": perplexity}
+        | {"row": token // 2, "col": token % 2}
+        for depth in (1, 2)
+        for perplexity in (5.0, 40.0)
+        for image in range(6)
+        for token in range(4)
+    ]
+    frame = _frame(rows, model, seed, study, -9, 9)
+    return frame.rename(columns={"value": "x"}).assign(y=lambda table: -table["x"])
+
+
+def purity_table(model: str, seed: int = 0, study: str = "smoke") -> pd.DataFrame:
+    """Random purities of the same images."""
+    rows = [
+        {"metric": metric, "image": f"val/{image}.jpg", "depth": depth, "perplexity": perplexity, "neighbours": 10}
+        for metric in ("image_purity", "class_purity")
+        for depth in (1, 2)
+        for perplexity in (5.0, 40.0)
+        for image in range(6)
+    ]
+    return _frame(rows, model, seed, study, 0, 1)
+
+
+def reconstruction_table(model: str, seed: int = 0, study: str = "smoke") -> pd.DataFrame:
+    """Random pixels of two images of 4 px in the three kinds."""
+    rows = [
+        {"image": f"val/{image}.jpg", "kind": kind, "row": pixel // 4, "col": pixel % 4}
+        for image in range(2)
+        for kind in ("original", "masked", "reconstructed")
+        for pixel in range(16)
+    ]
+    frame = _frame(rows, model, seed, study, 0, 255)
+    colours = {"red": frame["value"].astype(int), "green": 7, "blue": 9}
+    return frame.drop(columns="value").assign(**colours, masked_share=0.75)
+
+
+def decoder_table(model: str, seed: int = 0, study: str = "smoke") -> pd.DataFrame:
+    """Random amplitudes in a decoder of one block behind the encoder."""
+    rows = [
+        {"image": f"val/a/{image}.jpg", "depth": BLOCKS + half / 2, "frequency": frequency}
+        for image in range(IMAGES)
+        for half in range(3)
+        for frequency in (0.0, 1 / 3, 2 / 3)
+    ]
+    return _frame(rows, model, seed, study, -4, -3)

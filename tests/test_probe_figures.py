@@ -91,7 +91,7 @@ def test_published_curves_keep_their_ratio(frame: pd.DataFrame, reference: Path,
     trained = drawn[(drawn["kind"] == "mean") & drawn["paradigm"].isin(["cl", "mim"])]
     assert faint["value"].max() == pytest.approx(trained["value"].max())
     for panel in (0, 1):
-        line = line_of(figure, "SimMIM ViT-B/16, published (right axis)", panel)
+        line = line_of(figure, "SimMIM, published (right axis)", panel)
         assert (line.get_xdata()[0], line.get_xdata()[-1]) == (1, 3)
         assert line.get_ydata()[-1] / scale.iloc[0] == pytest.approx(45.34)
     right = next(child for child in figure.axes[1].child_axes)
@@ -107,7 +107,7 @@ def test_figure_10_shows_the_pair_alone(frame: pd.DataFrame, reference: Path, st
     assert "simmim_two" not in set(drawn["model"])
     _, drawn = appendix_coarse.draw(both, more)
     assert "simmim_two" in set(drawn["model"])
-    with pytest.raises(UserError, match="no table of moco_v3 or simmim or their controls"):
+    with pytest.raises(UserError, match="no table is of moco_v3, simmim, untrained_vit"):
         fig10.draw(extra, reference, more)
 
 
