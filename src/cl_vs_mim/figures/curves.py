@@ -40,7 +40,8 @@ def reference_rows(published: pd.DataFrame, deepest: int, scale: float, metric: 
 
 def draw_reference(axes: Axes, rows: pd.DataFrame, label: str, colours: Mapping[str, str] | None = None) -> None:
     """The published curves, faint and behind everything: one entry in the legend, or one a method with ``colours``."""
-    for index, (method, group) in enumerate(rows.groupby("method", sort=False)):
+    named = set()
+    for (method, _), group in rows.groupby(["method", "panel"], sort=False):
         each = f"{method}, {label}" if colours else label
         axes.plot(
             group["depth"],
@@ -49,8 +50,9 @@ def draw_reference(axes: Axes, rows: pd.DataFrame, label: str, colours: Mapping[
             linewidth=1.8,
             alpha=0.8,
             zorder=1,
-            label=each if colours or index == 0 else "_nolegend_",
+            label="_nolegend_" if each in named else each,
         )
+        named.add(each)
 
 
 def shared_legend(figure: Figure, *panels: Axes) -> None:

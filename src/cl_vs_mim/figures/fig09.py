@@ -156,6 +156,9 @@ def _draw_bias(axes: Axes, bias: pd.DataFrame, styles: dict[str, style.SeriesSty
             if "low" in whole and np.isfinite(whole["low"]):
                 axes.axvspan(whole["low"], whole["high"], color=look.color, alpha=0.08, linewidth=0)
     axes.set_yticks(list(heights.values()), list(heights), fontsize=6)
+    axes.set_ylim(-0.6, len(categories) - 0.4)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.5)
+    axes.set_axisbelow(True)
     axes.set_xlim(-0.03, 1.03)
     axes.set_xlabel("shape decisions / (shape + texture)")
     axes.set_title("(a) shape bias", loc="left")
