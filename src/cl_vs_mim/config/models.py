@@ -42,9 +42,17 @@ class Blur(Section):
     sigma: Range = (0.1, 2.0)  # px at the reference size of 224 px; scaled with the image
 
 
+class RandAugment(Section):
+    """RandAugment (Cubuk et al., arXiv 1909.13719), torchvision's, image by image."""
+
+    operations: PositiveInt = 2
+    magnitude: Annotated[int, Field(ge=0, le=30)] = 9
+
+
 class View(Section):
     """How one augmented view is drawn. Strengths as in torchvision's transforms of the same names."""
 
+    size: PositiveInt | None = None  # px; the encoder's image size by default (DINO's small crops differ)
     crop_scale: Range  # area fraction of RandomResizedCrop
     crop_ratio: Range = (3 / 4, 4 / 3)  # aspect ratio, width over height
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"  # of the resized crop
@@ -57,6 +65,7 @@ class View(Section):
     grayscale: Fraction = 0.0
     blur: Blur | None = None
     solarize: Fraction = 0.0
+    rand_augment: RandAugment | None = None
 
 
 class MoCoV3Objective(Section):
@@ -100,7 +109,65 @@ class MAEObjective(Section):
         return self
 
 
-Objective = Annotated[MoCoV3Objective | SimMIMObjective | MAEObjective, Field(discriminator="method")]
+class DINOObjective(Section):
+    """DINO (Caron et al., arXiv 2104.14294): a student matches the prototypes of its moving average on other crops."""
+
+    method: Literal["dino"]
+    student_temperature: PositiveFloat = 0.1
+    teacher_temperature_start: PositiveFloat = 0.04
+    teacher_temperature: PositiveFloat  # after the warm-up (the original: 0.04 to 0.07)
+    teacher_warmup: Fraction = 0.0  # share of training over which it rises
+    center_momentum: Fraction = 0.9
+    momentum: Fraction  # of the teacher at the first step; rises to 1 on a half cosine
+    freeze_prototypes: Fraction = 0.0  # share of training at whose start they stand still (the original: one epoch)
+    hidden: PositiveInt  # the original: 2048
+    bottleneck: PositiveInt  # the original: 256
+    prototypes: PositiveInt  # K (the original: 65536)
+    views: Annotated[tuple[View, ...], Field(min_length=2)]  # two large crops, then the small ones
+
+    @model_validator(mode="after")
+    def _large_crops_first(self) -> DINOObjective:
+        if any(view.size is not None for view in self.views[:2]):
+            raise ValueError("views: the first two are the teacher's and have the encoder's image size; leave out size")
+        return self
+
+
+class HybridObjective(Section):
+    """CL + MIM (Figure 12): (1 - weight) * SimMIM + weight * MoCo v3 on one encoder."""
+
+    method: Literal["hybrid"]
+    weight: Fraction  # the paper's lambda: 0, 0.2, 0.4, 0.6, 1
+    mim: SimMIMObjective
+    cl: MoCoV3Objective
+
+    @model_validator(mode="after")
+    def _patch_projection_is_trained(self) -> HybridObjective:
+        if self.cl.freeze_patch_projection and self.weight < 1:
+            raise ValueError("cl.freeze_patch_projection: SimMIM trains the patch projection; set it to false")
+        return self
+
+    @property
+    def mask_unit(self) -> int:
+        """Of the masked part."""
+        return self.mim.mask_unit
+
+
+class SupervisedObjective(Section):
+    """Classification with the parts of the DeiT recipe (Touvron et al., arXiv 2012.12877)."""
+
+    method: Literal["supervised"]
+    classes: PositiveInt  # folders of the training set
+    pooling: Literal["cls", "mean"] = "mean"
+    mixup: NonNegative = 0.8  # alpha; 0: none
+    cutmix: NonNegative = 1.0
+    label_smoothing: Fraction = 0.1
+    views: tuple[View]
+
+
+Objective = Annotated[
+    MoCoV3Objective | SimMIMObjective | MAEObjective | DINOObjective | HybridObjective | SupervisedObjective,
+    Field(discriminator="method"),
+]
 
 
 class Training(Section):
@@ -131,7 +198,7 @@ class Model(Section):
     """An encoder pre-trained by one objective, once per seed."""
 
     label: str  # as written in figures, e.g. "MoCo v3"
-    paradigm: Literal["cl", "mim"]  # decides colour and marker
+    paradigm: Literal["cl", "mim", "hybrid", "supervised"]  # decides colour and marker
     architecture: Name
     seeds: Annotated[list[Count], Field(min_length=1)]
     objective: Objective

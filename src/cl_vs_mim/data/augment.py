@@ -20,8 +20,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torchvision.transforms import v2
 
 from cl_vs_mim.config import View
+from cl_vs_mim.config.models import RandAugment
 from cl_vs_mim.data.images import normalise
 
 _ATTEMPTS = 10  # of RandomResizedCrop, as in torchvision
@@ -114,7 +116,19 @@ def augment(images: Tensor, view: View, image_size: int, generator: torch.Genera
         (B, 3, S, S) float32 on the images' device.
     """
     draws = draw(view, len(images), images.shape[-1], image_size, generator)
-    return normalise(apply(images, draws, image_size, view.interpolation))
+    views = apply(images, draws, image_size, view.interpolation)
+    if view.rand_augment is not None:
+        views = _rand_augment(views, view.rand_augment, generator)
+    return normalise(views)
+
+
+def _rand_augment(images: Tensor, settings: RandAugment, generator: torch.Generator) -> Tensor:
+    """torchvision's RandAugment, image by image, (B, 3, S, S) in 0 … 1; hidden corners become mid-grey."""
+    transform = v2.RandAugment(settings.operations, settings.magnitude, fill=0.5)
+    seed = int(torch.randint(2**62, (1,), generator=generator))
+    with torch.random.fork_rng(devices=[]):  # it draws from the global generator
+        torch.manual_seed(seed)
+        return torch.stack([transform(image) for image in images])
 
 
 def apply(images: Tensor, draws: Draws, image_size: int, interpolation: str = "bilinear") -> Tensor:

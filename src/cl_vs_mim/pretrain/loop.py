@@ -92,8 +92,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
 
-    def run_step(self, images: Tensor) -> tuple[dict[str, float], Tensor]:
-        """One step on ``images`` (M, 3, S, S) uint8, the whole training set.
+    def run_step(self, images: Tensor, labels: Tensor) -> tuple[dict[str, float], Tensor]:
+        """One step on ``images`` (M, 3, S, S) uint8 with ``labels`` (M,) int64, the whole training set.
 
         Returns the step's line of the log, and the features (B, D) of its images.
 
@@ -107,17 +107,20 @@ class Trainer:
             group["lr"] = lr
 
         positions = batch_positions(step, len(images), training.batch_size, self.seed)
-        batch = images[positions.chunk(world)[rank].to(device, non_blocking=True)]
+        positions = positions.chunk(world)[rank]
+        batch = images[positions.to(device, non_blocking=True)]
+        supervision = [labels[positions].to(device, non_blocking=True)] if self.objective.needs_labels else []
         size = self.architecture.image_size
         views = [
-            augment(batch, view, size, generator_for(self.seed, "view", step, rank, number))
+            augment(batch, view, view.size or size, generator_for(self.seed, "view", step, rank, number))
             for number, view in enumerate(self.objective.views)
         ]
         self.objective.train()
         self.objective.before_step(step / self.steps)
         with global_randomness(self.seed, "step", step, rank, device=device):  # stochastic depth
-            output = self.wrapped(views, generator_for(self.seed, "objective", step, rank))
+            output = self.wrapped(views, generator_for(self.seed, "objective", step, rank), *supervision)
         self.fabric.backward(output.loss)
+        self.objective.after_backward(step / self.steps)
         grad_norm = self._clip()
         loss, norm = torch.stack([output.loss.detach().float(), grad_norm.float()]).tolist()
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -139,7 +142,7 @@ class Trainer:
         )
 
 
-def train(trainer: Trainer, images: Tensor, run: RunFolder, deadline: float) -> bool:
+def train(trainer: Trainer, images: Tensor, labels: Tensor, run: RunFolder, deadline: float) -> bool:
     """Train to the end or to the deadline (of ``time.monotonic``), writing log and checkpoints into ``run``.
 
     Returns whether the end was reached; the last state is saved in both cases.
@@ -160,7 +163,7 @@ def train(trainer: Trainer, images: Tensor, run: RunFolder, deadline: float) -> 
     with bar, deterministic_on_cpu(images.device):
         while trainer.step < trainer.steps and time.monotonic() < deadline:
             try:
-                line, features = trainer.run_step(images)
+                line, features = trainer.run_step(images, labels)
             except FloatingPointError as error:
                 good = next((str(path) for path in run.checkpoints()), "none")
                 raise UserError(
@@ -215,6 +218,11 @@ def main(arguments: argparse.Namespace) -> None:
     fabric = make_fabric(arguments.device, model.training.precision)
     index, data_hash = index_training_images(arguments.data)
     per_epoch = steps_per_epoch(len(index), model.training.batch_size)
+    wanted = getattr(model.objective, "classes", len(index.classes))
+    if wanted != len(index.classes):
+        raise UserError(
+            f"models.{arguments.model}.objective.classes is {wanted}, but {index.root} has {len(index.classes)} folders"
+        )
     resolved = resolve_run(model, architecture, data_hash, arguments.seed)
     with RunFolder(arguments.runs, arguments.model, resolved) as run:
         trainer = Trainer(model, architecture, arguments.seed, per_epoch, fabric)
@@ -223,7 +231,7 @@ def main(arguments: argparse.Namespace) -> None:
             trainer.restore(state)
         if trainer.step < trainer.steps:
             images = load_training_images(index, architecture.image_size, fabric.device)
-            if not train(trainer, images, run, deadline):
+            if not train(trainer, images, torch.from_numpy(index.labels), run, deadline):
                 print(
                     f"paused at step {trainer.step} of {trainer.steps}; run the same command again to go on",
                     file=sys.stderr,
