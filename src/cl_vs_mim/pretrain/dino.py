@@ -51,7 +51,8 @@ def dino_loss(
             f"{len(student)} rows of the student do not go with {len(teacher)} of the teacher: whole crops are needed"
         )
     with torch.autocast(student.device.type, enabled=False):
-        targets = ((teacher.detach().float() - center.float()) / teacher_temperature).softmax(-1).view(_GLOBAL, batch, -1)
+        centred = teacher.detach().float() - center.float()
+        targets = (centred / teacher_temperature).softmax(-1).view(_GLOBAL, batch, -1)
         logs = (student.float() / student_temperature).log_softmax(-1).view(-1, batch, student.shape[-1])
         # (2, crops): every pair's mean over the batch; pairs of a crop with itself are left out.
         pairs = -torch.einsum("tbk,cbk->tc", targets, logs) / batch
