@@ -88,6 +88,17 @@ def trained_runs(study: Study) -> dict[str, tuple[str, int]]:
     return {run_name(name, seed): (name, seed) for name, model in study.models.items() for seed in model.seeds}
 
 
+def analysed_runs(study: Study) -> dict[str, tuple[str, int]]:
+    """Those of :func:`trained_runs` that are measured and drawn: all but tokenizers."""
+    return {run: subject for run, subject in trained_runs(study).items() if subject[0] in study.analysed()}
+
+
+def tokenizer_run(study: Study, model: str) -> str | None:
+    """Stem of the tokenizer that a model's objective needs, or None."""
+    name = getattr(study.models[model].objective, "tokenizer", None)
+    return None if name is None else run_name(name, study.models[name].seeds[0])
+
+
 def control_runs(study: Study) -> dict[str, tuple[str, int]]:
     """Stem of every untrained encoder of the study, with its name and seed."""
     return {run_name(name, seed): (name, seed) for name in study.controls() for seed in study.analysis.control_seeds}

@@ -10,6 +10,7 @@ from cl_vs_mim.config.analysis import Analysis, AttentionMapFigure, Bootstrap, F
 from cl_vs_mim.config.data import CueConflictImages, KitData, ObjectImages, SceneImages
 from cl_vs_mim.config.models import (
     Architecture,
+    BEiTObjective,
     Blur,
     DINOObjective,
     HybridObjective,
@@ -21,6 +22,7 @@ from cl_vs_mim.config.models import (
     SupervisedObjective,
     Training,
     View,
+    VQTokenizerObjective,
 )
 from cl_vs_mim.config.sections import Section
 from cl_vs_mim.config.study import Compute, Expectation, Study, load_study
@@ -29,6 +31,7 @@ __all__ = [
     "Analysis",
     "Architecture",
     "AttentionMapFigure",
+    "BEiTObjective",
     "Blur",
     "Bootstrap",
     "Compute",
@@ -49,6 +52,7 @@ __all__ = [
     "Study",
     "SupervisedObjective",
     "Training",
+    "VQTokenizerObjective",
     "View",
     "block_index",
     "load_study",

@@ -152,6 +152,28 @@ class HybridObjective(Section):
         return self.mim.mask_unit
 
 
+class VQTokenizerObjective(Section):
+    """A discrete tokenizer of patches (van den Oord et al., arXiv 1711.00937), for BEiT to predict."""
+
+    method: Literal["vq_tokenizer"]
+    codes: PositiveInt  # entries of the codebook (DALL-E's: 8192)
+    code_width: PositiveInt
+    commitment: NonNegative = 0.25
+    momentum: Fraction = 0.99  # of the running means that the codebook follows
+    views: tuple[View]
+
+
+class BEiTObjective(Section):
+    """BEiT (Bao et al., arXiv 2106.08254): name the tokenizer's codes of hidden blocks of patches."""
+
+    method: Literal["beit"]
+    tokenizer: Name  # a model of the study of method vq_tokenizer; its first seed is used
+    codes: PositiveInt  # those of the tokenizer
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)]  # the original: 0.4
+    least_block: PositiveInt  # patches of the smallest block (the original: 16 of 196)
+    views: tuple[View]
+
+
 class SupervisedObjective(Section):
     """Classification with the parts of the DeiT recipe (Touvron et al., arXiv 2012.12877)."""
 
@@ -165,7 +187,14 @@ class SupervisedObjective(Section):
 
 
 Objective = Annotated[
-    MoCoV3Objective | SimMIMObjective | MAEObjective | DINOObjective | HybridObjective | SupervisedObjective,
+    MoCoV3Objective
+    | SimMIMObjective
+    | MAEObjective
+    | DINOObjective
+    | BEiTObjective
+    | HybridObjective
+    | SupervisedObjective
+    | VQTokenizerObjective,
     Field(discriminator="method"),
 ]
 
@@ -175,22 +204,36 @@ class Training(Section):
 
     epochs: PositiveInt
     warmup_epochs: NonNegative
+    schedule: Literal["cosine", "multistep"] = "cosine"  # half a cosine down to min_lr, or steps at the milestones
+    milestones: tuple[PositiveFloat, ...] = ()  # epochs at which the multistep schedule multiplies the rate by gamma
+    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
     batch_size: PositiveInt  # global
+    accumulate: PositiveInt = 1  # parts a batch is cut into, one after the other; refused where the loss needs it whole
     base_lr: PositiveFloat
     lr_batch: PositiveInt  # the rule: lr = base_lr * batch_size / lr_batch
     min_lr: NonNegative = 0.0
     weight_decay: NonNegative
+    weight_decay_end: NonNegative | None = None  # reached on a half cosine (DINO: 0.04 to 0.4); constant by default
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     clip_norm: PositiveFloat | None = None
     drop_path: Fraction = 0.0
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # auto: bf16 on a GPU, float32 on a CPU
     checkpoint_steps: PositiveInt  # a kill loses at most this many steps
     log_steps: PositiveInt
+    rollback_factor: Annotated[float, Field(gt=0, lt=1)] | None = None
+    # A loss that is not finite stops the run; with a factor it first goes back to the last checkpoint, once, and on
+    # with the learning rate times the factor.
 
     @model_validator(mode="after")
-    def _warmup_fits(self) -> Training:
+    def _schedule_fits(self) -> Training:
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs} exceeds epochs {self.epochs}")
+        if (self.schedule == "multistep") != bool(self.milestones):
+            raise ValueError("milestones: needed by the multistep schedule, and by no other")
+        if self.milestones and max(self.milestones) >= self.epochs:
+            raise ValueError(f"milestones: {max(self.milestones):g} lies not before the last epoch ({self.epochs})")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate: {self.accumulate} does not divide batch_size {self.batch_size}")
         return self
 
 
@@ -198,7 +241,8 @@ class Model(Section):
     """An encoder pre-trained by one objective, once per seed."""
 
     label: str  # as written in figures, e.g. "MoCo v3"
-    paradigm: Literal["cl", "mim", "hybrid", "supervised"]  # decides colour and marker
+    paradigm: Literal["cl", "mim", "hybrid", "supervised", "tokenizer"]
+    # decides colour and marker; a tokenizer is trained for others and not analysed
     architecture: Name
     seeds: Annotated[list[Count], Field(min_length=1)]
     objective: Objective

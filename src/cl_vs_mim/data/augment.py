@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -47,6 +47,11 @@ class Draws:
     grayscale: Tensor  # (B,) bool
     sigma: Tensor  # (B,) float32: of the blur in output pixels; 0 is none
     solarize: Tensor  # (B,) bool
+
+    def part(self, rows: slice) -> Draws:
+        """The parameters of some of the images."""
+        tensors = {name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **tensors)
 
 
 def draw(view: View, batch: int, source_size: int, image_size: int, generator: torch.Generator) -> Draws:
@@ -103,7 +108,14 @@ def _draw_box(view: View, batch: int, size: int, generator: torch.Generator) -> 
 # ------------------------------------------------------------------------------------------------
 
 
-def augment(images: Tensor, view: View, image_size: int, generator: torch.Generator) -> Tensor:
+def augment(
+    images: Tensor,
+    view: View,
+    image_size: int,
+    generator: torch.Generator,
+    rows: slice = slice(None),
+    total: int | None = None,
+) -> Tensor:
     """One random view of every image, normalised with ImageNet's mean and standard deviation.
 
     Args:
@@ -111,24 +123,31 @@ def augment(images: Tensor, view: View, image_size: int, generator: torch.Genera
         view: what is drawn and how strongly.
         image_size: side of the view S, px.
         generator: on the CPU; makes all draws.
+        rows: which rows of a batch of ``total`` these images are; draws are made for all, so that an image gets the
+            same view whatever part of the batch is at hand.
+        total: images of the whole batch; B by default.
 
     Returns:
         (B, 3, S, S) float32 on the images' device.
     """
-    draws = draw(view, len(images), images.shape[-1], image_size, generator)
+    total = len(images) if total is None else total
+    draws = draw(view, total, images.shape[-1], image_size, generator).part(rows)
     views = apply(images, draws, image_size, view.interpolation)
     if view.rand_augment is not None:
-        views = _rand_augment(views, view.rand_augment, generator)
+        seeds = torch.randint(2**62, (total,), generator=generator)[rows]
+        views = _rand_augment(views, view.rand_augment, seeds.tolist())
     return normalise(views)
 
 
-def _rand_augment(images: Tensor, settings: RandAugment, generator: torch.Generator) -> Tensor:
+def _rand_augment(images: Tensor, settings: RandAugment, seeds: list[int]) -> Tensor:
     """torchvision's RandAugment, image by image, (B, 3, S, S) in 0 … 1; hidden corners become mid-grey."""
     transform = v2.RandAugment(settings.operations, settings.magnitude, fill=0.5)
-    seed = int(torch.randint(2**62, (1,), generator=generator))
+    changed = []
     with torch.random.fork_rng(devices=[]):  # it draws from the global generator
-        torch.manual_seed(seed)
-        return torch.stack([transform(image) for image in images])
+        for image, seed in zip(images, seeds, strict=True):
+            torch.manual_seed(seed)
+            changed.append(transform(image))
+    return torch.stack(changed)
 
 
 def apply(images: Tensor, draws: Draws, image_size: int, interpolation: str = "bilinear") -> Tensor:

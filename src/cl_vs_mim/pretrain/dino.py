@@ -10,12 +10,12 @@ import copy
 import math
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cl_vs_mim.config import DINOObjective
 from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.pretrain.distributed import mean_over_processes
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
 
 _GLOBAL = 2  # crops that the teacher sees: the first two views
@@ -63,10 +63,7 @@ def dino_loss(
 @torch.no_grad()
 def updated_center(center: Tensor, teacher: Tensor, momentum: float) -> Tensor:
     """The running mean of the teacher's logits over all processes: (1, K), (2 * B, K) -> (1, K)."""
-    mean = teacher.float().mean(0, keepdim=True)
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        dist.all_reduce(mean)
-        mean /= dist.get_world_size()
+    mean = mean_over_processes(teacher.float().mean(0, keepdim=True))
     return center * momentum + mean * (1 - momentum)
 
 

@@ -32,9 +32,12 @@ class Objective(nn.Module, ABC):
         encoder: what is trained, and what is exported at the end.
         views: how the augmented views are drawn; :meth:`forward` gets as many tensors.
         needs_labels: whether :meth:`forward` takes the classes of the images, (B,) int64, as a third argument.
+        splits_batches: whether the loss of a batch is the mean of the losses of its parts, so that gradients may be
+            accumulated; not where images of a batch are compared with each other.
     """
 
     needs_labels: ClassVar[bool] = False
+    splits_batches: ClassVar[bool] = False
 
     def __init__(self, encoder: Encoder, views: tuple[View, ...]) -> None:
         super().__init__()

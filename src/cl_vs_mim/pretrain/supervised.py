@@ -20,6 +20,7 @@ class Supervised(Objective):
     """A linear classifier on the mean patch token or on CLS, trained with the encoder."""
 
     needs_labels = True
+    splits_batches = True
 
     def __init__(self, encoder: Encoder, config: SupervisedObjective) -> None:
         super().__init__(encoder, config.views)
