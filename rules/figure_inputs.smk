@@ -27,13 +27,14 @@ FIGURES = {
         "reconstruction-tables": tables("reconstruction", DECODED),
         "reference": [REFERENCE],
     },
+    "training": {"tables": [f"{RESULTS}/tables/training/{run}.csv" for run in TRAINED]},
     "appendix_diversity": {"tables": of_pair("diversity")},
     "appendix_heads": {"tables": of_pair("attention")},
     "appendix_maps": {"tables": of_pair("attention_maps")},
     "appendix_methods": {option: tables(kind) for option, kind in OVERVIEW.items()},
-    "appendix_sizes": {option: tables(kind, TRAINED) for option, kind in OVERVIEW.items()},
+    "appendix_sizes": {option: tables(kind, ANALYSED) for option, kind in OVERVIEW.items()},
     "appendix_tsne": {"tables": of_pair("embedding"), "purity-tables": of_pair("embedding_purity")},
-    "appendix_finetuned": {option: tables(kind, TRAINED) for option, kind in OVERVIEW.items()},
+    "appendix_finetuned": {option: tables(kind, ANALYSED) for option, kind in OVERVIEW.items()},
 }
 
 

@@ -50,12 +50,24 @@ _RC = {
 _COLOURS = {
     "cl": ("#c8321e", "#e8836f", "#7d1d10"),
     "mim": ("#0b5fa5", "#6fa8d6", "#06345c"),
+    "hybrid": ("#7f4fa8", "#b294cf", "#4d2a6b"),
+    "supervised": ("#2e7d4f", "#7fb593", "#174b2c"),
     "control": ("#6f6f6f", "#a3a3a3", "#454545"),
 }
-_MARKERS = {"cl": ("s", "D", "P"), "mim": ("^", "v", "<"), "control": ("o", "o", "o")}
-_LINES = {"cl": ("-",) * 3, "mim": ((0, (5, 1.5)),) * 3, "control": ((0, (3, 1.5, 1, 1.5)), (0, (1, 1.5)), (0, (2, 2)))}
-
-
+_MARKERS = {
+    "cl": ("s", "D", "P"),
+    "mim": ("^", "v", "<"),
+    "hybrid": ("*", "h", "p"),
+    "supervised": ("X", "d", "8"),
+    "control": ("o", "o", "o"),
+}
+_LINES = {
+    "cl": ("-",) * 3,
+    "mim": ((0, (5, 1.5)),) * 3,
+    "hybrid": ((0, (7, 1.5, 1.5, 1.5)),) * 3,
+    "supervised": ((0, (2, 1)),) * 3,
+    "control": ((0, (3, 1.5, 1, 1.5)), (0, (1, 1.5)), (0, (2, 2))),
+}
 PUBLISHED = {"MoCo v3": "#e8c4bd", "SimMIM": "#b9d0e6", "MAE": "#c9c0dd"}  # the paper's methods, muted
 
 
@@ -76,7 +88,7 @@ class SeriesStyle:
 
 
 def series_styles(paradigms: Mapping[str, str]) -> dict[str, SeriesStyle]:
-    """A style for each series (name -> "cl" | "mim" | "control"); up to three of a kind differ."""
+    """A style for each series (name -> paradigm, or "control"); up to three of a kind differ."""
     styles, seen = {}, dict.fromkeys(_COLOURS, 0)
     for name, paradigm in paradigms.items():
         turn = seen[paradigm] % len(_COLOURS[paradigm])
@@ -126,7 +138,7 @@ def describe(study: Study, frame: pd.DataFrame, note: str = "", expected: Sequen
     """
     reduced = "Reduced study, direction only at best" if study.reduced else "Study"
     controls = {name: f"untrained {study.architectures[kind].label}" for name, kind in study.controls().items()}
-    labels = {name: model.label for name, model in study.models.items()} | controls
+    labels = {name: model.label for name, model in study.analysed().items()} | controls
     drawn = set(frame["model"])
     models = ", ".join(label for name, label in labels.items() if name in drawn and name not in controls)
     images = frame["image"].nunique()

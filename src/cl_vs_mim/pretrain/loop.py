@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -32,27 +31,12 @@ from cl_vs_mim.errors import UserError, run_cli
 from cl_vs_mim.pretrain.beit import BEiT
 from cl_vs_mim.pretrain.data import index_training_images, load_training_images, steps_per_epoch
 from cl_vs_mim.pretrain.interrupt import stop_on_signals
+from cl_vs_mim.pretrain.monitor import WATCHED, EventLog, feature_std, last_block_nmi
 from cl_vs_mim.pretrain.state import RunFolder, resolve_run, warn
 from cl_vs_mim.pretrain.trainer import Trainer
 from cl_vs_mim.progress import progress
 
 PAUSED = 75  # exit status of a run that was stopped and saved its state; the same command goes on with it
-
-# ------------------------------------------------------------------------------------------------
-# Monitors
-# ------------------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def feature_std(features: Tensor) -> float:
-    """Collapse monitor (SimSiam's, arXiv 2011.10566 section 4.1): (B, D) -> sqrt(D) * mean standard deviation.
-
-    Features are L2-normalised, the standard deviation is over the batch and averaged over channels. 1: directions
-    are spread evenly over the sphere; 0: all images have the same features. A common offset, which the final
-    LayerNorm of an encoder may leave, lowers it without harm; a fall towards 0 in training is a collapse.
-    """
-    return float(F.normalize(features.float(), dim=1).std(dim=0).mean() * features.shape[1] ** 0.5)
-
 
 # ------------------------------------------------------------------------------------------------
 # Training
@@ -79,7 +63,9 @@ def train(trainer: Trainer, images: Tensor, labels: Tensor, run: RunFolder, dead
         unit="image",
         quiet=not fabric.is_global_zero,
     )
-    with bar, deterministic_on_cpu(images.device), stop_on_signals() as stop:
+    watched = images[:WATCHED]
+    events = EventLog(run.path, trainer.step, wanted=fabric.is_global_zero)
+    with bar, events, deterministic_on_cpu(images.device), stop_on_signals() as stop:
         while trainer.step < trainer.steps and not _agreed(fabric, bool(stop) or time.monotonic() >= deadline):
             try:
                 line, features = trainer.run_step(images, labels)
@@ -90,12 +76,16 @@ def train(trainer: Trainer, images: Tensor, labels: Tensor, run: RunFolder, dead
                 continue
             bar.set_postfix(loss=f"{line['loss']:.4f}", refresh=False)
             bar.update(training.batch_size)
-            if fabric.is_global_zero and (trainer.step % training.log_steps == 0 or trainer.step == trainer.steps):
+            epoch_ends = trainer.step % trainer.per_epoch == 0
+            due = epoch_ends or trainer.step % training.log_steps == 0
+            if fabric.is_global_zero and due:
                 line["feature_std"] = feature_std(features)
+                line["nmi"] = last_block_nmi(trainer.objective.encoder, watched) if epoch_ends else None
                 now = time.monotonic()
                 line["images_per_second"] = (trainer.step - done) * training.batch_size / (now - since)
                 line["seconds"] = before + now - began
                 run.log(line)
+                events.add(line)
                 done, since = trainer.step, now
             if trainer.step % training.checkpoint_steps == 0:
                 save(trainer, run)
@@ -202,7 +192,8 @@ def main(arguments: argparse.Namespace) -> None:
         head = row_head(study=study.study, config_hash=run.digest, data_hash=data_hash, device=fabric.device)
         names = {"model": arguments.model, "method": model.objective.method, "seed": arguments.seed}
         if arguments.log_table is not None:
-            write_table(arguments.log_table, with_head(run.read_log().assign(**names), head))
+            series = {"label": model.label, "paradigm": model.paradigm, "architecture": model.architecture}
+            write_table(arguments.log_table, with_head(run.read_log().assign(**names, **series), head))
         metadata = {**names, "steps": trainer.steps, **head}
         objective = trainer.objective  # last: the declared output
         save_encoder(arguments.output, objective.encoder, metadata, decoder=objective.export_decoder())
