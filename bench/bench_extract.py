@@ -1,81 +1,162 @@
-"""Does the memory of the extraction grow with the number of images, and what does looking inside cost?
+"""What does measuring everything behind Figures 3 to 8 in one pass cost, and does its memory grow with the images?
 
-    python bench/bench_extract.py --images 64 512 2048 --output bench_extract.csv
+    python bench/bench_extract.py --output bench_extract.csv
 
-Memory: peak resident set, and what the work added to it, of a process of its own for each number of images; for the
-streaming pass (decoding included) and for the plain way: keep all maps, then reduce them one by one with NumPy.
-Speed: images per second of the same two on pixels at hand, beside the fused forward pass that forms no maps at all.
+Speed: images per second, on pixels at hand, of the fused forward pass that forms no maps, of the same pass block by
+block with its maps (traced), of the streaming pass with all metrics, and of the plain way: keep all maps and states,
+then loop over images, blocks and heads in NumPy (``plain_metrics.py``). Nothing is reported if the last two
+disagree. The image-level spectrum, made from the mean tokens after the pass, is in neither.
+Memory: peak resident set, and what the work added to it, of a process of its own for each number of images, decoding
+included.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from torch import Tensor
 
-from cl_vs_mim.analysis.extract import attention_values
-from cl_vs_mim.analysis.streaming import attention_metrics, stream
+from cl_vs_mim.analysis.extract import measure
+from cl_vs_mim.analysis.metrics import AllMetrics
+from cl_vs_mim.analysis.streaming import stream
 from cl_vs_mim.analysis.subject import batches
 from cl_vs_mim.artifacts import row_head, sha256_json, with_head, write_table
 from cl_vs_mim.data.images import index_image_folder, normalise
 from cl_vs_mim.encoder import Encoder, EncoderSpec, build_encoder
-from cl_vs_mim.errors import run_cli
+from cl_vs_mim.errors import UserError, run_cli
+from plain_metrics import differences, reduce, store
+
+_LEAST_SECONDS = 5.0  # of a speed: small shapes take more rounds than --repeats
+_TOLERANCE = 1e-4  # between streamed float32 and plain float64 values, relative to 1 + the value
+
+
+class Shape(NamedTuple):
+    """An encoder, and the numbers of images it is measured on."""
+
+    spec: EncoderSpec
+    batch: int  # images of the speed, and in a batch of the memory
+    plain_limit: int  # images that the plain way can hold: it keeps 23 MB of each of ViT-S/16
+
+
+SHAPES = {
+    "ViT-64/8": Shape(EncoderSpec("vit", 48, 8, 64, 6, 4), 64, 512),  # of the demo study
+    "ViT-S/16": Shape(EncoderSpec("vit", 224, 16, 384, 12, 6), 32, 64),
+}
 
 # ------------------------------------------------------------------------------------------------
-# The plain way
+# Children: one process for each measurement
 # ------------------------------------------------------------------------------------------------
 
 
-@torch.inference_mode()
-def store_maps(encoder: Encoder, images: Iterable[Tensor], count: int) -> np.ndarray:
-    """(M, L, H, 1+N, 1+N): every map of every image."""
-    spec, device = encoder.spec, next(encoder.parameters()).device
-    tokens = 1 + spec.grid**2
-    maps = np.empty((count, spec.depth, spec.heads, tokens, tokens), dtype=np.float32)
-    done = 0
-    for batch in images:
-        for block, attention in enumerate(encoder.attentions(normalise(batch.to(device)))):
-            maps[done : done + len(batch), block] = attention.cpu().numpy()
-        done += len(batch)
-    return maps
+def measure_memory(way: str, shape: Shape, count: int, folder: Path, threads: int, device: str) -> list[dict]:
+    """Do the work once; the peak of this process."""
+    encoder = _encoder(shape, threads, device)
+    index = index_image_folder(folder)
+    positions = np.arange(count)
+    images = batches(index, positions, shape.spec.image_size, 1.0, shape.batch, threads)
+    before = _memory("VmRSS")
+    start = time.perf_counter()
+    if way == "streaming":
+        for metric in measure(encoder, images, [index.paths[i] for i in positions], way):
+            metric.result()
+    else:
+        reduce(store(encoder, images, count), shape.spec.patch_size)
+    seconds = time.perf_counter() - start
+    peak = _memory("VmHWM")
+    return [{"images": count, "peak_mib": peak, "added_mib": peak - before, "images_per_second": count / seconds}]
 
 
-def reduce_maps(maps: np.ndarray, patch_size: int) -> np.ndarray:
-    """(M, L, H, 3): distance, NMI and entropy, one map at a time."""
-    grid = int(np.sqrt(maps.shape[-1] - 1))
-    places = np.stack(np.meshgrid(np.arange(grid), np.arange(grid), indexing="ij"), -1).reshape(-1, 2) * patch_size
-    distances = np.linalg.norm(places[:, None] - places[None], axis=-1)
-    values = np.empty((*maps.shape[:3], 3))
-    for place in np.ndindex(*maps.shape[:3]):
-        rows = maps[place][1:, 1:].astype(np.float64) + 1e-8
-        rows /= rows.sum(1, keepdims=True)
-        joint = rows / len(rows)
-        marginal = joint.sum(0)
-        information = (joint * np.log(rows / marginal)).sum()
-        entropy = -(marginal * np.log(marginal)).sum()
-        values[place] = (
-            (rows * distances).sum(1).mean(),
-            information / np.sqrt(np.log(len(rows)) * entropy),
-            -(rows * np.log(rows)).sum(1).mean() / np.log(len(rows)),
-        )
-    return values
+def _memory(field: str) -> float:
+    """Resident set (VmRSS) or its peak (VmHWM) of this process in MiB. ``ru_maxrss`` would include the parent's."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    raise OSError(f"/proc/self/status has no {field}")
+
+
+def measure_speed(shape: Shape, threads: int, repeats: int, device: str) -> list[dict]:
+    """Images per second of each way; shares are medians over rounds in which all ways but the plain take turns.
+
+    The plain way, which may take a minute, is timed after them.
+
+    Raises:
+        UserError: the streaming pass and the plain way disagree.
+    """
+    encoder = _encoder(shape, threads, device)
+    size = (shape.batch, 3, shape.spec.image_size, shape.spec.image_size)
+    images = torch.randint(0, 256, size, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+    @torch.inference_mode()
+    def fused() -> None:
+        encoder(normalise(images.to(device))).cpu()
+
+    @torch.inference_mode()
+    def traced() -> None:
+        for _ in encoder.trace(encoder.embed(normalise(images.to(device)))):
+            pass
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def streaming() -> dict[str, np.ndarray]:
+        metrics = AllMetrics(encoder.spec)
+        list(stream(encoder, [images], list(metrics)))
+        return {metric.name: metric.result() for metric in metrics}
+
+    def plain() -> dict[str, np.ndarray]:
+        return reduce(store(encoder, [images], len(images)), shape.spec.patch_size)
+
+    ways = (fused, traced, streaming)
+    streamed = [way() for way in ways][-1]  # warms up
+    rounds, start = [], time.perf_counter()
+    while len(rounds) < repeats or time.perf_counter() - start < _LEAST_SECONDS:
+        rounds.append({way.__name__: _seconds(way) for way in ways})
+    plain_seconds, start = [], time.perf_counter()
+    errors = differences(plain(), streamed)
+    while not plain_seconds or time.perf_counter() - start < _LEAST_SECONDS:
+        plain_seconds.append(_seconds(plain))
+    worst = max(errors, key=errors.get)
+    if not errors[worst] < _TOLERANCE:
+        raise UserError(f"the plain way and the streaming pass differ by {errors[worst]:.2g} in {worst}; mend one")
+    rounds = [seconds | {"plain": statistics.median(plain_seconds)} for seconds in rounds]
+    return [
+        {
+            "way": way,
+            "images": len(images),
+            "images_per_second": statistics.median(len(images) / seconds[way] for seconds in rounds),
+            "of_fused": statistics.median(seconds["fused"] / seconds[way] for seconds in rounds),
+            "of_plain": statistics.median(seconds["plain"] / seconds[way] for seconds in rounds),
+        }
+        for way in rounds[0]
+    ]
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _encoder(shape: Shape, threads: int, device: str) -> Encoder:
+    torch.set_num_threads(threads)
+    return build_encoder(shape.spec, seed=0).eval().to(device)
 
 
 # ------------------------------------------------------------------------------------------------
-# Memory: one process for each number of images
+# Command line
 # ------------------------------------------------------------------------------------------------
 
 
@@ -89,142 +170,67 @@ def write_images(folder: Path, count: int, size: int) -> None:
         Image.fromarray(coarse).resize((size, size)).save(path)
 
 
-def measure_memory(way: str, count: int, folder: Path, arguments: argparse.Namespace) -> None:
-    """The child: do the work once and print the peak of this process."""
-    encoder = _encoder(arguments)
-    index = index_image_folder(folder)
-    positions = np.arange(count)
-    images = batches(index, positions, arguments.image_size, 1.0, arguments.batch_size, arguments.threads)
-    before = _memory("VmRSS")
-    start = time.perf_counter()
-    if way == "streaming":
-        attention_values(encoder, images, [index.paths[i] for i in positions], way)
-    else:
-        reduce_maps(store_maps(encoder, images, count), arguments.patch_size)
-    seconds = time.perf_counter() - start
-    peak = _memory("VmHWM")
-    print(json.dumps({"peak_mib": peak, "added_mib": peak - before, "images_per_second": count / seconds}))
-
-
-def _memory(field: str) -> float:
-    """Resident set (VmRSS) or its peak (VmHWM) of this process in MiB. ``ru_maxrss`` would include the parent's."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) / 1024
-    raise OSError(f"/proc/self/status has no {field}")
-
-
-def run_child(way: str, count: int, folder: Path, options: list[str]) -> dict[str, float]:
-    command = [sys.executable, __file__, *options, "--child", way, str(count), str(folder)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+def run_child(arguments: argparse.Namespace, *child: str) -> list[dict]:
+    """The rows that a process of its own measures; NumPy is held to as many threads as torch."""
+    names = ("threads", "repeats", "device")
+    options = [f"--{name}={getattr(arguments, name)}" for name in names]
+    limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(arguments.threads))
+    command = [sys.executable, __file__, *options, "--child", *child]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | limits)
+    if done.returncode:
+        raise UserError(f"the measurement of {' '.join(child)} failed; its message stands above")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-# ------------------------------------------------------------------------------------------------
-# Speed: one process, pixels at hand
-# ------------------------------------------------------------------------------------------------
-
-
-def measure_speed(arguments: argparse.Namespace) -> list[dict[str, object]]:
-    """Images per second of the fused forward pass, the streaming pass and the plain way, medians of the repeats."""
-    encoder = _encoder(arguments)
-    shape = (arguments.batch_size, 3, arguments.image_size, arguments.image_size)
-    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    device = next(encoder.parameters()).device
-
-    @torch.inference_mode()
-    def fused() -> None:
-        encoder(normalise(images.to(device))).cpu()
-
-    @torch.inference_mode()
-    def traced() -> None:
-        for _ in encoder.trace(encoder.embed(normalise(images.to(device)))):
-            pass
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
-    def streaming() -> None:
-        metrics = attention_metrics(arguments.patch_size)
-        list(stream(encoder, [images], metrics))
-        for metric in metrics:
-            metric.result()
-
-    def plain() -> None:
-        reduce_maps(store_maps(encoder, [images], len(images)), arguments.patch_size)
-
-    rates = {way.__name__: _rate(way, len(images), arguments.repeats) for way in (fused, traced, streaming, plain)}
-    return [
-        {
-            "measure": "speed",
-            "way": way,
-            "images": len(images),
-            "images_per_second": rate,
-            "of_fused": rate / rates["fused"],
-            "of_plain": rate / rates["plain"],
-        }
-        for way, rate in rates.items()
-    ]
-
-
-def _rate(work: Callable[[], None], count: int, repeats: int) -> float:
-    work()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return count / statistics.median(seconds)
-
-
-def _encoder(arguments: argparse.Namespace) -> Encoder:
-    torch.set_num_threads(arguments.threads)
-    return build_encoder(_spec(arguments), seed=0).eval().to(arguments.device)
-
-
-def _spec(arguments: argparse.Namespace) -> EncoderSpec:
-    names = ("image_size", "patch_size", "width", "depth", "heads")
-    return EncoderSpec("vit", **{name: getattr(arguments, name) for name in names})
-
-
-# ------------------------------------------------------------------------------------------------
-# Command line
-# ------------------------------------------------------------------------------------------------
+def measure_shape(arguments: argparse.Namespace, name: str) -> pd.DataFrame:
+    """All rows of one shape, with its settings and the head of every row."""
+    shape = SHAPES[name]
+    rows = [{"measure": "speed"} | row for row in run_child(arguments, "speed", name)]
+    with tempfile.TemporaryDirectory() as folder:
+        write_images(Path(folder), max(arguments.images), shape.spec.image_size)
+        for way, count in itertools.product(("streaming", "plain"), sorted(arguments.images)):
+            if way == "plain" and count > shape.plain_limit:
+                print(f"{name}: {count} images are too many for the plain way; left out", file=sys.stderr)
+                continue
+            found = run_child(arguments, way, name, str(count), folder)
+            rows += [{"measure": "memory", "way": way} | row for row in found]
+    spec = shape.spec.to_dict()
+    head = row_head(
+        study="bench", config_hash=sha256_json(spec), data_hash="random", device=torch.device(arguments.device)
+    )
+    settings = {key: spec[key] for key in ("image_size", "patch_size", "width", "depth", "heads")}
+    settings |= {"batch_size": shape.batch, "threads": arguments.threads, "repeats": arguments.repeats}
+    return with_head(pd.DataFrame(rows).assign(encoder=name, **settings), head)
 
 
 def main(arguments: argparse.Namespace) -> None:
+    """Measure every shape, or, in a child, one thing of one shape."""
     if arguments.child:
-        way, count, folder = arguments.child
-        measure_memory(way, int(count), Path(folder), arguments)
+        what, name, *rest = arguments.child
+        shape, threads, device = SHAPES[name], arguments.threads, arguments.device
+        if what == "speed":
+            rows = measure_speed(shape, threads, arguments.repeats, device)
+        else:
+            rows = measure_memory(what, shape, int(rest[0]), Path(rest[1]), threads, device)
+        print(json.dumps(rows))
         return
-    rows = measure_speed(arguments)
-    options = [f"--{name.replace('_', '-')}={getattr(arguments, name)}" for name in _SHARED]
-    with tempfile.TemporaryDirectory() as folder:
-        write_images(Path(folder), max(arguments.images), arguments.image_size)
-        for way in ("streaming", "plain"):
-            for count in sorted(arguments.images):
-                rows.append({"measure": "memory", "way": way, "images": count} | run_child(way, count, folder, options))
-    device = torch.device(arguments.device)
-    settings = sha256_json(asdict(_spec(arguments)))
-    head = row_head(study="bench", config_hash=settings, data_hash="random", device=device)
-    shared = {name: getattr(arguments, name) for name in _SHARED if name != "device"}
-    table = pd.DataFrame(rows).assign(**shared)
-    columns = ["measure", "way", "images", "peak_mib", "added_mib", "images_per_second", "of_fused", "of_plain"]
+    table = pd.concat([measure_shape(arguments, name) for name in arguments.shapes], ignore_index=True)
+    columns = ["encoder", "measure", "way", "images", "peak_mib", "added_mib", "images_per_second"]
+    columns += ["of_fused", "of_plain"]
     print(table[columns].to_string(index=False, float_format="{:.2f}".format, na_rep=""))
     if arguments.output:
-        write_table(arguments.output, with_head(table, head))
-
-
-_SHARED = ("image_size", "patch_size", "width", "depth", "heads", "batch_size", "threads", "repeats", "device")
+        write_table(arguments.output, table)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, nargs="+", default=[64, 512, 2048], help="for the memory")
-    for name, value in zip(_SHARED[:-1], (96, 8, 192, 6, 3, 32, 1, 5), strict=True):
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
+    parser.add_argument("--images", type=int, nargs="+", default=[64, 512], help="for the memory")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--output", type=Path, help="CSV of the rows, with the machine and the versions")
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     return parser
 
 

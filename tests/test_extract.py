@@ -265,7 +265,7 @@ def test_given_queries_are_taken_as_they_are(tmp_path):
 
 def test_errors_name_what_is_missing(config, data, tmp_path, encoder_file):
     cases = [
-        ("nobody", [], r"no model 'nobody'; known: moco_v3, simmim, untrained_vit"),
+        ("nobody", [], r"no model 'nobody'; known: (\w+, )*moco_v3, (\w+, )*simmim, (\w+, )*untrained_vit"),
         ("simmim", [], r"simmim is a trained model; give its file with --encoder"),
         ("simmim", ["--encoder=gone.safetensors"], r"gone\.safetensors does not exist"),
         ("untrained_vit", [f"--encoder={encoder_file}"], r"untrained_vit is untrained"),

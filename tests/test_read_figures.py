@@ -90,7 +90,7 @@ def test_figure_9_has_categories_bands_and_its_caveats(study):
     assert f"MoCo v3 (accuracy {accuracy:.0%})" in legend_of(figure)
     assert "supervised ViT, earlier paper (other amplitude)" in legend_of(figure)
     assert "not calibrated" in footer_of(figure) and "category labels" in footer_of(figure)
-    assert "30 cue-conflict images" in footer_of(figure)
+    assert "30 cue-conflict images of 3 categories (chance 33%)" in footer_of(figure)
     main = drawn.query("kind == 'drop' and model == 'simmim' and width == 0.2")
     assert any(
         len(line.get_ydata()) == 3 and np.allclose(line.get_ydata(), main.sort_values("frequency")["value"])

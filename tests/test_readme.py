@@ -21,6 +21,8 @@ def test_minutes_are_those_measured_in_a_fresh_clone(root: Path, text: str) -> N
         stated = re.search(rf"^\| `{command}` .*\| (\d+), after (\d+) of set-up \|$", text, flags=re.MULTILINE)
         assert stated, f"the README's table has no row for {command}"
         assert [int(stated[1]), int(stated[2])] == [math.ceil(steps[step] / 60), math.ceil(steps["set-up"] / 60)]
+    more = re.search(r"^\| `make all` .*\| (\d+) more \|$", text, flags=re.MULTILINE)
+    assert more and int(more[1]) == math.ceil(steps["all"] / 60)
 
 
 def test_the_figures_reading_is_that_of_its_numbers(root: Path, text: str) -> None:

@@ -29,7 +29,8 @@ def test_digest_names_modules_and_packages() -> None:
 
 def test_runs_of_a_study(root) -> None:
     study = load_study(root / "config" / "smoke.yaml")
-    assert trained_runs(study) == {"moco_v3_seed0": ("moco_v3", 0), "simmim_seed0": ("simmim", 0)}
+    names = ("moco_v3", "simmim", "mae")
+    assert trained_runs(study) == {f"{name}_seed0": (name, 0) for name in names}
     assert control_runs(study) == {
         "untrained_vit_seed0": ("untrained_vit", 0),
         "untrained_beit_seed0": ("untrained_beit", 0),

@@ -8,8 +8,9 @@ float16 and bfloat16 tokens are reduced in float32.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+_SHORTEST = 1e-12  # length below which a token counts as zero
 
 
 def head_similarity(head_outputs: Tensor) -> Tensor:
@@ -28,7 +29,9 @@ def head_similarity(head_outputs: Tensor) -> Tensor:
     heads = head_outputs.shape[1]
     if heads < 2:
         raise ValueError("similarity between heads needs two heads or more")
-    total = _unit(head_outputs).sum(1).square().sum(-1)  # (B, N): |sum of unit vectors|^2 = H + sum over pairs
+    outputs = _patches(head_outputs)
+    unit = outputs / _length(outputs).unsqueeze(-1)
+    total = unit.sum(1).square().sum(-1)  # (B, N): |sum of unit vectors|^2 = H + sum over pairs
     return (total.mean(-1) - heads) / (heads * (heads - 1))
 
 
@@ -47,7 +50,9 @@ def token_similarity(tokens: Tensor) -> Tensor:
     if tokens.ndim not in (3, 4) or tokens.shape[-2] < 3:
         raise ValueError(f"tokens (batch, [heads,] 1+N, channels) with N >= 2 are needed, not {tuple(tokens.shape)}")
     count = tokens.shape[-2] - 1
-    total = _unit(tokens).sum(-2).square().sum(-1)  # |sum of unit vectors|^2 = N + sum over pairs: no N x N matrix
+    patches = _patches(tokens)
+    summed = (1 / _length(patches)).unsqueeze(-2) @ patches  # (B, [H,] 1, D): sum of unit vectors, none of them formed
+    total = summed.squeeze(-2).square().sum(-1)  # |sum of unit vectors|^2 = N + sum over pairs: no N x N matrix
     return (total - count) / (count * (count - 1))
 
 
@@ -67,13 +72,19 @@ def depth_similarity(before: Tensor, after: Tensor) -> Tensor:
     _require(before, 3, "tokens (batch, 1+N, channels)")
     if before.shape != after.shape:
         raise ValueError(f"tokens before {tuple(before.shape)} and after {tuple(after.shape)} differ in shape")
-    return (_unit(before) * _unit(after)).sum(-1).mean(-1)
+    before, after = _patches(before), _patches(after)
+    return ((before * after).sum(-1) / (_length(before) * _length(after))).mean(-1)
 
 
-def _unit(tokens: Tensor) -> Tensor:
-    """Patch tokens of length 1, at least float32."""
+def _patches(tokens: Tensor) -> Tensor:
+    """Without CLS, at least float32."""
     patches = tokens[..., 1:, :]
-    return F.normalize(patches if patches.dtype == torch.float64 else patches.float(), dim=-1)
+    return patches if patches.dtype == torch.float64 else patches.float()
+
+
+def _length(patches: Tensor) -> Tensor:
+    """(…, N) from (…, N, D); a token that is zero has cosine 0 with all."""
+    return torch.linalg.vector_norm(patches, dim=-1).clamp_min(_SHORTEST)
 
 
 def _require(tensor: Tensor, dimensions: int, wanted: str) -> None:

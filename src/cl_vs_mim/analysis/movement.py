@@ -6,6 +6,7 @@ UNKNOWN and come from the YAML. The two numbers here are made from its claims: C
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -40,7 +41,8 @@ def displacement_variation(before: Tensor, after: Tensor) -> Tensor:
         raise ValueError(f"tokens before {tuple(before.shape)} and after {tuple(after.shape)} differ in shape")
     moved = _patches(after) - _patches(before)  # (B, N, D)
     mean = moved.mean(1, keepdim=True)
-    return (moved - mean).square().sum(-1).mean(1) / mean.square().sum(-1)[:, 0]
+    spread = torch.linalg.vector_norm(moved - mean, dim=(1, 2)).square() / moved.shape[1]
+    return spread / mean.square().sum(-1)[:, 0]
 
 
 def token_mean(tokens: Tensor) -> Tensor:
@@ -51,7 +53,8 @@ def token_mean(tokens: Tensor) -> Tensor:
 def within_spread(tokens: Tensor) -> Tensor:
     """Root mean square distance of an image's patch tokens to their mean: (B, 1+N, D) -> (B,)."""
     patches = _patches(tokens)
-    return (patches - patches.mean(1, keepdim=True)).square().sum(-1).mean(1).sqrt()
+    centred = patches - patches.mean(1, keepdim=True)
+    return torch.linalg.vector_norm(centred, dim=(1, 2)) / math.sqrt(patches.shape[1])
 
 
 def centroid_separation(means: np.ndarray, spreads: np.ndarray) -> np.ndarray:

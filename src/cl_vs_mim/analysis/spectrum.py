@@ -36,7 +36,7 @@ def token_log_singular_values(tokens: Tensor) -> Tensor:
     """
     if tokens.ndim != 3 or tokens.shape[1] < 3:
         raise ValueError(f"tokens (batch, 1+N, channels) with N >= 2 are needed, not {tuple(tokens.shape)}")
-    return _log_spectrum(tokens[:, 1:].double())
+    return _log_spectrum(tokens[:, 1:])
 
 
 # ------------------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def image_log_singular_values_of(pooled: Tensor) -> Tensor:
     """
     if pooled.ndim != 2 or len(pooled) < 2:
         raise ValueError(f"mean tokens (images, channels) of two images or more are needed, not {tuple(pooled.shape)}")
-    return _log_spectrum(pooled.double()[None])[0]
+    return _log_spectrum(pooled[None])[0]
 
 
 def bootstrap_image_spectrum(
@@ -113,11 +113,12 @@ def bootstrap_image_spectrum(
 
 
 def _log_spectrum(rows: Tensor) -> Tensor:
-    """(B, M, D) float64 -> (B, min(M, D) - 1): ln of the covariance's singular values, descending."""
+    """(B, M, D) -> (B, min(M, D) - 1) float64: ln of the covariance's singular values, descending."""
     count, width = rows.shape[-2:]
     if width < 2:
         raise ValueError("a spectrum needs two channels or more")
-    centred = rows - rows.mean(-2, keepdim=True)
+    centred = rows.to(torch.float64, copy=True)
+    centred -= centred.mean(-2, keepdim=True)  # in place: a second tensor of this size costs more than the subtraction
     return _log_of(_gram_eigenvalues(centred) / (count - 1))[..., : min(count, width) - 1]
 
 
@@ -125,9 +126,10 @@ def _gram_eigenvalues(centred: Tensor) -> Tensor:
     """Descending eigenvalues of the smaller of the two Gram matrices; the others are zero."""
     wide = centred.shape[-1] > centred.shape[-2]
     gram = centred @ centred.mT if wide else centred.mT @ centred
-    finite = gram.isfinite().all(-1).all(-1)[..., None]
-    values = torch.linalg.eigvalsh(gram.where(finite[..., None], 0.0)).flip(-1)  # NaN would not converge
-    return values.where(finite, torch.nan)
+    # The trace tells of every entry that is not finite: each takes part in a sum of squares on the diagonal.
+    finite = gram.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True).isfinite()  # (B, 1)
+    values = torch.linalg.eigvalsh(gram.masked_fill_(~finite[..., None], 0.0))  # NaN would not converge
+    return values.flip(-1).where(finite, torch.nan)
 
 
 def _log_of(values: Tensor) -> Tensor:

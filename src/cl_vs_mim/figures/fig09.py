@@ -127,7 +127,8 @@ def draw(cues: pd.DataFrame, noise: pd.DataFrame, reference: Path, study: Study)
         probe = cues.iloc[0]
         note = (
             f"Linear probe of {probe['labels']} labels, {probe['pooling']} token of block {probe['depth']}; "
-            f"noise of rms {noise['rms'].iloc[0]:g}, not calibrated; {cues['image'].nunique()} cue-conflict images."
+            f"noise of rms {noise['rms'].iloc[0]:g}, not calibrated; {cues['image'].nunique()} cue-conflict images of "
+            f"{cues['shape_group'].nunique()} categories (chance {1 / cues['shape_group'].nunique():.0%})."
         )
         style.add_footer(figure, style.describe(study, noise, note, study.pair()))
     drawn = pd.concat([bias, drops, published], ignore_index=True)
