@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -33,6 +34,7 @@ from cl_vs_mim.pretrain.trainer import Trainer
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES, BATCH, EPOCHS, CHECKPOINT_STEPS = 26, 4, 16, 5
 STEPS = EPOCHS * (IMAGES // BATCH)
+METHODS = ("moco_v3", "simmim", "mae", "dino", "supervised", "hybrid_05", "tokenizer", "beit")
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +70,7 @@ class Workplace:
         self.study = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text(encoding="utf-8"))
         for architecture in self.study["architectures"].values():
             architecture.update(image_size=16, patch_size=4, width=16, depth=2, heads=2)
+        self.study["models"]["supervised"]["objective"]["classes"] = 3
         for model in self.study["models"].values():
             model["training"].update(
                 epochs=EPOCHS, batch_size=BATCH, checkpoint_steps=CHECKPOINT_STEPS, log_steps=2, drop_path=0.2
@@ -133,10 +136,11 @@ def wait_for(condition, process, seconds: float = 60) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["moco_v3", "simmim"])
+@pytest.mark.parametrize("model", METHODS)
 def test_killed_at_any_moment_it_ends_with_the_weights_of_an_undisturbed_run(workplace, processes, model):
-    undisturbed = workplace.run(model, runs="whole", output="whole")
-    arguments = workplace.arguments(model, runs="killed", output="killed")
+    options = {"tokenizer": workplace.run("tokenizer", runs="codes", output="codes")} if model == "beit" else {}
+    undisturbed = workplace.run(model, runs="whole", output="whole", **options)
+    arguments = workplace.arguments(model, runs="killed", output="killed", **options)
     folder = workplace.folder / "killed" / workplace.run_folder("whole").name
     delays = random.Random(model)
     kills = 0
@@ -210,7 +214,7 @@ def test_a_finished_run_is_exported_again_without_training(workplace, monkeypatc
     output = workplace.run("moco_v3", log_table=workplace.folder / "log.csv")
     expected = output.read_bytes()
     output.unlink()
-    monkeypatch.setattr(loop, "load_training_images", lambda *_: pytest.fail("images were read again"))
+    monkeypatch.setattr(loop, "make_source", lambda *_: pytest.fail("images were read again"))
     workplace.run("moco_v3")
     assert output.read_bytes() == expected
     table = (workplace.folder / "log.csv").read_text().splitlines()
@@ -368,6 +372,50 @@ def test_a_loss_that_compares_images_refuses_parts(workplace):
     workplace.training("moco_v3").update(accumulate=2)
     with pytest.raises(UserError, match="moco_v3 compares the images of a batch with each other"):
         workplace.run("moco_v3")
+
+
+def test_images_from_files_survive_a_pause_and_any_number_of_workers(workplace, monkeypatch):
+    """The same weights from one worker without a pause and from two with one."""
+    workplace.training("simmim")["images"] = "stream"
+    workplace.study["compute"]["loader_workers"] = 1
+    whole = workplace.run("simmim", runs="whole", output="whole")
+    workplace.study["compute"]["loader_workers"] = 2
+    ticks = iter(range(7))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_agreed", lambda *_: next(ticks) == 6)
+        with pytest.raises(SystemExit):
+            workplace.run("simmim", output="paused")
+    paused = workplace.run("simmim", output="paused")
+    assert_same_weights(whole, paused)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("model", ["moco_v3", "simmim"])
+def test_compiled_blocks_train_to_nearly_the_same_weights(workplace, model):
+    workplace.training(model).update(epochs=1, warmup_epochs=0)
+    plain = load_file(workplace.run(model, runs="plain", output="plain"))
+    workplace.training(model)["compile"] = True
+    compiled = load_file(workplace.run(model, runs="compiled", output="compiled"))
+    start = load_encoder_weights(workplace, model)
+    assert plain.keys() == compiled.keys()
+    moved = max((plain[name] - start[name]).abs().max() for name in start)
+    apart = max((plain[name] - compiled[name]).abs().max() for name in start)
+    assert 0 < apart < 0.05 * moved
+
+
+def load_encoder_weights(workplace, model: str) -> dict[str, torch.Tensor]:
+    """Those that a run of seed 1 starts from."""
+    study = load_study(workplace.folder / "smoke.yaml")
+    spec = study.architectures[study.models[model].architecture].spec()
+    return build_encoder(spec, 1).backbone.state_dict()
+
+
+def test_compile_without_a_compiler_says_what_is_missing(workplace, monkeypatch):
+    workplace.training("simmim")["compile"] = True
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match=r"needs a C\+\+ compiler"):
+        workplace.run("simmim")
 
 
 def test_what_decides_the_weights_names_the_run_folder(workplace, monkeypatch):

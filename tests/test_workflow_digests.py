@@ -29,7 +29,7 @@ def test_digest_names_modules_and_packages() -> None:
 
 def test_runs_of_a_study(root) -> None:
     study = load_study(root / "config" / "smoke.yaml")
-    names = ("moco_v3", "simmim", "mae")
+    names = ("moco_v3", "simmim", "mae", "dino", "tokenizer", "beit", "supervised", "hybrid_05")
     assert trained_runs(study) == {f"{name}_seed0": (name, 0) for name in names}
     assert control_runs(study) == {
         "untrained_vit_seed0": ("untrained_vit", 0),

@@ -218,6 +218,10 @@ class Training(Section):
     clip_norm: PositiveFloat | None = None
     drop_path: Fraction = 0.0
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # auto: bf16 on a GPU, float32 on a CPU
+    compile: bool = False  # the blocks by torch.compile: faster after a minute or so; other last digits
+    images: Literal["memory", "stream"] = "memory"
+    # memory: decoded once, the centre square, kept on the device; stream: read again at every step, crops cut from
+    # the whole picture, by worker processes that run ahead
     checkpoint_steps: PositiveInt  # a kill loses at most this many steps
     log_steps: PositiveInt
     rollback_factor: Annotated[float, Field(gt=0, lt=1)] | None = None

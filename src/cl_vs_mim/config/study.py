@@ -24,6 +24,7 @@ class Compute(Section):
     compose_workers: PositiveInt = 2
     training_threads: PositiveInt = 1
     analysis_threads: PositiveInt = 1
+    loader_workers: PositiveInt = 2  # read images for a training with images: stream; any number gives the same weights
 
 
 class Expectation(Section):

@@ -50,22 +50,25 @@ _RC = {
 _COLOURS = {
     "cl": ("#c8321e", "#e8836f", "#7d1d10"),
     "mim": ("#0b5fa5", "#6fa8d6", "#06345c"),
-    "hybrid": ("#7f4fa8", "#b294cf", "#4d2a6b"),
+    "hybrid": ("#c9a6e4", "#a877cf", "#8a4fb8", "#672f96", "#431a68"),  # light to dark, as the share of CL grows
     "supervised": ("#2e7d4f", "#7fb593", "#174b2c"),
+    "tokenizer": ("#8a6d3b",),
     "control": ("#6f6f6f", "#a3a3a3", "#454545"),
 }
 _MARKERS = {
     "cl": ("s", "D", "P"),
     "mim": ("^", "v", "<"),
-    "hybrid": ("*", "h", "p"),
-    "supervised": ("X", "d", "8"),
+    "hybrid": ("*", "h", "p", "H", "8"),
+    "supervised": ("X", "d", ">"),
+    "tokenizer": ("+",),
     "control": ("o", "o", "o"),
 }
 _LINES = {
     "cl": ("-",) * 3,
     "mim": ((0, (5, 1.5)),) * 3,
-    "hybrid": ((0, (7, 1.5, 1.5, 1.5)),) * 3,
+    "hybrid": ((0, (7, 1.5, 1.5, 1.5)),) * 5,
     "supervised": ((0, (2, 1)),) * 3,
+    "tokenizer": ((0, (1, 1)),),
     "control": ((0, (3, 1.5, 1, 1.5)), (0, (1, 1.5)), (0, (2, 2))),
 }
 PUBLISHED = {"MoCo v3": "#e8c4bd", "SimMIM": "#b9d0e6", "MAE": "#c9c0dd"}  # the paper's methods, muted
@@ -88,7 +91,7 @@ class SeriesStyle:
 
 
 def series_styles(paradigms: Mapping[str, str]) -> dict[str, SeriesStyle]:
-    """A style for each series (name -> paradigm, or "control"); up to three of a kind differ."""
+    """A style for each series (name -> paradigm, or "control"); as many of a kind differ as there are colours for it."""
     styles, seen = {}, dict.fromkeys(_COLOURS, 0)
     for name, paradigm in paradigms.items():
         turn = seen[paradigm] % len(_COLOURS[paradigm])

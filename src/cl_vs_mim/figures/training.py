@@ -20,7 +20,7 @@ CAPTION = (
     "attention on fixed training images after every epoch (0: all queries look alike), and gradient norm before "
     "clipping, against the share of training that is done."
 )
-COLUMNS = ("step", "loss", "feature_std", "nmi", "grad_norm")
+COLUMNS = ("model", "label", "seed", "step", "loss", "feature_std", "nmi", "grad_norm")
 _PANELS = {
     "relative_loss": "loss / first loss",
     "feature_std": "feature standard deviation",
@@ -50,8 +50,7 @@ def draw(frame: pd.DataFrame, study: Study) -> tuple[Figure, pd.DataFrame]:
         share=frame["step"] / runs["step"].transform("max"),
     )
     models = dict.fromkeys(frame["model"])
-    known = {name: study.models[name].paradigm for name in models}
-    styles = style.series_styles({name: "mim" if kind == "tokenizer" else kind for name, kind in known.items()})
+    styles = style.series_styles({name: study.models[name].paradigm for name in models})
     with style.house_style():
         figure = style.new_figure(style.DOUBLE, 4.6)
         panels = figure.subplots(2, 2, sharex=True)

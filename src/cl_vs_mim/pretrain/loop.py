@@ -21,7 +21,6 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from cl_vs_mim.artifacts import row_head, sha256_file, with_head, write_table
 from cl_vs_mim.checkpoints import load_decoder, load_encoder, save_encoder
@@ -29,9 +28,10 @@ from cl_vs_mim.config import load_study
 from cl_vs_mim.decoder import VQDecoder
 from cl_vs_mim.errors import UserError, run_cli
 from cl_vs_mim.pretrain.beit import BEiT
-from cl_vs_mim.pretrain.data import index_training_images, load_training_images, steps_per_epoch
+from cl_vs_mim.pretrain.data import index_training_images, steps_per_epoch
 from cl_vs_mim.pretrain.interrupt import stop_on_signals
 from cl_vs_mim.pretrain.monitor import WATCHED, EventLog, feature_std, last_block_nmi
+from cl_vs_mim.pretrain.sources import Source, make_source
 from cl_vs_mim.pretrain.state import RunFolder, resolve_run, warn
 from cl_vs_mim.pretrain.trainer import Trainer
 from cl_vs_mim.progress import progress
@@ -43,7 +43,7 @@ PAUSED = 75  # exit status of a run that was stopped and saved its state; the sa
 # ------------------------------------------------------------------------------------------------
 
 
-def train(trainer: Trainer, images: Tensor, labels: Tensor, run: RunFolder, deadline: float) -> bool:
+def train(trainer: Trainer, source: Source, run: RunFolder, deadline: float) -> bool:
     """Train to the end or to the deadline (of ``time.monotonic``), writing log and checkpoints into ``run``.
 
     SIGTERM and SIGUSR1 end it after the step as the deadline does. Returns whether the end was reached; the last state
@@ -63,12 +63,12 @@ def train(trainer: Trainer, images: Tensor, labels: Tensor, run: RunFolder, dead
         unit="image",
         quiet=not fabric.is_global_zero,
     )
-    watched = images[:WATCHED]
+    watched = source.first(WATCHED)
     events = EventLog(run.path, trainer.step, wanted=fabric.is_global_zero)
-    with bar, events, deterministic_on_cpu(images.device), stop_on_signals() as stop:
+    with bar, events, deterministic_on_cpu(fabric.device), stop_on_signals() as stop:
         while trainer.step < trainer.steps and not _agreed(fabric, bool(stop) or time.monotonic() >= deadline):
             try:
-                line, features = trainer.run_step(images, labels)
+                line, features = trainer.run_step(source)
             except FloatingPointError as error:
                 roll_back(trainer, run, error)
                 done = saved = trainer.step
@@ -179,8 +179,9 @@ def main(arguments: argparse.Namespace) -> None:
         if state is not None:
             trainer.restore(state)
         if trainer.step < trainer.steps:
-            images = load_training_images(index, architecture.image_size, fabric.device)
-            if not train(trainer, images, torch.from_numpy(index.labels), run, deadline):
+            workers = study.compute.loader_workers
+            source = make_source(index, model.training.images, trainer.recipe(), fabric.device, workers)
+            if not train(trainer, source, run, deadline):
                 if fabric.is_global_zero:
                     print(
                         f"paused at step {trainer.step} of {trainer.steps}; run the same command again to go on",

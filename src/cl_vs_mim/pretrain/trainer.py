@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
+from importlib.util import find_spec
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from timm.models import beit, vision_transformer
+from torch import Tensor, nn
 
 from cl_vs_mim.config import Architecture, Model
-from cl_vs_mim.data.augment import augment
 from cl_vs_mim.errors import UserError
-from cl_vs_mim.pretrain.data import batch_positions
 from cl_vs_mim.pretrain.distributed import share_batch_norms
 from cl_vs_mim.pretrain.registry import build_objective
 from cl_vs_mim.pretrain.schedule import learning_rate, weight_decay
+from cl_vs_mim.pretrain.sources import Recipe, Source
 from cl_vs_mim.randomness import generator_for, global_randomness
+
+
+def compile_blocks(module: nn.Module, device: torch.device) -> None:
+    """Have torch.compile fuse the blocks of all encoders and decoders in ``module``, in place.
+
+    Blocks and not the whole network: they share one compiled code, so that the wait is that of one block.
+
+    Raises:
+        UserError: what torch.compile needs is not installed.
+    """
+    if device.type == "cuda":
+        missing = None if find_spec("triton") else "the package triton"
+    else:
+        missing = None if any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))) else "a C++ compiler"
+    if missing:
+        raise UserError(f"training.compile on {device} needs {missing}; install it, or set compile to false")
+    for part in module.modules():
+        if isinstance(part, (vision_transformer.Block, beit.Block)):
+            part.compile(dynamic=False)
 
 
 class Trainer:
@@ -31,6 +53,8 @@ class Trainer:
         self.steps = model.training.epochs * steps_per_epoch
         self.objective = build_objective(model, architecture, seed)
         self._check_parts(model)
+        if model.training.compile:
+            compile_blocks(self.objective, fabric.device)
         if fabric.world_size > 1:  # as the originals: statistics of the global batch
             if fabric.device.type == "cuda":
                 self.objective = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.objective)
@@ -70,8 +94,12 @@ class Trainer:
         self.lr_scale = state["lr_scale"]
         self.step = state["step"]
 
-    def run_step(self, images: Tensor, labels: Tensor) -> tuple[dict[str, float], Tensor]:
-        """One step on ``images`` (M, 3, S, S) uint8 with ``labels`` (M,) int64, the whole training set.
+    def recipe(self) -> Recipe:
+        """What a source of batches needs to know."""
+        return Recipe(self.objective.views, self.architecture.image_size, self.training.batch_size, self.seed)
+
+    def run_step(self, source: Source) -> tuple[dict[str, float], Tensor]:
+        """One step on the batch that ``source`` gives for it.
 
         Returns the step's line of the log, and the features (B, D) of this process's images.
 
@@ -82,7 +110,7 @@ class Trainer:
         lr = self._set_rates(step)
         self.objective.train()
         self.objective.before_step(progress)
-        parts = self._parts(images, labels)
+        parts = self._parts(source)
         outputs = []
         for number, (views, supervision) in enumerate(parts):
             with self.fabric.no_backward_sync(self.wrapped, enabled=number < len(parts) - 1):
@@ -113,20 +141,12 @@ class Trainer:
                 group["weight_decay"] = decay
         return lr
 
-    def _parts(self, images: Tensor, labels: Tensor) -> list[tuple[list[Tensor], list[Tensor]]]:
+    def _parts(self, source: Source) -> list[tuple[list[Tensor], list[Tensor]]]:
         """This process's part of the batch as views and labels, cut for accumulation."""
-        training, device, seed, step = self.training, images.device, self.seed, self.step
-        rank, world = self.fabric.global_rank, self.fabric.world_size
-        positions = batch_positions(step, len(images), training.batch_size, seed)
-        count = len(positions) // world
-        rows = slice(rank * count, (rank + 1) * count)
-        batch = images[positions[rows].to(device, non_blocking=True)]
-        size = self.architecture.image_size
-        views = [
-            augment(batch, view, view.size or size, generator_for(seed, "view", step, 0, number), rows, len(positions))
-            for number, view in enumerate(self.objective.views)
-        ]
-        supervision = [labels[positions[rows]].to(device, non_blocking=True)] if self.objective.needs_labels else []
+        training, rank = self.training, self.fabric.global_rank
+        count = training.batch_size // self.fabric.world_size
+        views, labels = source.batch(self.step, slice(rank * count, (rank + 1) * count))
+        supervision = [labels] if self.objective.needs_labels else []
         cut = [tensor.chunk(training.accumulate) for tensor in (*views, *supervision)]
         return [(list(part[: len(views)]), list(part[len(views) :])) for part in zip(*cut, strict=True)]
 
