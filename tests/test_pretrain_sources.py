@@ -118,7 +118,7 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_too_much_for_the_memory_is_refused_before_it_is_read(square: Path, monkeypatch) -> None:
     monkeypatch.setattr(sources.os, "sysconf", lambda name: 20)
-    with pytest.raises(UserError, match="set training.images to stream"):
+    with pytest.raises(UserError, match=r"set training\.images to stream"):
         load_into_memory(index_image_folder(square), 24, CPU)
 
 

@@ -91,7 +91,7 @@ class SeriesStyle:
 
 
 def series_styles(paradigms: Mapping[str, str]) -> dict[str, SeriesStyle]:
-    """A style for each series (name -> paradigm, or "control"); as many of a kind differ as there are colours for it."""
+    """A style for each series (name -> paradigm, or "control"); a kind has as many looks as colours."""
     styles, seen = {}, dict.fromkeys(_COLOURS, 0)
     for name, paradigm in paradigms.items():
         turn = seen[paradigm] % len(_COLOURS[paradigm])
