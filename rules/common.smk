@@ -14,10 +14,11 @@ from cl_vs_mim.workflow import (
     control_runs,
     decoder_figure_runs,
     figure_texts,
+    method_runs,
     pair_runs,
     runs_with_decoder,
     sections_digest,
-    tokenizer_run,
+    tokenizer_file,
     trained_runs,
 )
 
@@ -37,6 +38,7 @@ TRAINED = trained_runs(STUDY)  # "moco_v3_seed0" -> ("moco_v3", 0)
 CONTROLS = control_runs(STUDY)  # "untrained_vit_seed0" -> ("untrained_vit", 0)
 ANALYSED = analysed_runs(STUDY)  # those of TRAINED that are measured: all but tokenizers
 RUNS = ANALYSED | CONTROLS
+METHODS = method_runs(STUDY)  # those of RUNS that the appendix draws side by side: no hybrids
 PAIR = pair_runs(STUDY)  # those of RUNS that Figures 2 to 11 draw
 DECODED = runs_with_decoder(STUDY)  # those of TRAINED that paint
 FIG11 = decoder_figure_runs(STUDY)  # and the control of MAE's architecture
@@ -58,8 +60,7 @@ def encoder_of(wildcards):
 
 def tokenizer_of(wildcards):
     """The file of the tokenizer that a model is trained to predict, if any."""
-    run = tokenizer_run(STUDY, TRAINED[wildcards.run][0])
-    return f"{RESULTS}/encoders/{run}.safetensors" if run else []
+    return tokenizer_file(STUDY, TRAINED[wildcards.run][0], f"{RESULTS}/encoders") or []
 
 
 def subject_of(wildcards, input):

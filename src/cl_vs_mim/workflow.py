@@ -93,10 +93,18 @@ def analysed_runs(study: Study) -> dict[str, tuple[str, int]]:
     return {run: subject for run, subject in trained_runs(study).items() if subject[0] in study.analysed()}
 
 
-def tokenizer_run(study: Study, model: str) -> str | None:
-    """Stem of the tokenizer that a model's objective needs, or None."""
-    name = getattr(study.models[model].objective, "tokenizer", None)
-    return None if name is None else run_name(name, study.models[name].seeds[0])
+def method_runs(study: Study) -> dict[str, tuple[str, int]]:
+    """Those of the appendix's figures of all methods: no hybrids, which are a figure of their own, and all controls."""
+    trained = {run: one for run, one in analysed_runs(study).items() if study.models[one[0]].paradigm != "hybrid"}
+    return trained | control_runs(study)
+
+
+def tokenizer_file(study: Study, model: str, encoders: str) -> str | None:
+    """Path of the tokenizer that a model's objective needs, or None; the study's own are in the folder ``encoders``."""
+    objective = study.models[model].objective
+    if getattr(objective, "tokenizer", None) is not None:
+        return f"{encoders}/{run_name(objective.tokenizer, study.models[objective.tokenizer].seeds[0])}.safetensors"
+    return getattr(objective, "tokenizer_file", None)
 
 
 def control_runs(study: Study) -> dict[str, tuple[str, int]]:

@@ -167,11 +167,18 @@ class BEiTObjective(Section):
     """BEiT (Bao et al., arXiv 2106.08254): name the tokenizer's codes of hidden blocks of patches."""
 
     method: Literal["beit"]
-    tokenizer: Name  # a model of the study of method vq_tokenizer; its first seed is used
+    tokenizer: Name | None = None  # a model of the study of method vq_tokenizer; its first seed is used
+    tokenizer_file: str | None = None  # or one that is given: a file as the training loop exports it
     codes: PositiveInt  # those of the tokenizer
     mask_ratio: Annotated[float, Field(gt=0, lt=1)]  # the original: 0.4
     least_block: PositiveInt  # patches of the smallest block (the original: 16 of 196)
     views: tuple[View]
+
+    @model_validator(mode="after")
+    def _one_tokenizer(self) -> BEiTObjective:
+        if (self.tokenizer is None) == (self.tokenizer_file is None):
+            raise ValueError("give either tokenizer (a model of this study) or tokenizer_file (a path)")
+        return self
 
 
 class SupervisedObjective(Section):

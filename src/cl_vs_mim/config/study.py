@@ -68,7 +68,7 @@ class Study(Section):
                     f"models.{name}: dino takes crops of several sizes, which relative positions do not allow; "
                     f"{model.architecture!r} is of family beit"
                 )
-            if model.objective.method == "beit":
+            if model.objective.method == "beit" and model.objective.tokenizer_file is None:
                 self._tokenizer_exists(name)
             if (model.paradigm == "tokenizer") != (model.objective.method == "vq_tokenizer"):
                 raise ValueError(f"models.{name}.paradigm: tokenizer goes with method vq_tokenizer, and with no other")
