@@ -14,7 +14,7 @@ include: "rules/common.smk"
 
 
 wildcard_constraints:
-    run="|".join(RUNS),
+    run="|".join(RUNS | TRAINED),
     dataset="|".join(DATASETS),
 
 

@@ -1,59 +1,69 @@
 """Speed of pre-training: our loop against a plain one in the same run, and where our step's time goes.
 
-    python bench/bench_pretrain.py --config config/demo.yaml --threads 1 --output results/bench/pretrain.csv
+    python bench/bench_pretrain.py --threads 2 --output results/bench/pretrain.csv
 
-The plain loop is what one would write first, and computes the same method: torchvision's transforms image by image on
-the CPU, one forward pass per view, attention from its parts, AdamW and the momentum update parameter by parameter.
-Both take turns, a few steps each, so that other load on the machine meets both; the ratio is that of the medians.
+The ways take turns, an epoch of a few steps each, so that other load on the machine meets all; rates are medians over
+the turns. Utilisation is the plain network's matrix products, counted by torch, over what the device does in one large
+matrix product at the precision of our training. Memory and larger batches are measured in processes of their own.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
+import os
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
-from torchvision.transforms import v2
+from PIL import Image
 from tqdm import tqdm
 
 from cl_vs_mim.artifacts import row_head, with_head, write_table
-from cl_vs_mim.config import Model, View, load_study
-from cl_vs_mim.errors import run_cli
+from cl_vs_mim.config import Architecture, Model, load_study
+from cl_vs_mim.data.images import index_image_folder
+from cl_vs_mim.errors import UserError, run_cli
 from cl_vs_mim.pretrain import loop
-from cl_vs_mim.pretrain.moco_v3 import contrastive_loss
-from cl_vs_mim.pretrain.registry import build_objective
+from cl_vs_mim.pretrain.sources import make_source
+from cl_vs_mim.pretrain.trainer import Trainer
+from plain_pretrain import PlainLoop
 
 PARTS = ("augment", "forward", "backward", "optimizer", "ema")
-IMAGES = 512  # random ones, for both loops; their content costs nothing
+# Shapes of the goals beside the study's own. The heads of the methods stay those of the study's YAML.
+SHAPES = {
+    "study": {},
+    "ViT-Ti 96 px": {"image_size": 96, "patch_size": 8, "width": 192, "depth": 12, "heads": 3},
+    "ViT-B 224 px": {"image_size": 224, "patch_size": 16, "width": 768, "depth": 12, "heads": 12},
+}
 
 
-# ------------------------------------------------------------------------------------------------
-# Our loop, with a clock at each part
-# ------------------------------------------------------------------------------------------------
-
-
-class Ours:
+class OurLoop:
     """The trainer of :mod:`cl_vs_mim.pretrain.loop` itself, its parts wrapped with clocks."""
 
-    def __init__(self, model: Model, architecture, device: str) -> None:
-        fabric = loop.make_fabric(device, model.training.precision)
-        steps = max(1, IMAGES // model.training.batch_size)
-        self.trainer = loop.Trainer(model, architecture, 0, steps, fabric)
-        self.device = fabric.device
-        size = architecture.image_size
-        count = max(IMAGES, model.training.batch_size)
-        self.images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8).to(self.device)
-        self.seconds: dict[str, float] = defaultdict(float)
+    def __init__(self, model: Model, architecture: Architecture, folder: Path, device: str) -> None:
+        self.fabric = loop.make_fabric(device, model.training.precision)
+        self.fabric.launch()
+        index = index_image_folder(folder)
+        self.batch = model.training.batch_size
+        self.steps = len(index) // self.batch
+        self.trainer = Trainer(model, architecture, 0, self.steps, self.fabric)
+        source = make_source(index, "memory", self.trainer.recipe(), self.fabric.device, 1)
+        self.source, self.seconds = source, defaultdict(float)
         objective, optimizer = self.trainer.objective, self.trainer.optimizer
-        self.augment = self._clocked("augment", loop.augment)
+        source.batch = self._clocked("augment", source.batch)
         objective.forward = self._clocked("forward", objective.forward)
         objective.before_step = self._clocked("ema", objective.before_step)
-        fabric.backward = self._clocked("backward", fabric.backward)
+        self.fabric.backward = self._clocked("backward", self.fabric.backward)
         optimizer.step = self._clocked("optimizer", optimizer.step)
 
     def _clocked(self, part: str, function: Callable) -> Callable:
@@ -68,82 +78,107 @@ class Ours:
         return call
 
     def _wait(self) -> None:
-        if self.device.type == "cuda":
+        if self.fabric.device.type == "cuda":
             torch.cuda.synchronize()
 
-    def step(self) -> None:
-        original, loop.augment = loop.augment, self.augment
-        try:
-            with loop.deterministic_on_cpu(self.device):
-                self.trainer.run_step(self.images)
-        finally:
-            loop.augment = original
-        self._wait()
+    def images_per_second(self) -> float:
+        """Over as many steps as the plain loop is timed for; the step's number starts again every time."""
+        self.trainer.step = 0
+        with loop.deterministic_on_cpu(self.fabric.device):
+            start = time.perf_counter()
+            for _ in range(max(1, self.steps - 1)):
+                self.trainer.run_step(self.source)
+            self._wait()
+            return max(1, self.steps - 1) * self.batch / (time.perf_counter() - start)
 
 
 # ------------------------------------------------------------------------------------------------
-# The plain loop
+# Measurements
 # ------------------------------------------------------------------------------------------------
 
 
-class Plain:
-    """The same methods without any of the measures that make ours fast."""
-
-    def __init__(self, model: Model, architecture, device: str) -> None:
-        self.training, self.size = model.training, architecture.image_size
-        self.device = loop.make_fabric(device, "32-true").device
-        self.objective = build_objective(model, architecture, 0).to(self.device)
-        for module in self.objective.modules():
-            if hasattr(module, "fused_attn"):
-                module.fused_attn = False
-        groups = self.objective.parameter_groups(model.training.weight_decay)
-        self.optimizer = torch.optim.AdamW(groups, lr=1e-4, foreach=False)
-        self.transforms = [_transform(view, self.size) for view in self.objective.views]
-        to_pil = v2.ToPILImage()
-        pixels = torch.randint(0, 256, (IMAGES, 3, self.size, self.size), dtype=torch.uint8)
-        self.images = [to_pil(image) for image in pixels]
-        self.generator = torch.Generator().manual_seed(0)
-
-    def step(self) -> None:
-        chosen = torch.randint(0, IMAGES, (self.training.batch_size,)).tolist()
-        views = [
-            torch.stack([transform(self.images[i]) for i in chosen]).to(self.device) for transform in self.transforms
-        ]
-        self.objective.train()
-        loss = self._moco(*views) if len(views) == 2 else self.objective(views, self.generator).loss
-        loss.backward()
-        if self.training.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.objective.parameters(), self.training.clip_norm, foreach=False)
-        loss.item()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-
-    def _moco(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        o = self.objective
-        q1, q2 = (o.predictor(o.projector(o.encoder(x)[:, 0])) for x in (x1, x2))
-        with torch.no_grad():
-            for leader, follower in ((o.encoder, o.momentum_encoder), (o.projector, o.momentum_projector)):
-                for new, old in zip(leader.parameters(), follower.parameters(), strict=True):
-                    old.data = old.data * 0.99 + new.data * 0.01
-            k1, k2 = (o.momentum_projector(o.momentum_encoder(x)[:, 0]) for x in (x1, x2))
-        return contrastive_loss(q1, k2, o.temperature) + contrastive_loss(q2, k1, o.temperature)
+def write_images(folder: Path, count: int, size: int) -> Path:
+    """Random smooth JPEG files in two classes."""
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        path = folder / f"{number % 2}" / f"{number:06}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coarse = generator.integers(0, 256, (size // 8, size // 8, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((size, size)).save(path, quality=93)
+    return folder
 
 
-def _transform(view: View, size: int) -> v2.Compose:
-    """A view in torchvision's own words, on a Pillow image."""
-    parts: list[torch.nn.Module] = [v2.RandomResizedCrop(size, view.crop_scale, view.crop_ratio)]
-    if view.jitter_probability:
-        jitter = v2.ColorJitter(view.brightness, view.contrast, view.saturation, view.hue)
-        parts.append(v2.RandomApply([jitter], view.jitter_probability))
-    if view.grayscale:
-        parts.append(v2.RandomGrayscale(view.grayscale))
-    if view.blur is not None:
-        sigma = tuple(s * size / 224 for s in view.blur.sigma)
-        parts.append(v2.RandomApply([v2.GaussianBlur(5, sigma)], view.blur.probability))
-    if view.solarize:
-        parts.append(v2.RandomSolarize(128, view.solarize))
-    parts += [v2.RandomHorizontalFlip(view.flip), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
-    return v2.Compose([*parts, v2.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])])
+def peak_flops(device: torch.device) -> float:
+    """Multiplications and additions a second in a large square product: bfloat16 on a GPU, float32 on a CPU."""
+    side, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (2048, torch.float32)
+    one, other = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    best = 0.0
+    for _ in range(8):
+        start = time.perf_counter()
+        one @ other
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = max(best, 2 * side**3 / (time.perf_counter() - start))
+    return best
+
+
+def compare(model: Model, architecture: Architecture, arguments: argparse.Namespace) -> list[dict]:
+    """Rows of one model: the plain loop, ours, and ours compiled."""
+    device = loop.make_fabric(arguments.device, "32-true").device
+    compiled = model.model_copy(update={"training": model.training.model_copy(update={"compile": True})})
+    rows, ours = [], {}
+    with tempfile.TemporaryDirectory() as place:
+        folder = write_images(Path(place), model.training.batch_size * arguments.steps, architecture.image_size)
+        plain = PlainLoop(model, architecture, folder, device, arguments.threads)
+        ours["ours"] = OurLoop(model, architecture, folder, arguments.device)
+        with contextlib.suppress(UserError):  # no compiler here
+            ours["ours, compiled"] = OurLoop(compiled, architecture, folder, arguments.device)
+        ways = {"plain": plain, **ours}
+        for way in ways.values():
+            way.images_per_second()  # warms up
+        for way in ours.values():
+            way.seconds.clear()
+        rates = defaultdict(list)
+        for _ in range(arguments.turns):
+            for name, way in ways.items():
+                rates[name].append(way.images_per_second())
+        flops, peak = plain.flops_per_image(), peak_flops(device)
+        for name, found in rates.items():
+            rate = statistics.median(found)
+            row = {
+                "measure": "speed",
+                "way": name,
+                "batch_size": model.training.batch_size,
+                "images_per_second": rate,
+                "of_plain": rate / statistics.median(rates["plain"]),
+                "gflops_per_image": flops / 1e9,
+                "of_peak": rate * flops / peak,
+            }
+            if name in ours:
+                seconds = ours[name].seconds
+                total = sum(ours[name].batch * (ours[name].steps - 1) / one for one in found)
+                row |= {f"share_{part}": seconds[part] / total for part in PARTS}
+                row["share_rest"] = 1 - sum(seconds[part] for part in PARTS) / total
+            rows.append(row)
+        del plain.loader  # ends its workers
+    return rows
+
+
+def measure_batch(model: Model, architecture: Architecture, batch: int, device: str) -> list[dict]:
+    """Rate and memory of our loop at one batch size, in a process that does nothing else."""
+    training = model.training.model_copy(update={"batch_size": batch})
+    with tempfile.TemporaryDirectory() as place:
+        folder = write_images(Path(place), 3 * batch, architecture.image_size)
+        ours = OurLoop(model.model_copy(update={"training": training}), architecture, folder, device)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        ours.images_per_second()
+        rate = ours.images_per_second()
+    row = {"measure": "batch", "way": "ours", "batch_size": batch, "images_per_second": rate}
+    if ours.fabric.device.type == "cuda":
+        row["added_mib"] = torch.cuda.max_memory_allocated() / 2**20
+    else:
+        row["added_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    return [row]
 
 
 # ------------------------------------------------------------------------------------------------
@@ -151,55 +186,73 @@ def _transform(view: View, size: int) -> v2.Compose:
 # ------------------------------------------------------------------------------------------------
 
 
+def in_child(arguments: argparse.Namespace, *what: str) -> list[dict]:
+    """The rows that a process of its own measures; none where a batch does not fit."""
+    names = ("config", "device", "threads", "steps", "turns")
+    options = [f"--{name}={getattr(arguments, name)}" for name in names]
+    threads = {"OMP_NUM_THREADS": str(arguments.threads)}
+    done = subprocess.run(
+        [sys.executable, __file__, *options, "--child", *what],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | threads,
+    )
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[-1])
+    if what[0] == "batch":
+        print(f"{' '.join(what)}: does not fit (status {done.returncode})", file=sys.stderr)
+        return []
+    raise UserError(f"the measurement of {' '.join(what)} failed; its message stands above")
+
+
 def main(arguments: argparse.Namespace) -> None:
-    """Time both loops for every model of the study."""
+    """Measure every model at every shape, or, in a child, one thing."""
     torch.set_num_threads(arguments.threads)
     study = load_study(arguments.config)
-    rows = []
-    for name, model in tqdm(study.models.items(), unit="model"):
-        architecture = study.architectures[model.architecture]
-        loops = {"ours": Ours(model, architecture, arguments.device), "plain": Plain(model, architecture, "cpu")}
-        if loops["ours"].device.type == "cuda":
-            loops["plain"] = Plain(model, architecture, "cuda")
-        times: dict[str, list[float]] = {key: [] for key in loops}
-        for timed in (False, True):  # the first step of each warms up
-            if timed:
-                loops["ours"].seconds.clear()
-            for _ in range(arguments.steps if timed else 1):
-                for key, one in loops.items():
-                    start = time.perf_counter()
-                    one.step()
-                    if timed:
-                        times[key].append(time.perf_counter() - start)
-        rate = {key: model.training.batch_size / statistics.median(values) for key, values in times.items()}
-        total = sum(times["ours"])
-        shares = {part: loops["ours"].seconds[part] / total for part in PARTS}
-        head = row_head(study=study.study, config_hash=model.digest(), data_hash="random", device=loops["ours"].device)
-        row = {
-            "model": name,
-            "architecture": architecture.label,
-            "image_size": architecture.image_size,
-            "batch_size": model.training.batch_size,
-            "threads": arguments.threads,
-            "steps": arguments.steps,
-            "images_per_second": rate["ours"],
-            "plain_images_per_second": rate["plain"],
-            "ratio": rate["ours"] / rate["plain"],
-            **{f"share_{part}": share for part, share in shares.items()},
-            "share_rest": 1 - sum(shares.values()),
-        }
-        rows.append(with_head(pd.DataFrame([row]), head))
-    table = pd.concat(rows, ignore_index=True)
-    print(table.drop(columns=list(head)).round(3).T.to_string(header=False))
+    device = loop.make_fabric(arguments.device, "32-true").device
+    if arguments.child:
+        what, shape, name, *rest = arguments.child
+        model = study.models[name]
+        architecture = study.architectures[model.architecture].model_copy(update=SHAPES[shape])
+        if what == "speed":
+            rows = compare(model, architecture, arguments)
+        else:
+            rows = measure_batch(model, architecture, int(rest[0]), arguments.device)
+        print(json.dumps(rows))
+        return
+    tables = []
+    for shape, name in tqdm([(shape, name) for shape in arguments.shapes for name in arguments.models], unit="case"):
+        rows = in_child(arguments, "speed", shape, name)
+        for batch in arguments.batches:
+            rows += in_child(arguments, "batch", shape, name, str(batch))
+        model = study.models[name]
+        architecture = study.architectures[model.architecture].model_copy(update=SHAPES[shape])
+        label = architecture.label if shape == "study" else shape
+        head = row_head(study=study.study, config_hash=model.digest(), data_hash="random", device=device)
+        settings = {"shape": label, "image_size": architecture.image_size, "threads": arguments.threads}
+        table = pd.DataFrame(rows).assign(model=name, **settings, steps=arguments.steps, turns=arguments.turns)
+        tables.append(with_head(table, head))
+    table = pd.concat(tables, ignore_index=True)
+    columns = ["shape", "model", "measure", "way", "batch_size", "images_per_second", "of_plain", "of_peak"]
+    print(table[[*columns, "added_mib"]].to_string(index=False, float_format="{:.2f}".format, na_rep=""))
     if arguments.output is not None:
         write_table(arguments.output, table)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=main.__doc__)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=Path("config/demo.yaml"))
+    parser.add_argument("--models", nargs="+", default=["moco_v3", "simmim", "mae"])
+    parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=["study"])
+    parser.add_argument("--batches", type=int, nargs="*", default=[64, 256, 1024], help="for memory and scaling")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=8, help="timed steps of each loop")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=8, help="steps of an epoch")
+    parser.add_argument("--turns", type=int, default=5, help="epochs of each way")
     parser.add_argument("--output", type=Path, help=".csv")
-    run_cli(main, parser)
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    run_cli(main, _parser())

@@ -9,13 +9,16 @@ from cl_vs_mim.config import load_study
 from cl_vs_mim.errors import UserError
 from cl_vs_mim.workflow import (
     TRAINING_CODE,
+    analysed_runs,
     code_digest,
     control_runs,
     decoder_figure_runs,
     figure_texts,
+    method_runs,
     pair_runs,
     runs_with_decoder,
     sections_digest,
+    tokenizer_file,
     trained_runs,
 )
 
@@ -33,7 +36,9 @@ REFERENCE = "results/reference/reference_values.csv"
 DATASETS = ["objects", "scenes", "cue_conflict"]
 TRAINED = trained_runs(STUDY)  # "moco_v3_seed0" -> ("moco_v3", 0)
 CONTROLS = control_runs(STUDY)  # "untrained_vit_seed0" -> ("untrained_vit", 0)
-RUNS = TRAINED | CONTROLS
+ANALYSED = analysed_runs(STUDY)  # those of TRAINED that are measured: all but tokenizers
+RUNS = ANALYSED | CONTROLS
+METHODS = method_runs(STUDY)  # those of RUNS that the appendix draws side by side: no hybrids
 PAIR = pair_runs(STUDY)  # those of RUNS that Figures 2 to 11 draw
 DECODED = runs_with_decoder(STUDY)  # those of TRAINED that paint
 FIG11 = decoder_figure_runs(STUDY)  # and the control of MAE's architecture
@@ -44,13 +49,18 @@ def settings_of(run):
     """Digest of the configuration that decides an encoder."""
     if run in CONTROLS:
         return sections_digest(STUDY.architectures[STUDY.controls()[RUNS[run][0]]])
-    model = STUDY.models[RUNS[run][0]]
+    model = STUDY.models[TRAINED[run][0]]
     return sections_digest(model, STUDY.architectures[model.architecture])
 
 
 def encoder_of(wildcards):
     """The file of a trained encoder; a control has none."""
     return f"{RESULTS}/encoders/{wildcards.run}.safetensors" if wildcards.run in TRAINED else []
+
+
+def tokenizer_of(wildcards):
+    """The file of the tokenizer that a model is trained to predict, if any."""
+    return tokenizer_file(STUDY, TRAINED[wildcards.run][0], f"{RESULTS}/encoders") or []
 
 
 def subject_of(wildcards, input):

@@ -4,7 +4,8 @@
 
 rule pretrain:
     input:
-        f"{RESULTS}/data/objects/manifest.json",
+        data=OBJECTS,
+        tokenizer=tokenizer_of,
     output:
         encoder=f"{RESULTS}/encoders/{{run}}.safetensors",
         metrics=f"{RESULTS}/tables/training/{{run}}.csv",
@@ -12,8 +13,9 @@ rule pretrain:
         config=CONFIG,
         model=lambda wildcards: TRAINED[wildcards.run][0],
         seed=lambda wildcards: TRAINED[wildcards.run][1],
-        data=lambda wildcards, input: Path(input[0]).parent,
+        data=lambda wildcards, input: Path(input.data).parent,
         runs=f"{RESULTS}/runs",
+        tokenizer=lambda wildcards, input: f"--tokenizer {input.tokenizer}" if input.tokenizer else "",
         settings=lambda wildcards: settings_of(wildcards.run),
         code=code_digest(*TRAINING_CODE),
     log:
@@ -27,5 +29,5 @@ rule pretrain:
         "../environment.yml"
     shell:
         "python -m cl_vs_mim.pretrain.loop --config {params.config} --model {params.model} --seed {params.seed}"
-        " --data {params.data} --runs {params.runs} --threads {threads}"
+        " --data {params.data} --runs {params.runs} --threads {threads} {params.tokenizer}"
         " --output {output.encoder} --log-table {output.metrics} 2>&1 | tee {log}"

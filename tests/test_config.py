@@ -87,6 +87,18 @@ def test_a_key_that_stands_twice_is_refused(smoke) -> None:
         load_study(smoke("seed: 2023", "seed: 2023\n  seed: 2024"))
 
 
+def test_a_model_may_take_over_the_keys_of_another_and_write_some_anew(smoke) -> None:
+    anchored = smoke("  hybrid_05:\n", "  hybrid_05: &hybrid\n")
+    text = anchored.read_text().replace("\nanalysis:", "  more: {<<: *hybrid, label: more, seeds: [0, 1]}\n\nanalysis:")
+    anchored.write_text(text)
+    models = load_study(anchored).models
+    assert (models["more"].label, models["more"].seeds) == ("more", [0, 1])
+    assert models["more"].objective == models["hybrid_05"].objective and models["hybrid_05"].seeds == [0]
+    anchored.write_text(text.replace("label: more", "label: more, label: more"))
+    with pytest.raises(UserError, match="stands twice"):
+        load_study(anchored)
+
+
 def test_missing_file_lists_the_studies_at_hand(root: Path) -> None:
     with pytest.raises(UserError, match=r"does not exist; studies at hand: .*demo.*smoke"):
         load_study(root / "config" / "nosuch.yaml")

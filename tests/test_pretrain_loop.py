@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+import os
 import random
+import shutil
+import signal
 import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -22,11 +26,15 @@ from cl_vs_mim.encoder import build_encoder
 from cl_vs_mim.errors import UserError
 from cl_vs_mim.pretrain import loop
 from cl_vs_mim.pretrain.data import batch_positions
+from cl_vs_mim.pretrain.monitor import feature_std
+from cl_vs_mim.pretrain.schedule import learning_rate, weight_decay
 from cl_vs_mim.pretrain.state import RunFolder
+from cl_vs_mim.pretrain.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES, BATCH, EPOCHS, CHECKPOINT_STEPS = 26, 4, 16, 5
 STEPS = EPOCHS * (IMAGES // BATCH)
+METHODS = ("moco_v3", "simmim", "mae", "dino", "supervised", "hybrid_05", "tokenizer", "beit")
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +70,7 @@ class Workplace:
         self.study = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text(encoding="utf-8"))
         for architecture in self.study["architectures"].values():
             architecture.update(image_size=16, patch_size=4, width=16, depth=2, heads=2)
+        self.study["models"]["supervised"]["objective"]["classes"] = 3
         for model in self.study["models"].values():
             model["training"].update(
                 epochs=EPOCHS, batch_size=BATCH, checkpoint_steps=CHECKPOINT_STEPS, log_steps=2, drop_path=0.2
@@ -127,10 +136,11 @@ def wait_for(condition, process, seconds: float = 60) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["moco_v3", "simmim"])
+@pytest.mark.parametrize("model", METHODS)
 def test_killed_at_any_moment_it_ends_with_the_weights_of_an_undisturbed_run(workplace, processes, model):
-    undisturbed = workplace.run(model, runs="whole", output="whole")
-    arguments = workplace.arguments(model, runs="killed", output="killed")
+    options = {"tokenizer": workplace.run("tokenizer", runs="codes", output="codes")} if model == "beit" else {}
+    undisturbed = workplace.run(model, runs="whole", output="whole", **options)
+    arguments = workplace.arguments(model, runs="killed", output="killed", **options)
     folder = workplace.folder / "killed" / workplace.run_folder("whole").name
     delays = random.Random(model)
     kills = 0
@@ -204,7 +214,7 @@ def test_a_finished_run_is_exported_again_without_training(workplace, monkeypatc
     output = workplace.run("moco_v3", log_table=workplace.folder / "log.csv")
     expected = output.read_bytes()
     output.unlink()
-    monkeypatch.setattr(loop, "load_training_images", lambda *_: pytest.fail("images were read again"))
+    monkeypatch.setattr(loop, "make_source", lambda *_: pytest.fail("images were read again"))
     workplace.run("moco_v3")
     assert output.read_bytes() == expected
     table = (workplace.folder / "log.csv").read_text().splitlines()
@@ -270,6 +280,137 @@ def test_a_second_process_on_the_same_run_is_refused(workplace, processes):
         process.join()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_polite_signal_saves_the_state_and_asks_to_be_started_again(workplace, processes, number):
+    undisturbed = workplace.run("simmim", runs="whole", output="whole")
+    arguments = workplace.arguments("simmim", runs="stopped", output="stopped")
+    folder = workplace.folder / "stopped" / workplace.run_folder("whole").name
+    process = processes.Process(target=loop.main, args=(arguments,))
+    process.start()
+    wait_for(lambda: (folder / "metrics.csv").exists(), process)
+    os.kill(process.pid, number)
+    process.join()
+    assert process.exitcode == loop.PAUSED and not arguments.output.exists()
+    (newest, *_) = sorted(folder.glob("checkpoint_*.json"), reverse=True)
+    assert json.loads(newest.read_text())["step"] < STEPS
+    assert_same_weights(undisturbed, workplace.run("simmim", runs="stopped", output="stopped"))
+
+
+def poison(monkeypatch, at: int) -> list[int]:
+    """From now on the loss of step ``at`` is infinite, once; the list fills with the steps that were tried."""
+    tried: list[int] = []
+    forward = Trainer._forward
+
+    def poisoned(self, *arguments):
+        output = forward(self, *arguments)
+        tried.append(self.step)
+        if self.step == at and tried.count(at) == 1:
+            return output._replace(loss=output.loss * math.inf)
+        return output
+
+    monkeypatch.setattr(Trainer, "_forward", poisoned)
+    return tried
+
+
+def test_a_rollback_goes_on_from_the_last_checkpoint_with_a_lower_rate(workplace, monkeypatch, capsys):
+    workplace.training("simmim").update(rollback_factor=0.5, warmup_epochs=0)
+    tried = poison(monkeypatch, at=13)
+    workplace.run("simmim")
+    assert tried[:17] == [*range(14), 10, 11, 12], "back to the checkpoint of step 10"
+    assert "back to step 10 with the learning rate times 0.5" in capsys.readouterr().err
+    log = pd.read_csv(workplace.run_folder() / "metrics.csv").set_index("step")["lr"]
+    training = load_study(workplace.folder / "smoke.yaml").models["simmim"].training
+    steps = EPOCHS * (IMAGES // BATCH)
+    assert log[10] == pytest.approx(learning_rate(9, steps, 0, training))
+    assert log[14] == pytest.approx(0.5 * learning_rate(13, steps, 0, training))
+    assert len(log) == log.index.nunique()
+
+
+def test_without_the_key_or_for_the_second_time_it_stops(workplace, monkeypatch):
+    poison(monkeypatch, at=13)
+    with pytest.raises(UserError, match=r"training stopped: loss inf.* step 14"):
+        workplace.run("simmim")
+    workplace.training("simmim").update(rollback_factor=0.5)
+    monkeypatch.setattr(Trainer, "_forward", always_infinite(Trainer._forward, 13))
+    with pytest.raises(UserError, match=r"training stopped again, after a rollback"):
+        workplace.run("simmim", runs="other")
+
+
+def always_infinite(forward, at: int):
+    def poisoned(self, *arguments):
+        output = forward(self, *arguments)
+        return output._replace(loss=output.loss * math.inf) if self.step == at else output
+
+    return poisoned
+
+
+# ------------------------------------------------------------------------------------------------
+# Parts of a batch
+# ------------------------------------------------------------------------------------------------
+
+
+def test_accumulated_parts_are_the_whole_batch(workplace):
+    """Supervised without mixing draws nothing in its forward pass, so the two differ by rounding alone."""
+    objective = {"method": "supervised", "classes": 3, "mixup": 0, "cutmix": 0, "views": [{"crop_scale": [0.5, 1.0]}]}
+    training = self_contained(workplace)
+    for name, parts in (("whole", 1), ("parts", 2)):
+        workplace.study["models"][name] = {
+            **{"label": name, "paradigm": "supervised", "architecture": "vit", "seeds": [0], "objective": objective},
+            "training": training | {"accumulate": parts},
+        }
+    first, second = (load_file(workplace.run(name, runs=name, output=name)) for name in ("whole", "parts"))
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=1e-4, atol=1e-5)
+
+
+def self_contained(workplace) -> dict:
+    return workplace.training("simmim") | {"drop_path": 0.0, "epochs": 1, "base_lr": 1e-3}
+
+
+def test_a_loss_that_compares_images_refuses_parts(workplace):
+    workplace.training("moco_v3").update(accumulate=2)
+    with pytest.raises(UserError, match="moco_v3 compares the images of a batch with each other"):
+        workplace.run("moco_v3")
+
+
+def test_images_from_files_survive_a_pause_and_any_number_of_workers(workplace, monkeypatch):
+    """The same weights from one worker without a pause and from two with one."""
+    workplace.training("simmim")["images"] = "stream"
+    workplace.study["compute"]["loader_workers"] = 1
+    whole = workplace.run("simmim", runs="whole", output="whole")
+    workplace.study["compute"]["loader_workers"] = 2
+    ticks = iter(range(7))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_agreed", lambda *_: next(ticks) == 6)
+        with pytest.raises(SystemExit):
+            workplace.run("simmim", output="paused")
+    paused = workplace.run("simmim", output="paused")
+    assert_same_weights(whole, paused)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("model", ["moco_v3", "simmim"])
+def test_compiled_blocks_have_the_losses_of_plain_ones(workplace, model):
+    workplace.training(model).update(epochs=1, warmup_epochs=0, log_steps=1)
+    losses = {}
+    for way in (False, True):
+        workplace.training(model)["compile"] = way
+        workplace.run(model, runs=f"compile_{way}", output=f"compile_{way}")
+        log = pd.read_csv(workplace.run_folder(f"compile_{way}") / "metrics.csv")
+        losses[way] = log[["loss", "grad_norm", "feature_std"]].to_numpy()
+    assert len(losses[True]) == IMAGES // BATCH
+    np.testing.assert_allclose(losses[True], losses[False], rtol=1e-3)
+
+
+def test_compile_without_a_compiler_says_what_is_missing(workplace, monkeypatch):
+    workplace.training("simmim")["compile"] = True
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match=r"needs a C\+\+ compiler"):
+        workplace.run("simmim")
+
+
 def test_what_decides_the_weights_names_the_run_folder(workplace, monkeypatch):
     def folder() -> str:
         study = load_study(workplace.arguments("simmim").config)
@@ -321,13 +462,57 @@ def test_learning_rate_warms_up_and_falls_on_a_half_cosine():
         checkpoint_steps=1,
         log_steps=1,
     )
-    rates = [loop.learning_rate(step, 100, 20, training) for step in range(101)]
+    rates = [learning_rate(step, 100, 20, training) for step in range(101)]
     assert rates[:20] == pytest.approx([2e-3 * (step + 1) / 20 for step in range(20)])
     assert rates[20] == pytest.approx(2e-3)
     assert rates[60] == pytest.approx((2e-3 + 1e-4) / 2)
     assert rates[100] == pytest.approx(1e-4)
     assert rates[20:] == sorted(rates[20:], reverse=True)
-    assert loop.learning_rate(0, 100, 0, training) == pytest.approx(2e-3)
+    assert learning_rate(0, 100, 0, training) == pytest.approx(2e-3)
+
+
+def test_the_rate_falls_by_steps_at_the_milestones():
+    training = Training(
+        epochs=10,
+        warmup_epochs=1,
+        schedule="multistep",
+        milestones=(6, 8),
+        base_lr=1e-2,
+        lr_batch=64,
+        batch_size=64,
+        weight_decay=0,
+        checkpoint_steps=1,
+        log_steps=1,
+    )
+    rates = [learning_rate(step, 100, 10, training) for step in range(100)]
+    assert rates[:10] == pytest.approx([1e-3 * (step + 1) for step in range(10)])
+    assert rates[10:60] == pytest.approx([1e-2] * 50)
+    assert rates[60:80] == pytest.approx([1e-3] * 20) and rates[80:] == pytest.approx([1e-4] * 20)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schedule": "multistep"}, "milestones: needed by the multistep schedule"),
+        ({"milestones": (2,)}, "milestones: needed by the multistep schedule"),
+        ({"schedule": "multistep", "milestones": (4,)}, "lies not before the last epoch"),
+        ({"accumulate": 3}, "3 does not divide batch_size 4"),
+    ],
+)
+def test_schedules_that_contradict_themselves_are_refused(changes, message):
+    fields = dict(epochs=4, warmup_epochs=0, batch_size=4, base_lr=1e-3, lr_batch=4, weight_decay=0)
+    with pytest.raises(ValueError, match=message):
+        Training(**fields | dict(checkpoint_steps=1, log_steps=1) | changes)
+
+
+def test_weight_decay_rises_on_a_half_cosine_where_it_is_asked_to():
+    fields = dict(epochs=1, warmup_epochs=0, batch_size=4, base_lr=1e-3, lr_batch=4, checkpoint_steps=1, log_steps=1)
+    constant = Training(**fields, weight_decay=0.05)
+    assert {weight_decay(step, 100, constant) for step in (0, 50, 99)} == {0.05}
+    rising = Training(**fields, weight_decay=0.04, weight_decay_end=0.4)
+    assert weight_decay(0, 100, rising) == pytest.approx(0.04)
+    assert weight_decay(50, 100, rising) == pytest.approx(0.22)
+    assert weight_decay(100, 100, rising) == pytest.approx(0.4)
 
 
 def test_every_epoch_is_a_new_permutation():
@@ -344,6 +529,6 @@ def test_every_epoch_is_a_new_permutation():
 
 def test_feature_std_tells_spread_from_collapse():
     spread = torch.randn(4000, 64, generator=torch.Generator().manual_seed(0))
-    assert loop.feature_std(spread) == pytest.approx(1, abs=0.02)
-    assert loop.feature_std(spread[:1].repeat(100, 1)) == pytest.approx(0, abs=1e-6)
-    assert loop.feature_std(spread[:, :1] * torch.ones(1, 64)) == pytest.approx(math.sqrt(1), abs=0.02)
+    assert feature_std(spread) == pytest.approx(1, abs=0.02)
+    assert feature_std(spread[:1].repeat(100, 1)) == pytest.approx(0, abs=1e-6)
+    assert feature_std(spread[:, :1] * torch.ones(1, 64)) == pytest.approx(math.sqrt(1), abs=0.02)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -56,14 +57,15 @@ def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class DecoderSpec:
-    """Which decoder; the header of a native checkpoint holds it. Sizes and ``norm_pix`` are MAE's alone."""
+    """Which decoder; the header of a native checkpoint holds it. Depth, heads and ``norm_pix`` are MAE's alone."""
 
-    method: Literal["mae", "simmim"]
-    width: int = 0
+    method: Literal["mae", "simmim", "vq"]
+    width: int = 0  # of MAE's blocks, or of a tokenizer's codes
     depth: int = 0
     heads: int = 0
     mlp_ratio: float = 4.0
     norm_pix: bool = False  # it predicts patches with mean 0 and variance 1
+    codes: int = 0  # entries of a tokenizer's codebook
 
     def to_dict(self) -> dict[str, object]:
         """The specification as plain data."""
@@ -175,9 +177,41 @@ def encode_visible(encoder: Encoder, images: Tensor, visible: Tensor) -> Tensor:
     return encoder.forward_tokens(torch.cat([tokens[:, :1], kept], dim=1))
 
 
-Decoder = MAEDecoder | SimMIMDecoder
+class VQDecoder(nn.Module):
+    """The codebook of a discrete tokenizer, and the head that paints a patch from an entry."""
+
+    def __init__(self, encoder: EncoderSpec, spec: DecoderSpec) -> None:
+        super().__init__()
+        self.spec, self.patch_size = spec, encoder.patch_size
+        self.project = nn.Linear(encoder.width, spec.width)
+        self.head = nn.Sequential(
+            nn.Linear(spec.width, encoder.width), nn.GELU(), nn.Linear(encoder.width, 3 * encoder.patch_size**2)
+        )
+        self.register_buffer("codebook", F.normalize(torch.randn(spec.codes, spec.width), dim=-1))  # (K, C)
+
+    def vectors(self, tokens: Tensor) -> Tensor:
+        """What is quantised: (B, 1+N, D), CLS first -> (B, N, C) of unit length."""
+        return F.normalize(self.project(tokens[:, 1:]), dim=-1)
+
+    def nearest(self, vectors: Tensor) -> Tensor:
+        """The nearest entry of each vector: (B, N, C) -> (B, N) int64."""
+        return (vectors @ self.codebook.T.to(vectors.dtype)).argmax(-1)
+
+    def paint(self, vectors: Tensor) -> Tensor:
+        """Patches from vectors: (B, N, C) -> (B, N, P*P*3)."""
+        return self.head(vectors)
+
+    @torch.no_grad()
+    def reconstruct(self, encoder: Encoder, images: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The images as their codes tell them: (B, 3, S, S) normalised -> (B, 3, S, S). Nothing is hidden."""
+        codes = self.nearest(self.vectors(encoder(images)))
+        return unpatchify(self.paint(self.codebook[codes]), self.patch_size)
+
+
+Decoder = MAEDecoder | SimMIMDecoder | VQDecoder
+_DECODERS = {"mae": MAEDecoder, "simmim": SimMIMDecoder, "vq": VQDecoder}
 
 
 def build_decoder(encoder: EncoderSpec, spec: DecoderSpec) -> Decoder:
-    """An untrained decoder; MAE's weights are drawn from torch's global generator."""
-    return MAEDecoder(encoder, spec) if spec.method == "mae" else SimMIMDecoder(encoder, spec)
+    """An untrained decoder; its weights are drawn from torch's global generator."""
+    return _DECODERS[spec.method](encoder, spec)

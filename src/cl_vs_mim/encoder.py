@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
-from timm.layers import build_sincos2d_pos_embed
+from timm.layers import build_sincos2d_pos_embed, resample_abs_pos_embed
 from timm.models.beit import Beit
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -101,6 +101,27 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor, mask: Tensor | None = None, mask_token: Tensor | None = None) -> Tensor:
         """Normalised tokens of the last block: (B, 3, S, S) -> (B, 1+N, D)."""
         return self.forward_tokens(self.embed(images, mask, mask_token))
+
+    def forward_any_size(self, images: Tensor) -> Tensor:
+        """:meth:`forward` for square images of any whole number of patches: (B, 3, T, T) -> (B, 1+N', D).
+
+        Absolute positions are resampled (bicubic), as DINO does for its small crops.
+
+        Raises:
+            ValueError: an encoder with relative positions, or a size that is not whole patches.
+        """
+        patch, size = self.spec.patch_size, images.shape[-1]
+        if size == self.spec.image_size:
+            return self(images)
+        if self.spec.family != "vit":
+            raise ValueError("an encoder with relative positions takes images of its own size only")
+        if size % patch or images.shape[-2] != size:
+            raise ValueError(f"images {tuple(images.shape[-2:])} are not squares of whole {patch} px patches")
+        patches = self.backbone.patch_embed.proj(images).flatten(2).transpose(1, 2)  # (B, N', D)
+        grid = [size // patch, size // patch]
+        positions = resample_abs_pos_embed(self.backbone.pos_embed, grid, num_prefix_tokens=1)
+        cls = self.backbone.cls_token.expand(len(patches), -1, -1).to(patches.dtype)
+        return self.forward_tokens(torch.cat([cls, patches], dim=1) + positions)
 
     # ---- looking inside --------------------------------------------------------------------------
 

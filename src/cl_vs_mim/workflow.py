@@ -88,6 +88,25 @@ def trained_runs(study: Study) -> dict[str, tuple[str, int]]:
     return {run_name(name, seed): (name, seed) for name, model in study.models.items() for seed in model.seeds}
 
 
+def analysed_runs(study: Study) -> dict[str, tuple[str, int]]:
+    """Those of :func:`trained_runs` that are measured and drawn: all but tokenizers."""
+    return {run: subject for run, subject in trained_runs(study).items() if subject[0] in study.analysed()}
+
+
+def method_runs(study: Study) -> dict[str, tuple[str, int]]:
+    """Those of the appendix's figures of all methods: no hybrids, which are a figure of their own, and all controls."""
+    trained = {run: one for run, one in analysed_runs(study).items() if study.models[one[0]].paradigm != "hybrid"}
+    return trained | control_runs(study)
+
+
+def tokenizer_file(study: Study, model: str, encoders: str) -> str | None:
+    """Path of the tokenizer that a model's objective needs, or None; the study's own are in the folder ``encoders``."""
+    objective = study.models[model].objective
+    if getattr(objective, "tokenizer", None) is not None:
+        return f"{encoders}/{run_name(objective.tokenizer, study.models[objective.tokenizer].seeds[0])}.safetensors"
+    return getattr(objective, "tokenizer_file", None)
+
+
 def control_runs(study: Study) -> dict[str, tuple[str, int]]:
     """Stem of every untrained encoder of the study, with its name and seed."""
     return {run_name(name, seed): (name, seed) for name in study.controls() for seed in study.analysis.control_seeds}

@@ -24,6 +24,7 @@ class Compute(Section):
     compose_workers: PositiveInt = 2
     training_threads: PositiveInt = 1
     analysis_threads: PositiveInt = 1
+    loader_workers: PositiveInt = 2  # read images for a training with images: stream; any number gives the same weights
 
 
 class Expectation(Section):
@@ -62,6 +63,15 @@ class Study(Section):
                     f"models.{name}: mae drops patches, which relative positions do not allow; {model.architecture!r} "
                     "is of family beit"
                 )
+            if model.objective.method == "dino" and architecture.family != "vit":
+                raise ValueError(
+                    f"models.{name}: dino takes crops of several sizes, which relative positions do not allow; "
+                    f"{model.architecture!r} is of family beit"
+                )
+            if model.objective.method == "beit" and model.objective.tokenizer_file is None:
+                self._tokenizer_exists(name)
+            if (model.paradigm == "tokenizer") != (model.objective.method == "vq_tokenizer"):
+                raise ValueError(f"models.{name}.paradigm: tokenizer goes with method vq_tokenizer, and with no other")
             unit = getattr(model.objective, "mask_unit", 1)
             if architecture.spec().grid % unit:
                 raise ValueError(
@@ -80,6 +90,25 @@ class Study(Section):
         if self.analysis.robustness.labels not in self.analysis.probe.labels:
             raise ValueError(f"analysis.robustness.labels: no probe is fitted on {self.analysis.robustness.labels!r}")
         return self
+
+    def _tokenizer_exists(self, name: str) -> None:
+        objective = self.models[name].objective
+        found = self.models.get(objective.tokenizer)
+        if found is None or found.objective.method != "vq_tokenizer":
+            tokenizers = [key for key, model in self.models.items() if model.objective.method == "vq_tokenizer"]
+            raise ValueError(
+                f"models.{name}.objective.tokenizer: {objective.tokenizer!r} is no model of method vq_tokenizer "
+                f"(there are: {', '.join(tokenizers) or 'none'})"
+            )
+        if found.objective.codes != objective.codes:
+            raise ValueError(
+                f"models.{name}.objective.codes: {objective.codes}, but tokenizer {objective.tokenizer!r} has "
+                f"{found.objective.codes}"
+            )
+
+    def analysed(self) -> dict[str, Model]:
+        """The models that are measured and drawn: all but tokenizers."""
+        return {name: model for name, model in self.models.items() if model.paradigm != "tokenizer"}
 
     def pair(self) -> list[str]:
         """Names of the two models of the main figures and of the controls of their architectures."""
@@ -118,7 +147,7 @@ class Study(Section):
 
     def controls(self) -> dict[str, str]:
         """Names of the untrained encoders, ``untrained_<architecture>``, to the architecture of each."""
-        used = dict.fromkeys(model.architecture for model in self.models.values())
+        used = dict.fromkeys(model.architecture for model in self.analysed().values())
         return {f"untrained_{name}": name for name in used}
 
 

@@ -22,7 +22,8 @@ class UniqueKeyLoader(yaml.SafeLoader):
 def _construct_unique_mapping(loader: UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
+        merged = key_node.tag == "tag:yaml.org,2002:merge"  # <<: *anchor, whose keys may be written again
+        key = key_node.value if merged else loader.construct_object(key_node)
         if key in seen:
             raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
         seen.add(key)

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torchvision.transforms import v2
 
 from cl_vs_mim.config import View
+from cl_vs_mim.config.models import RandAugment
 from cl_vs_mim.data.images import normalise
 
 _ATTEMPTS = 10  # of RandomResizedCrop, as in torchvision
@@ -45,10 +47,25 @@ class Draws:
     grayscale: Tensor  # (B,) bool
     sigma: Tensor  # (B,) float32: of the blur in output pixels; 0 is none
     solarize: Tensor  # (B,) bool
+    rand_augment: Tensor  # (B,) int64: seed of RandAugment; empty without it
+
+    def part(self, rows: slice) -> Draws:
+        """The parameters of some of the images."""
+        tensors = {name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **tensors)
+
+    def after_crop(self, image_size: int) -> Draws:
+        """What is left to do where somebody else has cut and resized the box to ``image_size`` px."""
+        whole = torch.tensor([0.0, 0.0, image_size, image_size])
+        return replace(self, box=whole.expand(len(self.box), 4))
 
 
-def draw(view: View, batch: int, source_size: int, image_size: int, generator: torch.Generator) -> Draws:
-    """Draw the parameters of ``batch`` images of ``source_size`` px that become ``image_size`` px."""
+def draw(view: View, batch: int, source: int | Tensor, image_size: int, generator: torch.Generator) -> Draws:
+    """Draw the parameters of ``batch`` images that become ``image_size`` px.
+
+    ``source`` is the side of square images, px, or the height and width of each, (B, 2). It scales what is drawn and
+    takes no part in the drawing.
+    """
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(batch, *shape, generator=generator)
@@ -64,36 +81,36 @@ def draw(view: View, batch: int, source_size: int, image_size: int, generator: t
     sigma = view.blur.sigma if view.blur is not None else (0.0, 0.0)
     probability = view.blur.probability if view.blur is not None else 0.0
     return Draws(
-        box=_draw_box(view, batch, source_size, generator),
+        box=_draw_box(view, batch, torch.as_tensor(source), generator),
         flip=chosen(view.flip),
         jitter=torch.where(chosen(view.jitter_probability)[:, None], jitter, neutral),
         jitter_order=tuple(torch.randperm(4, generator=generator).tolist()),
         grayscale=chosen(view.grayscale),
         sigma=torch.where(chosen(probability), uniform(*sigma) * image_size / _BLUR_REFERENCE, 0.0),
         solarize=chosen(view.solarize),
+        rand_augment=torch.randint(2**62, (batch if view.rand_augment is not None else 0,), generator=generator),
     )
 
 
-def _draw_box(view: View, batch: int, size: int, generator: torch.Generator) -> Tensor:
+def _draw_box(view: View, batch: int, source: Tensor, generator: torch.Generator) -> Tensor:
     """RandomResizedCrop's box (B, 4): area uniform, aspect ratio log-uniform, the first of ten attempts that fits.
 
     If none fits, the largest centred box within the aspect ratios, as torchvision does. Whole pixels.
     """
-    area = torch.empty(batch, _ATTEMPTS).uniform_(*view.crop_scale, generator=generator) * size**2
+    full_height, full_width = source.float().expand(batch, 2).split(1, dim=1)  # (B, 1) each
+    area = torch.empty(batch, _ATTEMPTS).uniform_(*view.crop_scale, generator=generator) * (full_height * full_width)
     low, high = (math.log(ratio) for ratio in view.crop_ratio)
     ratio = torch.empty(batch, _ATTEMPTS).uniform_(low, high, generator=generator).exp()
     width, height = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()  # (B, attempts)
-    fits = (width > 0) & (width <= size) & (height > 0) & (height <= size)
+    fits = (width > 0) & (width <= full_width) & (height > 0) & (height <= full_height)
     first = fits.int().argmax(dim=1, keepdim=True)  # the first True
-    width, height = width.gather(1, first)[:, 0], height.gather(1, first)[:, 0]
-    fallback_width = float(min(size, round(size * view.crop_ratio[1])))
-    fallback_height = float(min(size, round(size / view.crop_ratio[0])))
-    fitted = fits.any(dim=1)
-    width, height = width.where(fitted, fallback_width), height.where(fitted, fallback_height)
-    corner = torch.rand(batch, 2, generator=generator).where(fitted[:, None], 0.5)
-    top = (corner[:, 0] * (size - height + 1)).floor().clamp(max=size - height)
-    left = (corner[:, 1] * (size - width + 1)).floor().clamp(max=size - width)
-    return torch.stack([top, left, height, width], dim=1)
+    fitted = fits.any(dim=1, keepdim=True)
+    widest = full_width.minimum((full_height * view.crop_ratio[1]).round())
+    highest = full_height.minimum((full_width / view.crop_ratio[0]).round())
+    width, height = width.gather(1, first).where(fitted, widest), height.gather(1, first).where(fitted, highest)
+    room = torch.cat([full_height - height, full_width - width], dim=1)  # (B, 2)
+    corner = torch.rand(batch, 2, generator=generator).where(fitted, 0.5)
+    return torch.cat([(corner * (room + 1)).floor().minimum(room), height, width], dim=1)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -101,7 +118,14 @@ def _draw_box(view: View, batch: int, size: int, generator: torch.Generator) -> 
 # ------------------------------------------------------------------------------------------------
 
 
-def augment(images: Tensor, view: View, image_size: int, generator: torch.Generator) -> Tensor:
+def augment(
+    images: Tensor,
+    view: View,
+    image_size: int,
+    generator: torch.Generator,
+    rows: slice = slice(None),
+    total: int | None = None,
+) -> Tensor:
     """One random view of every image, normalised with ImageNet's mean and standard deviation.
 
     Args:
@@ -109,12 +133,35 @@ def augment(images: Tensor, view: View, image_size: int, generator: torch.Genera
         view: what is drawn and how strongly.
         image_size: side of the view S, px.
         generator: on the CPU; makes all draws.
+        rows: which rows of a batch of ``total`` these images are; draws are made for all, so that an image gets the
+            same view whatever part of the batch is at hand.
+        total: images of the whole batch; B by default.
 
     Returns:
         (B, 3, S, S) float32 on the images' device.
     """
-    draws = draw(view, len(images), images.shape[-1], image_size, generator)
-    return normalise(apply(images, draws, image_size, view.interpolation))
+    total = len(images) if total is None else total
+    draws = draw(view, total, images.shape[-1], image_size, generator)
+    return render(images, draws.part(rows), view, image_size)
+
+
+def render(images: Tensor, draws: Draws, view: View, image_size: int) -> Tensor:
+    """Carry out the draws of a view: (B, 3, T, T) uint8 -> (B, 3, S, S) float32, normalised."""
+    views = apply(images, draws, image_size, view.interpolation)
+    if view.rand_augment is not None:
+        views = _rand_augment(views, view.rand_augment, draws.rand_augment.tolist())
+    return normalise(views)
+
+
+def _rand_augment(images: Tensor, settings: RandAugment, seeds: list[int]) -> Tensor:
+    """torchvision's RandAugment, image by image, (B, 3, S, S) in 0 … 1; hidden corners become mid-grey."""
+    transform = v2.RandAugment(settings.operations, settings.magnitude, fill=0.5)
+    changed = []
+    with torch.random.fork_rng(devices=[]):  # it draws from the global generator
+        for image, seed in zip(images, seeds, strict=True):
+            torch.manual_seed(seed)
+            changed.append(transform(image))
+    return torch.stack(changed)
 
 
 def apply(images: Tensor, draws: Draws, image_size: int, interpolation: str = "bilinear") -> Tensor:

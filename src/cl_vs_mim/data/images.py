@@ -85,6 +85,19 @@ def select_evenly(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------
 
 
+def open_image(path: Path) -> Image.Image:
+    """A whole image as RGB.
+
+    Raises:
+        UserError: the file is missing or not a readable image; the message names it.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"image {path} cannot be read ({error}); restore it or rebuild its data set") from error
+
+
 def decode(path: Path, size: int, crop_fraction: float = 1.0) -> np.ndarray:
     """One image as (size, size, 3) uint8: shorter side to ``size / crop_fraction`` (bicubic), then the centre.
 
@@ -93,18 +106,14 @@ def decode(path: Path, size: int, crop_fraction: float = 1.0) -> np.ndarray:
     Raises:
         UserError: the file is missing or not a readable image; the message names it.
     """
-    try:
-        with Image.open(path) as image:
-            image = image.convert("RGB")
-            shorter = round(size / crop_fraction)
-            scale = shorter / min(image.size)
-            if scale != 1:
-                resized = (max(size, round(image.width * scale)), max(size, round(image.height * scale)))
-                image = image.resize(resized, Image.Resampling.BICUBIC)
-            left, top = (image.width - size) // 2, (image.height - size) // 2
-            return np.asarray(image.crop((left, top, left + size, top + size)))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"image {path} cannot be read ({error}); restore it or rebuild its data set") from error
+    image = open_image(path)
+    shorter = round(size / crop_fraction)
+    scale = shorter / min(image.size)
+    if scale != 1:
+        resized = (max(size, round(image.width * scale)), max(size, round(image.height * scale)))
+        image = image.resize(resized, Image.Resampling.BICUBIC)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
 def decode_many(

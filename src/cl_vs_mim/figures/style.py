@@ -50,12 +50,27 @@ _RC = {
 _COLOURS = {
     "cl": ("#c8321e", "#e8836f", "#7d1d10"),
     "mim": ("#0b5fa5", "#6fa8d6", "#06345c"),
+    "hybrid": ("#c9a6e4", "#a877cf", "#8a4fb8", "#672f96", "#431a68"),  # light to dark, as the share of CL grows
+    "supervised": ("#2e7d4f", "#7fb593", "#174b2c"),
+    "tokenizer": ("#8a6d3b",),
     "control": ("#6f6f6f", "#a3a3a3", "#454545"),
 }
-_MARKERS = {"cl": ("s", "D", "P"), "mim": ("^", "v", "<"), "control": ("o", "o", "o")}
-_LINES = {"cl": ("-",) * 3, "mim": ((0, (5, 1.5)),) * 3, "control": ((0, (3, 1.5, 1, 1.5)), (0, (1, 1.5)), (0, (2, 2)))}
-
-
+_MARKERS = {
+    "cl": ("s", "D", "P"),
+    "mim": ("^", "v", "<"),
+    "hybrid": ("*", "h", "p", "H", "8"),
+    "supervised": ("X", "d", ">"),
+    "tokenizer": ("+",),
+    "control": ("o", "o", "o"),
+}
+_LINES = {
+    "cl": ("-",) * 3,
+    "mim": ((0, (5, 1.5)),) * 3,
+    "hybrid": ((0, (7, 1.5, 1.5, 1.5)),) * 5,
+    "supervised": ((0, (2, 1)),) * 3,
+    "tokenizer": ((0, (1, 1)),),
+    "control": ((0, (3, 1.5, 1, 1.5)), (0, (1, 1.5)), (0, (2, 2))),
+}
 PUBLISHED = {"MoCo v3": "#e8c4bd", "SimMIM": "#b9d0e6", "MAE": "#c9c0dd"}  # the paper's methods, muted
 
 
@@ -76,7 +91,7 @@ class SeriesStyle:
 
 
 def series_styles(paradigms: Mapping[str, str]) -> dict[str, SeriesStyle]:
-    """A style for each series (name -> "cl" | "mim" | "control"); up to three of a kind differ."""
+    """A style for each series (name -> paradigm, or "control"); a kind has as many looks as colours."""
     styles, seen = {}, dict.fromkeys(_COLOURS, 0)
     for name, paradigm in paradigms.items():
         turn = seen[paradigm] % len(_COLOURS[paradigm])
@@ -126,7 +141,7 @@ def describe(study: Study, frame: pd.DataFrame, note: str = "", expected: Sequen
     """
     reduced = "Reduced study, direction only at best" if study.reduced else "Study"
     controls = {name: f"untrained {study.architectures[kind].label}" for name, kind in study.controls().items()}
-    labels = {name: model.label for name, model in study.models.items()} | controls
+    labels = {name: model.label for name, model in study.analysed().items()} | controls
     drawn = set(frame["model"])
     models = ", ".join(label for name, label in labels.items() if name in drawn and name not in controls)
     images = frame["image"].nunique()

@@ -1,4 +1,4 @@
-"""Training images: decoded once into memory, and which of them make up which batch."""
+"""The training set: its files, its hash, and which images make up which batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cl_vs_mim.artifacts import sha256_json
-from cl_vs_mim.data.images import ImageFolderIndex, decode_many, index_image_folder
+from cl_vs_mim.data.images import ImageFolderIndex, index_image_folder
 from cl_vs_mim.errors import UserError
 from cl_vs_mim.randomness import generator_for
 
@@ -33,11 +33,6 @@ def index_training_images(folder: Path) -> tuple[ImageFolderIndex, str]:
         return index, str(json.loads(manifest.read_text(encoding="utf-8"))["data_hash"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{manifest} is damaged; delete the folder and build the data set again") from error
-
-
-def load_training_images(index: ImageFolderIndex, image_size: int, device: torch.device) -> Tensor:
-    """All images, (M, 3, S, S) uint8 on ``device``: decoded once, augmented there at every step."""
-    return decode_many(index, range(len(index)), image_size, bar=True).to(device)
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:

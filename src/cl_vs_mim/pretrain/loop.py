@@ -20,135 +20,40 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from lightning_fabric import Fabric
-from torch import Tensor
 
-from cl_vs_mim.artifacts import row_head, with_head, write_table
-from cl_vs_mim.checkpoints import save_encoder
-from cl_vs_mim.config import Architecture, Model, Training, load_study
-from cl_vs_mim.data.augment import augment
+from cl_vs_mim.artifacts import row_head, sha256_file, with_head, write_table
+from cl_vs_mim.checkpoints import load_decoder, load_encoder, save_encoder
+from cl_vs_mim.config import load_study
+from cl_vs_mim.decoder import VQDecoder
 from cl_vs_mim.errors import UserError, run_cli
-from cl_vs_mim.pretrain.data import batch_positions, index_training_images, load_training_images, steps_per_epoch
-from cl_vs_mim.pretrain.registry import build_objective
-from cl_vs_mim.pretrain.state import RunFolder, resolve_run
+from cl_vs_mim.pretrain.beit import BEiT
+from cl_vs_mim.pretrain.data import index_training_images, steps_per_epoch
+from cl_vs_mim.pretrain.interrupt import stop_on_signals
+from cl_vs_mim.pretrain.monitor import WATCHED, EventLog, feature_std, last_block_nmi
+from cl_vs_mim.pretrain.sources import Source, make_source
+from cl_vs_mim.pretrain.state import RunFolder, resolve_run, warn
+from cl_vs_mim.pretrain.trainer import Trainer
 from cl_vs_mim.progress import progress
-from cl_vs_mim.randomness import generator_for, global_randomness
 
-PAUSED = 75  # exit status of a run that stopped at --stop-after-minutes; the same command goes on with it
-
-# ------------------------------------------------------------------------------------------------
-# Schedule and monitors
-# ------------------------------------------------------------------------------------------------
-
-
-def learning_rate(step: int, steps: int, warmup: float, training: Training) -> float:
-    """Linear warm-up over ``warmup`` steps, then half a cosine down to ``min_lr``; ``step`` counts from 0."""
-    peak = training.base_lr * training.batch_size / training.lr_batch
-    if step < warmup:
-        return peak * min(1.0, (step + 1) / warmup)
-    progress = (step - warmup) / max(1, steps - warmup)
-    return training.min_lr + (peak - training.min_lr) * (1 + math.cos(math.pi * progress)) / 2
-
-
-@torch.no_grad()
-def feature_std(features: Tensor) -> float:
-    """Collapse monitor (SimSiam's, arXiv 2011.10566 section 4.1): (B, D) -> sqrt(D) * mean standard deviation.
-
-    Features are L2-normalised, the standard deviation is over the batch and averaged over channels. 1: directions
-    are spread evenly over the sphere; 0: all images have the same features. A common offset, which the final
-    LayerNorm of an encoder may leave, lowers it without harm; a fall towards 0 in training is a collapse.
-    """
-    return float(F.normalize(features.float(), dim=1).std(dim=0).mean() * features.shape[1] ** 0.5)
-
+PAUSED = 75  # exit status of a run that was stopped and saved its state; the same command goes on with it
 
 # ------------------------------------------------------------------------------------------------
 # Training
 # ------------------------------------------------------------------------------------------------
 
 
-class Trainer:
-    """One model, one seed, one run folder."""
-
-    def __init__(self, model: Model, architecture: Architecture, seed: int, steps_per_epoch: int, fabric: Fabric):
-        self.training, self.architecture, self.seed, self.fabric = model.training, architecture, seed, fabric
-        self.per_epoch = steps_per_epoch
-        self.steps = model.training.epochs * steps_per_epoch
-        self.objective = build_objective(model, architecture, seed)
-        if fabric.world_size > 1:  # as the originals: statistics of the global batch
-            self.objective = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.objective)
-        groups = self.objective.parameter_groups(model.training.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=0.0, betas=model.training.betas, fused=True)
-        self.wrapped, self.optimizer = fabric.setup(self.objective, optimizer)
-        self.step = 0  # steps done
-
-    def state(self) -> dict:
-        """All that a resumed run needs besides its configuration."""
-        return {"objective": self.objective.state_dict(), "optimizer": self.optimizer.state_dict()}
-
-    def restore(self, state: dict) -> None:
-        """Go on from :meth:`state`."""
-        self.objective.load_state_dict(state["objective"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
-
-    def run_step(self, images: Tensor) -> tuple[dict[str, float], Tensor]:
-        """One step on ``images`` (M, 3, S, S) uint8, the whole training set.
-
-        Returns the step's line of the log, and the features (B, D) of its images.
-
-        Raises:
-            FloatingPointError: loss or gradient is not finite; the weights are still those before the step.
-        """
-        step, training, device = self.step, self.training, images.device
-        rank, world = self.fabric.global_rank, self.fabric.world_size
-        lr = learning_rate(step, self.steps, training.warmup_epochs * self.per_epoch, training)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-
-        positions = batch_positions(step, len(images), training.batch_size, self.seed)
-        batch = images[positions.chunk(world)[rank].to(device, non_blocking=True)]
-        size = self.architecture.image_size
-        views = [
-            augment(batch, view, size, generator_for(self.seed, "view", step, rank, number))
-            for number, view in enumerate(self.objective.views)
-        ]
-        self.objective.train()
-        self.objective.before_step(step / self.steps)
-        with global_randomness(self.seed, "step", step, rank, device=device):  # stochastic depth
-            output = self.wrapped(views, generator_for(self.seed, "objective", step, rank))
-        self.fabric.backward(output.loss)
-        grad_norm = self._clip()
-        loss, norm = torch.stack([output.loss.detach().float(), grad_norm.float()]).tolist()
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise FloatingPointError(f"loss {loss}, gradient norm {norm} at step {step + 1} (learning rate {lr:.3g})")
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.step = step + 1
-        self.objective.after_step(self.step / self.steps)
-        epoch = self.step / self.per_epoch
-        line = {"step": self.step, "epoch": epoch, "loss": loss, "lr": lr, "grad_norm": norm, **output.metrics}
-        return line, output.features
-
-    def _clip(self) -> Tensor:
-        """Total gradient norm before clipping."""
-        if self.training.clip_norm is None:
-            return torch.nn.utils.get_total_norm([p.grad for p in self.objective.parameters() if p.grad is not None])
-        return self.fabric.clip_gradients(
-            self.wrapped, self.optimizer, max_norm=self.training.clip_norm, error_if_nonfinite=False
-        )
-
-
-def train(trainer: Trainer, images: Tensor, run: RunFolder, deadline: float) -> bool:
+def train(trainer: Trainer, source: Source, run: RunFolder, deadline: float) -> bool:
     """Train to the end or to the deadline (of ``time.monotonic``), writing log and checkpoints into ``run``.
 
-    Returns whether the end was reached; the last state is saved in both cases.
+    SIGTERM and SIGUSR1 end it after the step as the deadline does. Returns whether the end was reached; the last state
+    is saved in both cases.
 
     Raises:
         UserError: the loss is not finite; the message names step, learning rate and last good checkpoint.
     """
-    training = trainer.training
-    before = run.cut_log(trainer.step)
+    training, fabric = trainer.training, trainer.fabric
+    before = run.cut_log(trainer.step) if fabric.is_global_zero else 0.0
     began = since = time.monotonic()
     done = saved = trainer.step
     bar = progress(
@@ -156,31 +61,72 @@ def train(trainer: Trainer, images: Tensor, run: RunFolder, deadline: float) -> 
         initial=trainer.step * training.batch_size,
         desc=run.path.name.rsplit("_", 1)[0],
         unit="image",
+        quiet=not fabric.is_global_zero,
     )
-    with bar, deterministic_on_cpu(images.device):
-        while trainer.step < trainer.steps and time.monotonic() < deadline:
+    watched = source.first(WATCHED)
+    events = EventLog(run.path, trainer.step, wanted=fabric.is_global_zero)
+    with bar, events, deterministic_on_cpu(fabric.device), stop_on_signals() as stop:
+        while trainer.step < trainer.steps and not _agreed(fabric, bool(stop) or time.monotonic() >= deadline):
             try:
-                line, features = trainer.run_step(images)
+                line, features = trainer.run_step(source)
             except FloatingPointError as error:
-                good = next((str(path) for path in run.checkpoints()), "none")
-                raise UserError(
-                    f"training stopped: {error}; last good checkpoint: {good}; lower base_lr or lengthen the warm-up"
-                ) from error
+                roll_back(trainer, run, error)
+                done = saved = trainer.step
+                before, began = run.cut_log(trainer.step) if fabric.is_global_zero else 0.0, time.monotonic()
+                continue
             bar.set_postfix(loss=f"{line['loss']:.4f}", refresh=False)
             bar.update(training.batch_size)
-            if trainer.step % training.log_steps == 0 or trainer.step == trainer.steps:
+            epoch_ends = trainer.step % trainer.per_epoch == 0
+            due = epoch_ends or trainer.step % training.log_steps == 0
+            if fabric.is_global_zero and due:
                 line["feature_std"] = feature_std(features)
+                line["nmi"] = last_block_nmi(trainer.objective.encoder, watched) if epoch_ends else None
                 now = time.monotonic()
                 line["images_per_second"] = (trainer.step - done) * training.batch_size / (now - since)
                 line["seconds"] = before + now - began
                 run.log(line)
+                events.add(line)
                 done, since = trainer.step, now
             if trainer.step % training.checkpoint_steps == 0:
-                run.save(trainer.step, trainer.state())
+                save(trainer, run)
                 saved = trainer.step
     if trainer.step > saved:
-        run.save(trainer.step, trainer.state())
+        save(trainer, run)
     return trainer.step == trainer.steps
+
+
+def save(trainer: Trainer, run: RunFolder) -> None:
+    """One process writes the state; the others wait until it is whole."""
+    if trainer.fabric.is_global_zero:
+        run.save(trainer.step, trainer.state())
+    trainer.fabric.barrier()
+
+
+def roll_back(trainer: Trainer, run: RunFolder, error: FloatingPointError) -> None:
+    """Back to the last checkpoint with a lower learning rate, if the configuration says so, and once only.
+
+    Raises:
+        UserError: it does not say so, it has been done before, or there is no checkpoint.
+    """
+    factor = trainer.training.rollback_factor
+    good = next((str(path) for path in run.checkpoints()), "none")
+    state = run.load_latest(trainer.fabric.device) if factor is not None and trainer.lr_scale == 1 else None
+    if state is None:
+        again = "" if trainer.lr_scale == 1 else " again, after a rollback"
+        raise UserError(
+            f"training stopped{again}: {error}; last good checkpoint: {good}; lower base_lr or lengthen the warm-up"
+        ) from error
+    trainer.restore(state)
+    trainer.lr_scale = factor
+    if trainer.fabric.is_global_zero:
+        warn(f"{error}; back to step {trainer.step} with the learning rate times {factor:g}")
+
+
+def _agreed(fabric: Fabric, stop: bool) -> bool:
+    """Whether any process wants to stop; all get the same answer."""
+    if fabric.world_size == 1:
+        return stop
+    return bool(fabric.all_reduce(torch.tensor(float(stop), device=fabric.device), reduce_op="sum") > 0)
 
 
 @contextmanager
@@ -212,40 +158,92 @@ def main(arguments: argparse.Namespace) -> None:
     architecture = study.architectures[model.architecture]
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    fabric = make_fabric(arguments.device, model.training.precision)
+    fabric = make_fabric(arguments.device, model.training.precision, arguments.devices, arguments.nodes)
+    fabric.launch()
     index, data_hash = index_training_images(arguments.data)
     per_epoch = steps_per_epoch(len(index), model.training.batch_size)
-    resolved = resolve_run(model, architecture, data_hash, arguments.seed)
-    with RunFolder(arguments.runs, arguments.model, resolved) as run:
+    wanted = getattr(model.objective, "classes", len(index.classes))
+    if wanted != len(index.classes):
+        raise UserError(
+            f"models.{arguments.model}.objective.classes is {wanted}, but {index.root} has {len(index.classes)} folders"
+        )
+    needed = model.objective.method == "beit"
+    tokenizer = tokenizer_digest(arguments.tokenizer, arguments.model, needed)
+    resolved = resolve_run(model, architecture, data_hash, arguments.seed, tokenizer)
+    with RunFolder(arguments.runs, arguments.model, resolved, held=fabric.is_global_zero) as run:
+        fabric.barrier()
         trainer = Trainer(model, architecture, arguments.seed, per_epoch, fabric)
+        if isinstance(trainer.objective, BEiT):
+            attach_tokenizer(trainer.objective, arguments.tokenizer)
         state = run.load_latest(fabric.device)
         if state is not None:
             trainer.restore(state)
         if trainer.step < trainer.steps:
-            images = load_training_images(index, architecture.image_size, fabric.device)
-            if not train(trainer, images, run, deadline):
-                print(
-                    f"paused at step {trainer.step} of {trainer.steps}; run the same command again to go on",
-                    file=sys.stderr,
-                )
+            workers = study.compute.loader_workers
+            source = make_source(index, model.training.images, trainer.recipe(), fabric.device, workers)
+            if not train(trainer, source, run, deadline):
+                if fabric.is_global_zero:
+                    print(
+                        f"paused at step {trainer.step} of {trainer.steps}; run the same command again to go on",
+                        file=sys.stderr,
+                    )
                 sys.exit(PAUSED)
+        if not fabric.is_global_zero:
+            return
         head = row_head(study=study.study, config_hash=run.digest, data_hash=data_hash, device=fabric.device)
         names = {"model": arguments.model, "method": model.objective.method, "seed": arguments.seed}
         if arguments.log_table is not None:
-            write_table(arguments.log_table, with_head(run.read_log().assign(**names), head))
+            series = {"label": model.label, "paradigm": model.paradigm, "architecture": model.architecture}
+            write_table(arguments.log_table, with_head(run.read_log().assign(**names, **series), head))
         metadata = {**names, "steps": trainer.steps, **head}
         objective = trainer.objective  # last: the declared output
         save_encoder(arguments.output, objective.encoder, metadata, decoder=objective.export_decoder())
 
 
-def make_fabric(device: str, precision: str) -> Fabric:
-    """Lightning Fabric on one device; ``auto`` takes a GPU if there is one, and bf16 with it."""
+def tokenizer_digest(path: Path | None, model: str, needed: bool) -> str | None:
+    """The sha256 of the tokenizer's file, which belongs to what decides the weights.
+
+    Raises:
+        UserError: it is needed and not given, given and not needed, or missing.
+    """
+    if needed != (path is not None):
+        what = "needs a tokenizer: give its file with" if needed else "takes no tokenizer: leave out"
+        raise UserError(f"{model} {what} --tokenizer")
+    if path is None:
+        return None
+    if not path.is_file():
+        raise UserError(f"tokenizer {path} does not exist; train it first, as the model of that name")
+    return sha256_file(path)
+
+
+def attach_tokenizer(objective: BEiT, path: Path) -> None:
+    """Read the tokenizer and hand it to the objective.
+
+    Raises:
+        UserError: it is no tokenizer, or not one for this encoder.
+    """
+    encoder = load_encoder(path, "native")
+    decoder = load_decoder(path, "native", encoder)
+    if not isinstance(decoder, VQDecoder):
+        raise UserError(f"{path} holds a decoder of method {decoder.spec.method}, not a tokenizer")
+    try:
+        objective.attach_tokenizer(encoder, decoder)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def make_fabric(device: str, precision: str, devices: int = 1, nodes: int = 1) -> Fabric:
+    """Lightning Fabric; ``auto`` takes GPUs if there are any, and bf16 with them.
+
+    With several devices it starts the other processes itself, or joins those that torchrun or SLURM started.
+    """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: no CUDA GPU is to be seen here; use --device cpu or auto")
     accelerator = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     if precision == "auto":
         precision = "bf16-mixed" if accelerator == "cuda" else "32-true"
-    return Fabric(accelerator=accelerator, devices=1, precision=precision)
+    strategy = "ddp" if devices * nodes > 1 else "auto"
+    return Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=precision)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -258,7 +256,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=Path, required=True, help="where run folders live; keep it between calls")
     parser.add_argument("--output", type=Path, required=True, help="encoder, .safetensors")
     parser.add_argument("--log-table", type=Path, help="copy of the training log as a tidy table, .csv or .parquet")
+    parser.add_argument("--tokenizer", type=Path, help="for beit: the tokenizer, as this command exported it")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--devices", type=int, default=1, help="processes of this machine that train together")
+    parser.add_argument("--nodes", type=int, default=1, help="machines, each with that many devices")
     parser.add_argument("--threads", type=int, help="CPU threads; the result depends on it in the last digits")
     parser.add_argument(
         "--stop-after-minutes",

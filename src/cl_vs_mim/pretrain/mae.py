@@ -12,6 +12,7 @@ from torch import Tensor
 from cl_vs_mim.config import MAEObjective
 from cl_vs_mim.decoder import DecoderSpec, MAEDecoder, encode_visible, patch_statistics, patchify
 from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.pretrain.distributed import own_rows
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
 
 __all__ = ["MAE", "masked_patch_loss", "patchify", "random_patches"]
@@ -68,6 +69,8 @@ def masked_patch_loss(images: Tensor, prediction: Tensor, mask: Tensor, patch_si
 class MAE(Objective):
     """MAE around an encoder of the plain family; the decoder is exported beside the encoder."""
 
+    splits_batches = True
+
     def __init__(self, encoder: Encoder, config: MAEObjective) -> None:
         super().__init__(encoder, config.views)
         self.mask_ratio = config.mask_ratio
@@ -84,8 +87,10 @@ class MAE(Objective):
         """Loss on the hidden patches of one view (B, 3, S, S); what is hidden is drawn by ``generator``."""
         (images,) = views
         spec = self.encoder.spec
-        visible, mask = random_patches(len(images), spec.grid**2, self.mask_ratio, generator)
-        visible, mask = (tensor.to(images.device, non_blocking=True) for tensor in (visible, mask))
+        count = spec.grid**2
+        visible = own_rows(len(images), lambda rows: random_patches(rows, count, self.mask_ratio, generator)[0])
+        visible = visible.to(images.device, non_blocking=True)
+        mask = torch.ones(len(images), count, device=images.device).scatter_(1, visible, 0.0)
         tokens = encode_visible(self.encoder, images, visible)  # (B, 1+V, D)
         prediction = self.decoder(tokens, visible).float()
         loss = masked_patch_loss(images, prediction, mask, spec.patch_size, self.decoder.spec.norm_pix)

@@ -11,12 +11,12 @@ import itertools
 import math
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cl_vs_mim.config import MoCoV3Objective
 from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.pretrain.distributed import gather_rows
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
 
 # ------------------------------------------------------------------------------------------------
@@ -45,15 +45,6 @@ def contrastive_loss(q: Tensor, k: Tensor, temperature: float, offset: int = 0) 
         logits = q @ k.T / temperature  # (B, M)
         labels = torch.arange(len(q), device=q.device) + offset
         return F.cross_entropy(logits, labels) * (2 * temperature)
-
-
-def _gather(keys: Tensor) -> tuple[Tensor, int]:
-    """Keys of all processes (M, C), and the row where this process's own begin."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return keys, 0
-    gathered = keys.new_empty(dist.get_world_size() * len(keys), keys.shape[1])
-    dist.all_gather_into_tensor(gathered, keys.contiguous())
-    return gathered, dist.get_rank() * len(keys)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -107,7 +98,7 @@ class MoCoV3(Objective):
         q1, q2 = (self.predictor(self.projector(view)) for view in cls.chunk(2))  # each (B, C)
         with torch.no_grad():
             momentum_cls = self.momentum_encoder(images)[:, 0]
-            (k1, offset), (k2, _) = (_gather(self.momentum_projector(view)) for view in momentum_cls.chunk(2))
+            (k1, offset), (k2, _) = (gather_rows(self.momentum_projector(view)) for view in momentum_cls.chunk(2))
         loss = contrastive_loss(q1, k2, self.temperature, offset) + contrastive_loss(q2, k1, self.temperature, offset)
         return ObjectiveOutput(loss, cls[: len(views[0])].detach(), {"momentum": self.momentum})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from timm.optim import param_groups_weight_decay
@@ -31,7 +31,13 @@ class Objective(nn.Module, ABC):
     Attributes:
         encoder: what is trained, and what is exported at the end.
         views: how the augmented views are drawn; :meth:`forward` gets as many tensors.
+        needs_labels: whether :meth:`forward` takes the classes of the images, (B,) int64, as a third argument.
+        splits_batches: whether the loss of a batch is the mean of the losses of its parts, so that gradients may be
+            accumulated; not where images of a batch are compared with each other.
     """
+
+    needs_labels: ClassVar[bool] = False
+    splits_batches: ClassVar[bool] = False
 
     def __init__(self, encoder: Encoder, views: tuple[View, ...]) -> None:
         super().__init__()
@@ -43,6 +49,9 @@ class Objective(nn.Module, ABC):
 
     def before_step(self, progress: float) -> None:
         """Called before every forward pass; ``progress`` is the share of all steps that are done, 0 … 1."""
+
+    def after_backward(self, progress: float) -> None:
+        """Called when gradients are there, before they are clipped."""
 
     def after_step(self, progress: float) -> None:
         """Called after every optimizer step."""

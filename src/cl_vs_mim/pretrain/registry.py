@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from cl_vs_mim.config import Architecture, Model
 from cl_vs_mim.encoder import build_encoder
+from cl_vs_mim.pretrain.beit import BEiT
+from cl_vs_mim.pretrain.dino import DINO
+from cl_vs_mim.pretrain.hybrid import Hybrid
 from cl_vs_mim.pretrain.mae import MAE
 from cl_vs_mim.pretrain.moco_v3 import MoCoV3
 from cl_vs_mim.pretrain.objective import Objective
 from cl_vs_mim.pretrain.simmim import SimMIM
+from cl_vs_mim.pretrain.supervised import Supervised
+from cl_vs_mim.pretrain.vq_tokenizer import VQTokenizer
 from cl_vs_mim.randomness import global_randomness
 
-OBJECTIVES: dict[str, type[Objective]] = {"mae": MAE, "moco_v3": MoCoV3, "simmim": SimMIM}
+OBJECTIVES: dict[str, type[Objective]] = {
+    "beit": BEiT,
+    "dino": DINO,
+    "hybrid": Hybrid,
+    "mae": MAE,
+    "moco_v3": MoCoV3,
+    "simmim": SimMIM,
+    "supervised": Supervised,
+    "vq_tokenizer": VQTokenizer,
+}
 
 
 def build_objective(model: Model, architecture: Architecture, seed: int) -> Objective:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cl_vs_mim.config import SimMIMObjective
 from cl_vs_mim.decoder import DecoderSpec, SimMIMDecoder
 from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.pretrain.distributed import own_rows
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
 
 # ------------------------------------------------------------------------------------------------
@@ -75,6 +76,8 @@ def masked_l1_loss(images: Tensor, reconstruction: Tensor, patch_mask: Tensor) -
 class SimMIM(Objective):
     """SimMIM around an encoder; mask token and head are exported beside it, for pictures of what they paint."""
 
+    splits_batches = True
+
     def __init__(self, encoder: Encoder, config: SimMIMObjective) -> None:
         super().__init__(encoder, config.views)
         spec = encoder.spec
@@ -89,7 +92,7 @@ class SimMIM(Objective):
         """Masked L1 loss of one view (B, 3, S, S); the masks are drawn by ``generator``."""
         (images,) = views
         grid = self.encoder.spec.grid
-        mask = block_mask(len(images), grid, self.mask_unit, self.mask_ratio, generator)
+        mask = own_rows(len(images), lambda count: block_mask(count, grid, self.mask_unit, self.mask_ratio, generator))
         mask = mask.to(images.device, non_blocking=True)
         tokens = self.encoder(images, mask, self.mask_token)[:, 1:]  # (B, N, D)
         loss = masked_l1_loss(images, self.decode(tokens).float(), mask)

@@ -27,7 +27,9 @@ FORMAT = 1  # of the training state and of the arithmetic; raised when a newer c
 _KEPT = 2  # checkpoints
 
 
-def resolve_run(model: Model, architecture: Architecture, data_hash: str, seed: int) -> dict[str, Any]:
+def resolve_run(
+    model: Model, architecture: Architecture, data_hash: str, seed: int, tokenizer: str | None = None
+) -> dict[str, Any]:
     """Everything that decides the weights, as plain data. Labels and notes are left out: they may change freely.
 
     What the training code does belongs to it: after a change of the code an old run is neither gone on with nor
@@ -41,6 +43,7 @@ def resolve_run(model: Model, architecture: Architecture, data_hash: str, seed: 
         "architecture": architecture.model_dump(mode="json", exclude={"label"}),
         "objective": model.objective.model_dump(mode="json"),
         "training": model.training.model_dump(mode="json"),
+        "tokenizer": tokenizer,  # sha256 of its file
     }
 
 
@@ -52,10 +55,12 @@ def warn(message: str) -> None:
 class RunFolder:
     """``<runs>/<model>_seed<k>_<12 hex of the resolved run>``, held by one process at a time.
 
-    Use as a context manager; the lock is the operating system's and ends with the process, however it ends.
+    Use as a context manager; the lock is the operating system's and ends with the process, however it ends. Of several
+    processes that train together the first one holds it; the others read only (``held=False``).
     """
 
-    def __init__(self, runs: Path, name: str, resolved: Mapping[str, Any]) -> None:
+    def __init__(self, runs: Path, name: str, resolved: Mapping[str, Any], held: bool = True) -> None:
+        self._held = held
         self.digest = sha256_json(resolved)
         self.resolved = dict(resolved)
         self.path = Path(runs) / f"{name}_seed{resolved['seed']}_{self.digest[:12]}"
@@ -63,6 +68,8 @@ class RunFolder:
         self._lock = filelock.FileLock(self.path / "lock")
 
     def __enter__(self) -> RunFolder:
+        if not self._held:
+            return self
         with clear_os_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             try:
@@ -78,7 +85,8 @@ class RunFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        if self._held:
+            self._lock.release()
 
     # ---- checkpoints -----------------------------------------------------------------------------
 

@@ -1,0 +1,99 @@
+"""Two processes on CPUs: the same global batch gives the same weights as one process, but for the order of sums."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+
+from cl_vs_mim.pretrain.distributed import GlobalBatchNorm1d, gather_rows, own_rows, share_batch_norms
+
+ROOT = Path(__file__).resolve().parent.parent
+CROP = {"crop_scale": [0.5, 1.0]}
+OBJECTIVES = {
+    "moco_v3": None,
+    "simmim": None,
+    "mae": None,
+    "dino": {
+        **{"method": "dino", "teacher_temperature": 0.06, "momentum": 0.9, "hidden": 20, "bottleneck": 6},
+        **{"prototypes": 10, "views": [CROP, CROP, CROP | {"size": 8}]},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A study of tiny models and 12 images."""
+    folder = tmp_path_factory.mktemp("processes")
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        path = folder / "data" / "train" / f"class{number % 3}" / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    (folder / "data" / "manifest.json").write_text(json.dumps({"data_hash": "ab" * 32}))
+    study = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text(encoding="utf-8"))
+    for architecture in study["architectures"].values():
+        architecture.update(image_size=16, patch_size=4, width=16, depth=2, heads=2)
+    template = study["models"]["moco_v3"]
+    for name, objective in OBJECTIVES.items():
+        if objective is not None:
+            study["models"][name] = template | {"objective": objective, "paradigm": "cl"}
+        study["models"][name]["training"] = template["training"] | {
+            **{"epochs": 3, "warmup_epochs": 0, "batch_size": 6, "base_lr": 1e-3, "lr_batch": 6, "clip_norm": 1.0},
+            **{"checkpoint_steps": 3, "log_steps": 1},
+        }
+    (folder / "smoke.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    return folder
+
+
+def train(place: Path, model: str, devices: int) -> tuple[dict[str, torch.Tensor], Path]:
+    runs, output = place / f"runs_{model}_{devices}", place / f"{model}_{devices}.safetensors"
+    command = [sys.executable, "-m", "cl_vs_mim.pretrain.loop", f"--config={place / 'smoke.yaml'}", f"--model={model}"]
+    command += ["--seed=0", f"--data={place / 'data'}", f"--runs={runs}", f"--output={output}", "--device=cpu"]
+    done = subprocess.run(
+        [*command, "--threads=1", f"--devices={devices}"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (folder,) = runs.iterdir()
+    return load_file(output), folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", OBJECTIVES)
+def test_two_processes_end_with_the_weights_of_one(place, model):
+    (one, folder), (two, other) = train(place, model, 1), train(place, model, 2)
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=2e-3, atol=2e-4, msg=lambda text, name=name: name + text)
+    assert (folder / "metrics.csv").read_text().count("\n") == (other / "metrics.csv").read_text().count("\n")
+    assert len(list(other.glob("checkpoint_*.pt"))) == 2, "one process writes"
+
+
+def test_without_a_process_group_everything_is_ones_own():
+    rows = torch.arange(6.0).view(3, 2)
+    assert torch.equal(own_rows(3, lambda count: rows[:count]), rows)
+    gathered, start = gather_rows(rows)
+    assert gathered is rows and start == 0
+
+
+def test_shared_batch_norms_keep_weights_and_values():
+    module = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.BatchNorm1d(5, affine=False))
+    rows = torch.randn(8, 4)
+    module(rows)
+    expected = module(rows)
+    shared = share_batch_norms(module)
+    assert [type(layer) for layer in shared][1::2] == [GlobalBatchNorm1d] * 2
+    torch.testing.assert_close(shared(rows), expected)

@@ -1,0 +1,26 @@
+"""The full-scale recipes are valid, name their source, and cover every method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cl_vs_mim.config import Model
+from cl_vs_mim.pretrain.registry import OBJECTIVES
+
+RECIPES = sorted((Path(__file__).parent.parent / "config" / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_is_a_valid_model_with_its_source(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    model = Model.model_validate(yaml.safe_load(text))
+    assert path.stem.startswith(model.objective.method)
+    assert text.startswith("# ") and "epochs" in text.splitlines()[0]
+
+
+def test_every_method_has_one() -> None:
+    named = {Model.model_validate(yaml.safe_load(path.read_text())).objective.method for path in RECIPES}
+    assert named == set(OBJECTIVES) - {"vq_tokenizer"}  # ours; it has no published recipe

@@ -1,0 +1,58 @@
+"""The picture of all training curves: every run once, losses that begin at one, and no run of another study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.errors import UserError
+from cl_vs_mim.figures import training
+
+
+@pytest.fixture(scope="module")
+def study(root: Path) -> Study:
+    return load_study(root / "config" / "smoke.yaml")
+
+
+def log(model: str, seed: int = 0, steps: int = 6, first_loss: float = 4.0) -> pd.DataFrame:
+    step = np.arange(1, steps + 1)
+    epoch_ends = step % 3 == 0
+    return pd.DataFrame(
+        {
+            **{"study": "smoke", "data_hash": "ab" * 32, "model": model, "label": model, "seed": seed, "step": step},
+            **{"loss": first_loss / step, "feature_std": 0.9 - 0.1 * step, "grad_norm": 1.0 / step},
+            "nmi": np.where(epoch_ends, 0.1 * step, np.nan),
+        }
+    )
+
+
+def test_every_run_is_drawn_from_its_first_loss_to_its_end(study: Study) -> None:
+    frame = pd.concat([log("simmim", first_loss=0.5), log("moco_v3", seed=1), log("moco_v3", first_loss=8.0)])
+    figure, drawn = training.draw(frame, study)
+    loss, spread, nmi, norm = figure.axes
+    assert [axes.get_ylabel() for axes in figure.axes] == list(training._PANELS.values())
+    assert [line.get_label() for line in loss.lines] == ["MoCo v3", "MoCo v3", "SimMIM"]  # in the order of the study
+    for line in loss.lines:
+        x, y = line.get_data()
+        assert x[-1] == 1 and y[0] == 1
+        np.testing.assert_allclose(y, 1 / np.arange(1, 7))
+    assert all(len(line.get_xdata()) == 2 for line in nmi.lines), "only the ends of epochs"
+    assert norm.get_yscale() == "log" and len(spread.lines) == 3
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["MoCo v3", "SimMIM"], "one entry for all seeds"
+    assert len(drawn) == 18
+
+
+def test_a_run_of_another_study_is_refused(study: Study) -> None:
+    with pytest.raises(UserError, match="no resnet; known: moco_v3"):
+        training.draw(log("resnet"), study)
+
+
+def test_no_two_models_look_alike(study: Study) -> None:
+    figure, _ = training.draw(pd.concat([log(name) for name in study.models]), study)
+    looks = [(line.get_color(), line.get_marker()) for line in figure.axes[0].lines]
+    assert len(set(looks)) == len(study.models)
