@@ -14,6 +14,7 @@ from cl_vs_mim.workflow import (
     control_runs,
     decoder_figure_runs,
     figure_texts,
+    hybrid_runs,
     method_runs,
     pair_runs,
     runs_with_decoder,
@@ -40,6 +41,8 @@ ANALYSED = analysed_runs(STUDY)  # those of TRAINED that are measured: all but t
 RUNS = ANALYSED | CONTROLS
 METHODS = method_runs(STUDY)  # those of RUNS that the appendix draws side by side: no hybrids
 PAIR = pair_runs(STUDY)  # those of RUNS that Figures 2 to 11 draw
+PAIR_TRAINED = [run for run in PAIR if run in TRAINED]
+HYBRIDS = hybrid_runs(STUDY)  # those of RUNS that Figure 12 draws: hybrids and the controls of their architectures
 DECODED = runs_with_decoder(STUDY)  # those of TRAINED that paint
 FIG11 = decoder_figure_runs(STUDY)  # and the control of MAE's architecture
 OBJECTS = f"{RESULTS}/data/objects/manifest.json"
@@ -75,3 +78,7 @@ def tables(kind, runs=RUNS):
     return [f"{RESULTS}/tables/{kind}/{run}.parquet" for run in runs]
 
 
+def dense(kind):
+    """Tables of detection or segmentation, of the encoders that the study trains it on; none where it leaves it out."""
+    settings = getattr(STUDY.transfer, kind, None)
+    return [] if settings is None else tables(kind, PAIR)

@@ -127,6 +127,7 @@ def answer_rows(
             "image": [f"{split.name}/{path}" for path in split.index.paths],
             **{"depth": np.int32(depth), "pooling": settings.pooling},
             "learning_rate": settings.training.base_lr,
+            "parameters": np.int64(sum(weight.numel() for weight in classifier.encoder.parameters())),
             "value": (named == split.labels[kind].numbers).astype(np.float64),
             "chance": constant_guess(known, split.labels[kind]),
         }
