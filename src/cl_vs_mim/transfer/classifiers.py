@@ -45,11 +45,16 @@ class FineTuned(Supervised):
                 torch._foreach_lerp_(list(follower.parameters()), list(leader.parameters()), 1 - self.ema)
 
     def parameter_groups(self, weight_decay: float) -> list[dict]:
-        """timm's groups: embedding lowest, then block by block; the final norm and the classifier at the full rate."""
+        """timm's groups: embedding lowest, then block by block; the final norm goes with the last block.
+
+        The classifier alone has the full rate: what is below it begins one factor lower, as in BEiT's code.
+        """
         backbone = self.encoder.backbone
         groups = param_groups_layer_decay(
             backbone, weight_decay, backbone.no_weight_decay(), layer_decay=self.layer_decay
         )
+        for group in groups:
+            group["lr_scale"] *= self.layer_decay  # timm counts from the top of the network it sees, which has no head
         groups.append({"params": [self.head.weight], "weight_decay": weight_decay})
         groups.append({"params": [self.head.bias], "weight_decay": 0.0})
         return groups
