@@ -213,7 +213,7 @@ class Training(Section):
     momentum: Fraction = 0.9  # of sgd and lars
     epochs: PositiveInt
     warmup_epochs: NonNegative
-    schedule: Literal["cosine", "multistep"] = "cosine"  # half a cosine down to min_lr, or steps at the milestones
+    schedule: Literal["cosine", "linear", "multistep"] = "cosine"  # down to min_lr, or steps at the milestones
     milestones: tuple[PositiveFloat, ...] = ()  # epochs at which the multistep schedule multiplies the rate by gamma
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
     batch_size: PositiveInt  # global

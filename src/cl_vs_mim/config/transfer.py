@@ -9,6 +9,7 @@ from pydantic import Field, PositiveFloat
 from cl_vs_mim.config.analysis import Block, Labels
 from cl_vs_mim.config.models import Training, View
 from cl_vs_mim.config.sections import Fraction, NonNegative, Section
+from cl_vs_mim.config.segmentation import Segmentation
 
 
 class FineTuning(Section):
@@ -45,3 +46,4 @@ class Transfer(Section):
 
     finetuning: FineTuning | None = None
     probe: AugmentedProbe | None = None
+    segmentation: Segmentation | None = None

@@ -25,6 +25,23 @@ def pool(tokens: Tensor, pooling: str) -> Tensor:
     return tokens[:, 0] if pooling == "cls" else tokens[:, 1:].mean(1)
 
 
+def decayed_groups(module: nn.Module, encoder: Encoder, weight_decay: float, layer_decay: float) -> list[dict]:
+    """Groups for the optimizer: a learning rate for each layer of ``encoder``, the full one for the rest of ``module``.
+
+    timm's groups of the encoder: embedding lowest, then block by block; the final norm goes with the last block, which
+    begins one factor below what is trained on top of it, as in BEiT's code. No decay on biases and norms.
+    """
+    backbone = encoder.backbone
+    groups = param_groups_layer_decay(backbone, weight_decay, backbone.no_weight_decay(), layer_decay=layer_decay)
+    for group in groups:
+        group["lr_scale"] *= layer_decay  # timm counts from the top of the network it sees, which has no head
+    inner = {id(parameter) for parameter in encoder.parameters()}
+    rest = [p for p in module.parameters() if p.requires_grad and id(p) not in inner]
+    groups.append({"params": [p for p in rest if p.ndim > 1], "weight_decay": weight_decay})
+    groups.append({"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0})
+    return groups
+
+
 class FineTuned(Supervised):
     """An encoder with a linear classifier, every layer with its own learning rate (arXiv 2106.08254, Appendix)."""
 
@@ -45,19 +62,8 @@ class FineTuned(Supervised):
                 torch._foreach_lerp_(list(follower.parameters()), list(leader.parameters()), 1 - self.ema)
 
     def parameter_groups(self, weight_decay: float) -> list[dict]:
-        """timm's groups: embedding lowest, then block by block; the final norm goes with the last block.
-
-        The classifier alone has the full rate: what is below it begins one factor lower, as in BEiT's code.
-        """
-        backbone = self.encoder.backbone
-        groups = param_groups_layer_decay(
-            backbone, weight_decay, backbone.no_weight_decay(), layer_decay=self.layer_decay
-        )
-        for group in groups:
-            group["lr_scale"] *= self.layer_decay  # timm counts from the top of the network it sees, which has no head
-        groups.append({"params": [self.head.weight], "weight_decay": weight_decay})
-        groups.append({"params": [self.head.bias], "weight_decay": 0.0})
-        return groups
+        """Those of :func:`decayed_groups`."""
+        return decayed_groups(self, self.encoder, weight_decay, self.layer_decay)
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:

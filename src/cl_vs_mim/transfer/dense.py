@@ -27,7 +27,7 @@ class DenseEncoder(nn.Module):
 
     Args:
         encoder: ours, of either family; trained further in place.
-        out_blocks: the blocks whose outputs are wanted, 0 … L-1, in rising order.
+        out_blocks: the blocks whose outputs are wanted, 0 … L-1, in rising order; a shallow encoder may repeat one.
         window: side of a window in patches; None: every block attends globally.
         global_blocks: blocks that attend globally where there are windows.
 
@@ -45,7 +45,7 @@ class DenseEncoder(nn.Module):
         super().__init__()
         depth = encoder.spec.depth
         outside = [block for block in (*out_blocks, *global_blocks) if not 0 <= block < depth]
-        if outside or list(out_blocks) != sorted(set(out_blocks)) or not out_blocks:
+        if outside or list(out_blocks) != sorted(out_blocks) or not out_blocks:
             raise ValueError(f"blocks {list(out_blocks)} and {list(global_blocks)} do not fit an encoder of {depth}")
         self.encoder = encoder
         self.out_blocks, self.window, self.global_blocks = tuple(out_blocks), window, frozenset(global_blocks)
@@ -83,8 +83,8 @@ class DenseEncoder(nn.Module):
                 tokens = _apply(block, tokens, everywhere)
             else:
                 tokens = _join(_apply(block, _cut(tokens, rows, columns, side), inside), rows, columns, side)
-            if index in self.out_blocks:
-                features.append(tokens[:, 1:].transpose(1, 2).unflatten(2, (rows, columns)))
+            wanted = self.out_blocks.count(index)
+            features += [tokens[:, 1:].transpose(1, 2).unflatten(2, (rows, columns))] * wanted
             if len(features) == len(self.out_blocks):
                 break
         return features
