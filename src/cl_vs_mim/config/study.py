@@ -11,6 +11,7 @@ from cl_vs_mim.config.analysis import Analysis, Figures, block_index
 from cl_vs_mim.config.data import KitData
 from cl_vs_mim.config.models import Architecture, Model
 from cl_vs_mim.config.sections import Name, Section
+from cl_vs_mim.config.transfer import Transfer
 from cl_vs_mim.config.validation import UniqueKeyLoader, describe, nearest
 from cl_vs_mim.errors import UserError
 
@@ -48,6 +49,7 @@ class Study(Section):
     models: dict[Name, Model]
     analysis: Analysis
     figures: Figures
+    transfer: Transfer | None = None
 
     @model_validator(mode="after")
     def _references_exist(self) -> Study:
