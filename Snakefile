@@ -27,6 +27,11 @@ include: "rules/figure_inputs.smk"
 include: "rules/figures.smk"
 
 
+if STUDY.transfer and STUDY.transfer.detection:
+
+    include: "rules/detection.smk"
+
+
 rule all:
     default_target: True
     input:
