@@ -257,6 +257,12 @@ def test_the_command_refuses_what_does_not_fit(config: Path, scenes: Path, tmp_p
             command(path, scenes, tmp_path)
 
 
+def test_without_detectron2_the_command_says_what_to_install(config, scenes, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("cl_vs_mim.transfer.detection.__main__.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="detectron2 and pycocotools not installed; .*detectron2.lock"):
+        command(config, scenes, tmp_path)
+
+
 def test_the_command_names_a_bad_annotation(config: Path, tmp_path: Path) -> None:
     root = write_scenes(tmp_path / "coco")
     content, write = edit(root, "val")
