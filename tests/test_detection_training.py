@@ -259,7 +259,7 @@ def test_the_command_refuses_what_does_not_fit(config: Path, scenes: Path, tmp_p
 
 def test_without_detectron2_the_command_says_what_to_install(config, scenes, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("cl_vs_mim.transfer.detection.__main__.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="detectron2 and pycocotools not installed; .*detectron2.lock"):
+    with pytest.raises(UserError, match=r"detectron2 and pycocotools not installed; .*detectron2.lock"):
         command(config, scenes, tmp_path)
 
 

@@ -49,7 +49,8 @@ class Detection(Section):
     checkpoint_iterations: PositiveInt = 500  # a kill loses at most this many
     log_iterations: PositiveInt = 20
 
-    # Pictures
+    # Evaluation
+    least_score: Fraction = 0.05  # of a prediction that counts; original: 0.05, detectron2's default
     draw_images: Annotated[int, Field(ge=1, le=16)] = 4  # validation images, spread evenly over the set
     draw_score: Fraction = 0.3  # least score of a prediction that is drawn
 

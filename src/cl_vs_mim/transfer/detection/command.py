@@ -57,7 +57,7 @@ def content_hash(data: Path, splits: tuple[CocoSplit, CocoSplit]) -> str:
 
 def resolve(study: Study, subject: Subject, encoder: Path | None, settings: Detection, content: str) -> dict[str, Any]:
     """Everything that decides the detector's weights, as plain data."""
-    drawing = {"draw_images", "draw_score", "log_iterations", "checkpoint_iterations"}
+    later = {"least_score", "draw_images", "draw_score", "log_iterations", "checkpoint_iterations"}
     return {
         "format": FORMAT,
         "code": code_digest(*CODE),
@@ -66,7 +66,7 @@ def resolve(study: Study, subject: Subject, encoder: Path | None, settings: Dete
         "data_hash": content,
         "architecture": study.architectures[subject.architecture].model_dump(mode="json", exclude={"label"}),
         "encoder": None if encoder is None else sha256_file(encoder),
-        "detection": settings.model_dump(mode="json", exclude=drawing),
+        "detection": settings.model_dump(mode="json", exclude=later),
     }
 
 

@@ -93,6 +93,7 @@ def _model(spec: EncoderSpec, settings: Detection, classes: int, device: torch.d
         heads[f"{kind}_head"].conv_dims = [settings.conv_dim] * len(heads[f"{kind}_head"].conv_dims)
     heads.box_head.fc_dims = [settings.fc_dim]
     heads.box_predictor.input_shape.channels = settings.fc_dim
+    heads.box_predictor.test_score_thresh = settings.least_score
     return model
 
 
