@@ -50,6 +50,10 @@ BAD = {
         lambda content: content["annotations"][0]["segmentation"].update(size=[SIDE, SIDE - 1]),
         r"annotations\[0\] \(id 1\): its mask is of \[64, 63\] px, but image 000000000001.png of \[64, 64\]",
     ),
+    "runs that are too long": (
+        lambda content: content["annotations"][0]["segmentation"]["counts"].append(5),
+        r"annotations\[0\] \(id 1\): the runs of its mask add up to 4101 px instead of 4096",
+    ),
     "no mask": (set_row("annotations", 0, segmentation=[]), "neither a run-length mask nor polygons"),
     "a polygon of two points": (set_row("annotations", 0, segmentation=[[1, 1, 2, 2]]), "polygons of three points"),
     "a key missing": (drop_key("annotations", 2, "bbox"), r"annotations\[2\] has no bbox"),

@@ -126,13 +126,20 @@ def _check_annotation(
         raise UserError(f"{name}: bbox {box} is not [x, y, width, height] in px")
     mask, image = row["segmentation"], images[row["image_id"]]
     if isinstance(mask, dict):
-        if mask.get("size") != [image["height"], image["width"]] or "counts" not in mask:
+        size, counts = [image["height"], image["width"]], mask.get("counts")
+        if mask.get("size") != size or counts is None:
             raise UserError(
-                f"{name}: its mask is of {mask.get('size')} px, but image {image['file_name']} of "
-                f"{[image['height'], image['width']]} px (height, width); encode the mask at the image's size"
+                f"{name}: its mask is of {mask.get('size')} px, but image {image['file_name']} of {size} px (height, "
+                "width); encode the mask at the image's size"
             )
-    elif not (isinstance(mask, list) and mask and all(isinstance(part, list) and len(part) >= 6 for part in mask)):
+        if isinstance(counts, list) and sum(counts) != size[0] * size[1]:
+            raise UserError(f"{name}: the runs of its mask add up to {sum(counts)} px instead of {size[0] * size[1]}")
+    elif not (isinstance(mask, list) and any(map(_is_polygon, mask))):  # detectron2 leaves out the others
         raise UserError(f"{name}: segmentation is neither a run-length mask nor polygons of three points or more")
+
+
+def _is_polygon(part: Any) -> bool:
+    return isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0
 
 
 def _finite(value: Any) -> bool:
