@@ -133,7 +133,7 @@ def _multiplier(settings: Detection) -> DictConfig:
 
 
 def save_config(config: DictConfig, path: Path) -> None:
-    """The LazyConfig as YAML, for readers; what it cannot hold is left to detectron2's pickle beside it."""
+    """The LazyConfig as YAML, for readers; without the pickle that detectron2 may add to it."""
     with atomic_path(path) as temporary:
         LazyConfig.save(config, str(temporary))
         temporary.with_suffix(temporary.suffix + ".pkl").unlink(missing_ok=True)
