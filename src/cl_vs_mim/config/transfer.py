@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat
 
 from cl_vs_mim.config.analysis import Block, Labels
+from cl_vs_mim.config.detection import Detection
 from cl_vs_mim.config.models import Training, View
 from cl_vs_mim.config.sections import Fraction, NonNegative, Section
 from cl_vs_mim.config.segmentation import Segmentation
@@ -46,4 +47,5 @@ class Transfer(Section):
 
     finetuning: FineTuning | None = None
     probe: AugmentedProbe | None = None
+    detection: Detection | None = None
     segmentation: Segmentation | None = None
