@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from cl_vs_mim.config import Model
+from cl_vs_mim.config.detection import Detection
 from cl_vs_mim.config.segmentation import Segmentation
 from cl_vs_mim.config.transfer import AugmentedProbe, FineTuning
 from cl_vs_mim.pretrain.registry import OBJECTIVES
@@ -15,7 +16,7 @@ from cl_vs_mim.pretrain.registry import OBJECTIVES
 RECIPES = sorted((Path(__file__).parent.parent / "config" / "recipes").glob("*.yaml"))
 
 TRANSFER = sorted((RECIPES[0].parent / "transfer").glob("*.yaml"))
-KINDS = {"finetuning": FineTuning, "probe": AugmentedProbe, "segmentation": Segmentation}
+KINDS = {"finetuning": FineTuning, "probe": AugmentedProbe, "segmentation": Segmentation, "coco": Detection}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
