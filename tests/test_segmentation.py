@@ -16,7 +16,7 @@ from cl_vs_mim.config.segmentation import Segmentation
 from cl_vs_mim.encoder import Encoder, EncoderSpec, build_encoder
 from cl_vs_mim.errors import UserError
 from cl_vs_mim.pretrain import loop
-from cl_vs_mim.transfer.segmentation import __main__ as command
+from cl_vs_mim.transfer.segmentation.__main__ import main, parser
 from cl_vs_mim.transfer.segmentation.data import IGNORED, TRAINING, VALIDATION, open_pair, read_split
 from cl_vs_mim.transfer.segmentation.source import SceneSource, random_crop
 
@@ -231,7 +231,7 @@ class Workplace:
         words = [f"--{key}={value}" for key, value in (given | options).items()]
         threads = torch.get_num_threads()
         try:
-            command.main(command._parser().parse_args(words))
+            main(parser().parse_args(words))
         finally:
             torch.set_num_threads(threads)
         return pd.read_parquet(given["output"])

@@ -44,6 +44,11 @@ class Pyramid(nn.Module):
         return [level(feature) for level, feature in zip(self.levels, self.backbone(images), strict=True)]
 
 
+def _loss(weight: float) -> dict:
+    """Cross-entropy over the pixels that have a label."""
+    return {"type": "CrossEntropyLoss", "loss_weight": weight, "avg_non_ignore": True}
+
+
 class Segmenter(Objective):
     """Encoder, pyramid, UPerNet and its second head; every layer of the encoder with its own learning rate."""
 
@@ -59,7 +64,12 @@ class Segmenter(Objective):
         common = {"num_classes": classes, "norm_cfg": {"type": "BN"}, "align_corners": False}
         common |= {"dropout_ratio": config.dropout}
         self.head = UPerHead(
-            in_channels=[width] * 4, in_index=[0, 1, 2, 3], pool_scales=_POOLS, channels=config.channels, **common
+            in_channels=[width] * 4,
+            in_index=[0, 1, 2, 3],
+            pool_scales=_POOLS,
+            channels=config.channels,
+            loss_decode=_loss(1.0),
+            **common,
         )
         self.auxiliary = FCNHead(
             in_channels=width,
@@ -67,7 +77,7 @@ class Segmenter(Objective):
             channels=config.auxiliary_channels,
             num_convs=1,
             concat_input=False,
-            loss_decode={"type": "CrossEntropyLoss", "loss_weight": config.auxiliary_weight},
+            loss_decode=_loss(config.auxiliary_weight),
             **common,
         )
 
