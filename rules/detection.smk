@@ -1,23 +1,21 @@
 # Mask R-CNN on encoders, on scenes laid out as COCO: the pair of the main figures and the controls of its architectures.
 # As with pre-training, the training state lives in results/<study>/runs/.
 
-DETECTION = getattr(STUDY.transfer, "detection", None)
+DETECTION = getattr(TRANSFER, "detection", None)
 
 if DETECTION is not None:
 
     rule detection:
         input:
             data=f"{RESULTS}/data/scenes/manifest.json",
+            checked=f"{RESULTS}/checks/scenes.json",
             encoder=encoder_of,
         output:
             table=f"{RESULTS}/tables/detection/{{run}}.parquet",
             picture=f"{RESULTS}/pictures/detection/{{run}}.png",
         params:
             config=CONFIG,
-            model=lambda wildcards: RUNS[wildcards.run][0],
-            seed=lambda wildcards: RUNS[wildcards.run][1],
-            encoder=lambda wildcards, input: f"--encoder {input.encoder}" if input.encoder else "",
-            data=lambda wildcards, input: Path(input.data).parent / "coco",
+            subject=lambda wildcards, input: subject_of(wildcards, input, "coco"),
             runs=f"{RESULTS}/runs",
             encoder_settings=lambda wildcards: settings_of(wildcards.run),
             settings=sections_digest(DETECTION),
@@ -32,6 +30,6 @@ if DETECTION is not None:
         conda:
             "../environment.yml"
         shell:
-            "python -m cl_vs_mim.transfer.detection --config {params.config} --model {params.model} --seed {params.seed}"
-            " {params.encoder} --data {params.data} --runs {params.runs} --threads {threads}"
+            "python -m cl_vs_mim.transfer.detection --config {params.config} {params.subject} --runs {params.runs}"
+            " --threads {threads}"
             " --output {output.table} --picture {output.picture} 2>&1 | tee {log}"

@@ -1,21 +1,12 @@
 # Classifiers made of encoders: all weights trained on labels (protocol finetuning), or one layer on the frozen encoder
 # and augmented images (protocol paper). Their training state lives in results/<study>/runs/, as that of pre-training.
 
-TRANSFER = STUDY.transfer
-PROTOCOLS = {"finetuning": "finetuning", "paper": "probe"}  # -> key under transfer in the YAML
-DONE = [name for name, key in PROTOCOLS.items() if TRANSFER is not None and getattr(TRANSFER, key) is not None]
-
-
-def classified(protocol, runs=RUNS):
-    """One table of this protocol for each of the encoders; none where the study leaves it out."""
-    return [f"{RESULTS}/tables/{protocol}/{run}.parquet" for run in runs] if protocol in DONE else []
-
-
 if "finetuning" in DONE:
 
     rule finetune:
         input:
             data=OBJECTS,
+            checked=f"{RESULTS}/checks/objects.json",
             encoder=encoder_of,
         output:
             tuned=f"{RESULTS}/finetuned/{{run}}.safetensors",
@@ -70,6 +61,7 @@ if "paper" in DONE:
     rule augmented_probe:
         input:
             data=OBJECTS,
+            checked=f"{RESULTS}/checks/objects.json",
             encoder=encoder_of,
         output:
             table=f"{RESULTS}/tables/paper/{{run}}.parquet",

@@ -1,19 +1,20 @@
 # UPerNet on encoders, on scenes laid out as ADE20K: the pair of the main figures and the controls of its architectures.
 
-SEGMENTATION = getattr(STUDY.transfer, "segmentation", None)
+SEGMENTATION = getattr(TRANSFER, "segmentation", None)
 
 if SEGMENTATION is not None:
 
     rule segmentation:
         input:
             data=f"{RESULTS}/data/scenes/manifest.json",
+            checked=f"{RESULTS}/checks/scenes.json",
             encoder=encoder_of,
         output:
             picture=f"{RESULTS}/pictures/segmentation/{{run}}.png",
             table=f"{RESULTS}/tables/segmentation/{{run}}.parquet",
         params:
             config=CONFIG,
-            subject=lambda wildcards, input: subject_of(wildcards, input) + "/ade20k",
+            subject=lambda wildcards, input: subject_of(wildcards, input, "ade20k"),
             runs=f"{RESULTS}/runs",
             encoder_settings=lambda wildcards: settings_of(wildcards.run),
             settings=sections_digest(SEGMENTATION),

@@ -9,7 +9,9 @@ rule table_transfer:
         segmentation=dense("segmentation"),
         reference=REFERENCE,
     output:
-        expand("tables/transfer.{format}", format=["csv", "md", "tex"]),
+        csv="tables/transfer.csv",
+        md="tables/transfer.md",
+        tex="tables/transfer.tex",
     params:
         config=CONFIG,
         inputs=lambda wildcards, input: " ".join(
@@ -23,11 +25,15 @@ rule table_transfer:
             if paths
         ),
         code=code_digest("tables", "figures.scores", "figures.tables", "statistics"),
+    log:
+        f"{RESULTS}/logs/tables/transfer.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/tables/transfer.tsv"
     conda:
         "../environment.yml"
     shell:
         "python -m cl_vs_mim.tables.transfer --config {params.config} {params.inputs} --reference {input.reference}"
-        " --output {output[0]}"
+        " --output {output.csv} 2>&1 | tee {log}"
 
 
 rule tables:

@@ -8,7 +8,7 @@ import yaml
 from pydantic import PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from cl_vs_mim.config.analysis import Analysis, Figures, block_index
-from cl_vs_mim.config.data import KitData
+from cl_vs_mim.config.data import Data
 from cl_vs_mim.config.models import Architecture, Model
 from cl_vs_mim.config.sections import Name, Section
 from cl_vs_mim.config.transfer import Transfer
@@ -44,7 +44,7 @@ class Study(Section):
     reduced: bool  # figures of a reduced study say so
     expect: Expectation
     compute: Compute
-    data: KitData
+    data: Data
     architectures: dict[Name, Architecture]
     models: dict[Name, Model]
     analysis: Analysis
