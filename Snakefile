@@ -23,6 +23,10 @@ include: "rules/pretrain.smk"
 include: "rules/analysis.smk"
 include: "rules/reconstruct.smk"
 include: "rules/transfer.smk"
+include: "rules/finetune.smk"
+include: "rules/detection.smk"
+include: "rules/segmentation.smk"
+include: "rules/tables.smk"
 include: "rules/figure_inputs.smk"
 include: "rules/figures.smk"
 
@@ -31,4 +35,5 @@ rule all:
     default_target: True
     input:
         rules.figures.input,
+        rules.tables.input,
         rules.data.input,

@@ -34,6 +34,7 @@ from cl_vs_mim.config import Architecture, Model, load_study
 from cl_vs_mim.data.images import index_image_folder
 from cl_vs_mim.errors import UserError, run_cli
 from cl_vs_mim.pretrain import loop
+from cl_vs_mim.pretrain.registry import build_objective
 from cl_vs_mim.pretrain.sources import make_source
 from cl_vs_mim.pretrain.trainer import Trainer
 from plain_pretrain import PlainLoop
@@ -56,8 +57,9 @@ class OurLoop:
         index = index_image_folder(folder)
         self.batch = model.training.batch_size
         self.steps = len(index) // self.batch
-        self.trainer = Trainer(model, architecture, 0, self.steps, self.fabric)
-        source = make_source(index, "memory", self.trainer.recipe(), self.fabric.device, 1)
+        objective = build_objective(model, architecture, 0)
+        self.trainer = Trainer(objective, model.training, architecture.image_size, 0, self.steps, self.fabric)
+        source = make_source(index, index.labels, "memory", self.trainer.recipe(), self.fabric.device, 1)
         self.source, self.seconds = source, defaultdict(float)
         objective, optimizer = self.trainer.objective, self.trainer.optimizer
         source.batch = self._clocked("augment", source.batch)

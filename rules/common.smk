@@ -5,7 +5,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from cl_vs_mim.config import load_study
+from cl_vs_mim.config import FolderData, load_study
 from cl_vs_mim.errors import UserError
 from cl_vs_mim.workflow import (
     TRAINING_CODE,
@@ -14,6 +14,7 @@ from cl_vs_mim.workflow import (
     control_runs,
     decoder_figure_runs,
     figure_texts,
+    hybrid_runs,
     method_runs,
     pair_runs,
     runs_with_decoder,
@@ -40,8 +41,13 @@ ANALYSED = analysed_runs(STUDY)  # those of TRAINED that are measured: all but t
 RUNS = ANALYSED | CONTROLS
 METHODS = method_runs(STUDY)  # those of RUNS that the appendix draws side by side: no hybrids
 PAIR = pair_runs(STUDY)  # those of RUNS that Figures 2 to 11 draw
+PAIR_TRAINED = [run for run in PAIR if run in TRAINED]
+HYBRIDS = hybrid_runs(STUDY)  # those of RUNS that Figure 12 draws: hybrids and the controls of their architectures
 DECODED = runs_with_decoder(STUDY)  # those of TRAINED that paint
 FIG11 = decoder_figure_runs(STUDY)  # and the control of MAE's architecture
+TRANSFER = STUDY.transfer
+PROTOCOLS = {"finetuning": "finetuning", "paper": "probe"}  # -> key under transfer in the YAML
+DONE = [name for name, key in PROTOCOLS.items() if TRANSFER is not None and getattr(TRANSFER, key) is not None]
 OBJECTS = f"{RESULTS}/data/objects/manifest.json"
 
 
@@ -63,11 +69,11 @@ def tokenizer_of(wildcards):
     return tokenizer_file(STUDY, TRAINED[wildcards.run][0], f"{RESULTS}/encoders") or []
 
 
-def subject_of(wildcards, input):
-    """Which encoder on which images, as the options that every command about one encoder has."""
+def subject_of(wildcards, input, part=""):
+    """Which encoder on which (part of the) images, as the options that every command about one encoder has."""
     model, seed = RUNS[wildcards.run]
     encoder = f" --encoder {input.encoder}" if input.encoder else ""
-    return f"--model {model} --seed {seed}{encoder} --data {Path(input.data).parent}"
+    return f"--model {model} --seed {seed}{encoder} --data {Path(input.data).parent / part}"
 
 
 def tables(kind, runs=RUNS):
@@ -75,3 +81,18 @@ def tables(kind, runs=RUNS):
     return [f"{RESULTS}/tables/{kind}/{run}.parquet" for run in runs]
 
 
+def dense(kind):
+    """Tables of detection or segmentation, of the encoders that the study trains it on; none where it leaves it out."""
+    settings = getattr(TRANSFER, kind, None)
+    return [] if settings is None else tables(kind, PAIR)
+
+
+def cues_of(wildcards, input):
+    """Composed cue-conflict images, or an ImageFolder of stylised ones."""
+    folder = Path(input.cues).parent
+    return f"--stylized {folder}/stylized" if isinstance(STUDY.data, FolderData) else f"--cue-conflict {folder}"
+
+
+def classified(protocol, runs=RUNS):
+    """One table of this protocol for each of the encoders; none where the study leaves it out."""
+    return [f"{RESULTS}/tables/{protocol}/{run}.parquet" for run in runs] if protocol in DONE else []

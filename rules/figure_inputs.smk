@@ -47,5 +47,27 @@ def module_of(figure):
 def options_of(wildcards):
     """The inputs as options of the figure's command."""
     return " ".join(f"--{option} {' '.join(paths)}" for option, paths in FIGURES[wildcards.figure].items())
+if {"finetuning", "paper"} <= set(DONE):
+    FIGURES["fig1"] = {
+        "tables": classified("finetuning", METHODS),
+        "probe-tables": classified("paper", METHODS),
+        "reference": [REFERENCE],
+    }
+    if detected := dense("detection"):
+        FIGURES["fig1"]["detection-tables"] = detected
+    if HYBRIDS:
+        FIGURES["fig12"] = {
+            "tables": classified("finetuning", HYBRIDS),
+            "probe-tables": classified("paper", HYBRIDS),
+            "attention-tables": tables("attention", HYBRIDS),
+            "fourier-tables": tables("fourier", HYBRIDS),
+            "reference": [REFERENCE],
+        }
+if "finetuning" in DONE:
+    for option, kind in OVERVIEW.items():
+        FIGURES["appendix_finetuned"][option] = [
+            *tables(kind, PAIR_TRAINED),
+            *tables(f"finetuned/{kind}", PAIR_TRAINED),
+        ]
 if "category" in STUDY.analysis.probe.labels:  # an ordinary ImageFolder has none
     FIGURES["appendix_coarse"] = {"tables": tables("linear_probe", METHODS)}

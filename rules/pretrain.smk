@@ -5,6 +5,7 @@
 rule pretrain:
     input:
         data=OBJECTS,
+        checked=f"{RESULTS}/checks/objects.json",
         tokenizer=tokenizer_of,
     output:
         encoder=f"{RESULTS}/encoders/{{run}}.safetensors",

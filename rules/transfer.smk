@@ -45,7 +45,7 @@ rule robustness:
     params:
         config=CONFIG,
         subject=subject_of,
-        cues=lambda wildcards, input: Path(input.cues).parent,
+        cues=cues_of,
         tables=lambda wildcards, output: Path(output[0]).parent.parent,
         encoder_settings=lambda wildcards: settings_of(wildcards.run),
         settings=[STUDY.analysis.sample_digest(), sections_digest(STUDY.analysis.robustness)],
@@ -62,5 +62,5 @@ rule robustness:
         "../environment.yml"
     shell:
         "python -m cl_vs_mim.analysis.robustness --config {params.config} {params.subject} --threads {threads}"
-        " --probes {input.probes} --cue-conflict {params.cues} --tables {params.tables} --run {wildcards.run}"
+        " --probes {input.probes} {params.cues} --tables {params.tables} --run {wildcards.run}"
         " 2>&1 | tee {log}"

@@ -370,7 +370,7 @@ def self_contained(workplace) -> dict:
 
 def test_a_loss_that_compares_images_refuses_parts(workplace):
     workplace.training("moco_v3").update(accumulate=2)
-    with pytest.raises(UserError, match="moco_v3 compares the images of a batch with each other"):
+    with pytest.raises(UserError, match="MoCoV3 compares the images of a batch with each other"):
         workplace.run("moco_v3")
 
 

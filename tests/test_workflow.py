@@ -35,7 +35,7 @@ def snakemake(checkout: Path, *arguments: str, study: str = "smoke") -> subproce
         env=environment,
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=1200,
     )
 
 
@@ -58,7 +58,7 @@ def test_dry_run_of_figure_3_holds_only_what_it_needs(checkout: Path) -> None:
     result = snakemake(checkout, "-n", "figures/fig3.pdf")
     assert result.returncode == 0, result.stderr
     jobs = jobs_of(result.stdout + result.stderr)
-    assert jobs == {"compose": 1, "pretrain": 2, "extract": 4, "figure": 1, "total": 8}
+    assert jobs == {"compose": 1, "pretrain": 2, "extract": 4, "figure": 1, "check": 1, "total": 9}
 
 
 def test_dry_run_of_everything(checkout: Path) -> None:

@@ -90,13 +90,15 @@ class Encoder(nn.Module):
 
     def forward_tokens(self, tokens: Tensor) -> Tensor:
         """All blocks on fused attention, then the final LayerNorm: (B, 1+N, D) -> (B, 1+N, D)."""
-        if self.spec.family == "beit":
-            bias = self._relative_position_bias()
-            for block in self.backbone.blocks:
-                tokens = block(tokens, shared_rel_pos_bias=bias)
-        else:
-            tokens = self.backbone.blocks(tokens)
-        return self.backbone.norm(tokens)
+        return self.backbone.norm(self.forward_blocks(tokens, self.spec.depth))
+
+    def forward_blocks(self, tokens: Tensor, count: int) -> Tensor:
+        """The first ``count`` blocks on fused attention, without the final LayerNorm: (B, 1+N, D) -> (B, 1+N, D)."""
+        bias = self._relative_position_bias()
+        shared = {} if bias is None else {"shared_rel_pos_bias": bias}
+        for block in self.backbone.blocks[:count]:
+            tokens = block(tokens, **shared)
+        return tokens
 
     def forward(self, images: Tensor, mask: Tensor | None = None, mask_token: Tensor | None = None) -> Tensor:
         """Normalised tokens of the last block: (B, 3, S, S) -> (B, 1+N, D)."""

@@ -99,6 +99,15 @@ def method_runs(study: Study) -> dict[str, tuple[str, int]]:
     return trained | control_runs(study)
 
 
+def hybrid_runs(study: Study) -> dict[str, tuple[str, int]]:
+    """The hybrids, and the controls of their architectures if there are any hybrids."""
+    hybrids = {name for name, model in study.models.items() if model.paradigm == "hybrid"}
+    kinds = {study.models[name].architecture for name in hybrids}
+    trained = {run: one for run, one in analysed_runs(study).items() if one[0] in hybrids}
+    controls = {run: one for run, one in control_runs(study).items() if study.controls()[one[0]] in kinds}
+    return trained | controls
+
+
 def tokenizer_file(study: Study, model: str, encoders: str) -> str | None:
     """Path of the tokenizer that a model's objective needs, or None; the study's own are in the folder ``encoders``."""
     objective = study.models[model].objective

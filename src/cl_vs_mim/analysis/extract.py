@@ -149,7 +149,7 @@ def main(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     device = choose_device(arguments.device)
     study = load_study(arguments.config)
-    subject = find_subject(study, arguments.model, arguments.seed)
+    subject = find_subject(study, arguments.model, arguments.seed, arguments.stage)
     architecture = study.architectures[subject.architecture]
     encoder = open_encoder(subject, architecture, arguments.encoder).to(device)
     content = data_hash(arguments.data)
@@ -195,6 +195,7 @@ def main(arguments: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=main.__doc__)
     add_subject_arguments(parser)
+    parser.add_argument("--stage", choices=("pretrained", "finetuned"), default="pretrained", help="of the encoder")
     parser.add_argument("--tables", type=Path, required=True, help="folder of all tables; one folder a kind in it")
     parser.add_argument("--run", required=True, help="file name of the encoder's tables, without suffix")
     return parser

@@ -37,9 +37,10 @@ class Subject:
     paradigm: str  # cl, mim or control
     architecture: str  # key in the study
     seed: int
+    stage: str = "pretrained"  # or finetuned
 
 
-def find_subject(study: Study, model: str, seed: int) -> Subject:
+def find_subject(study: Study, model: str, seed: int, stage: str = "pretrained") -> Subject:
     """The model or control of this name.
 
     Raises:
@@ -48,12 +49,12 @@ def find_subject(study: Study, model: str, seed: int) -> Subject:
     controls = study.controls()
     if model in controls:
         label = f"untrained {study.architectures[controls[model]].label}"
-        return Subject(model, label, "untrained", "control", controls[model], seed)
+        return Subject(model, label, "untrained", "control", controls[model], seed, stage)
     if model not in study.models:
         known = ", ".join([*study.models, *controls])
         raise UserError(f"study {study.study!r} has no model {model!r}; known: {known}")
     found = study.models[model]
-    return Subject(model, found.label, found.objective.method, found.paradigm, found.architecture, seed)
+    return Subject(model, found.label, found.objective.method, found.paradigm, found.architecture, seed, stage)
 
 
 def open_encoder(subject: Subject, architecture: Architecture, path: Path | None) -> Encoder:
@@ -62,7 +63,7 @@ def open_encoder(subject: Subject, architecture: Architecture, path: Path | None
     Raises:
         UserError: a trained model without a file or a control with one; a file of another architecture, model or seed.
     """
-    if subject.paradigm == "control":
+    if subject.paradigm == "control" and subject.stage == "pretrained":
         if path is not None:
             raise UserError(f"{subject.model} is untrained and drawn from its seed; leave out --encoder {path}")
         return build_encoder(architecture.spec(), subject.seed).eval()
@@ -80,8 +81,8 @@ def open_encoder(subject: Subject, architecture: Architecture, path: Path | None
             f"{path} is not of architecture {subject.architecture!r}: {', '.join(differences)}; train it again"
         )
     _, provenance = read_header(path)
-    for name in ("model", "seed"):
-        stated = provenance.get(name)
+    for name in ("model", "seed", "stage"):
+        stated = provenance.get(name, "pretrained" if name == "stage" else None)
         if isinstance(stated, str | int) and stated != getattr(subject, name):
             raise UserError(f"{path} states {name} {stated!r}, but {getattr(subject, name)!r} was asked for")
     return encoder

@@ -7,7 +7,7 @@ that is checked. ``config/<study>.yaml`` is complete in itself: studies are neve
 from __future__ import annotations
 
 from cl_vs_mim.config.analysis import Analysis, AttentionMapFigure, Bootstrap, Figures, block_index
-from cl_vs_mim.config.data import CueConflictImages, KitData, ObjectImages, SceneImages
+from cl_vs_mim.config.data import CueConflictImages, FolderData, KitData, ObjectImages, SceneImages
 from cl_vs_mim.config.models import (
     Architecture,
     BEiTObjective,
@@ -39,6 +39,7 @@ __all__ = [
     "DINOObjective",
     "Expectation",
     "Figures",
+    "FolderData",
     "HybridObjective",
     "KitData",
     "MAEObjective",

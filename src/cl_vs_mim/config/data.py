@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import PositiveInt, model_validator
+from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
-from cl_vs_mim.config.sections import Fraction, Quality, Range, Section
+from cl_vs_mim.config.sections import Count, Fraction, Quality, Range, Section
 
 
 class ObjectImages(Section):
@@ -65,3 +66,39 @@ class KitData(Section):
     objects: ObjectImages
     scenes: SceneImages
     cue_conflict: CueConflictImages
+
+
+class FolderData(Section):
+    """Data sets that lie on the user's disk and are read where they are: ImageNet-1K, COCO 2017, ADE20K."""
+
+    objects: Path  # ImageFolder with train/ and val/
+    coco: Path  # annotations/instances_{train,val}2017.json, train2017/, val2017/
+    ade20k: Path  # images/, annotations/, objectInfo….txt
+    stylized: Path  # ImageFolder of stylised validation images, classes as in objects
+    counts: dict[str, Count] = Field(default_factory=dict)  # images of a part (see PARTS), where they are known
+    checksums: dict[str, str] = Field(default_factory=dict)  # file -> published md5 or sha256 in hex
+
+    @model_validator(mode="after")
+    def _parts_exist(self) -> FolderData:
+        if unknown := sorted(set(self.counts) - set(PARTS)):
+            raise ValueError(f"counts: {', '.join(unknown)} is no part of a data set; known: {', '.join(PARTS)}")
+        lengths = {len(digest) for digest in self.checksums.values()}
+        if not lengths <= {_MD5, _SHA256}:
+            raise ValueError("checksums: an md5 has 32 hexadecimal digits, a sha256 64")
+        return self
+
+
+PARTS = ("objects/train", "objects/val", "coco/train2017", "coco/val2017", "ade20k/training", "ade20k/validation")
+PARTS += ("stylized",)
+_MD5, _SHA256 = 32, 64
+
+
+def _kind(value: object) -> str:
+    folders = isinstance(value, FolderData) or (isinstance(value, dict) and "coco" in value)
+    return "<on disk>" if folders else "<composed>"  # no keys of the YAML: error messages leave tags out
+
+
+Data = Annotated[
+    Annotated[KitData, Tag("<composed>")] | Annotated[FolderData, Tag("<on disk>")],
+    Discriminator(_kind),
+]

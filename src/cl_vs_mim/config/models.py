@@ -207,11 +207,13 @@ Objective = Annotated[
 
 
 class Training(Section):
-    """Optimisation: AdamW, linear warm-up, then the schedule."""
+    """Optimisation: linear warm-up, then the schedule."""
 
+    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
+    momentum: Fraction = 0.9  # of sgd and lars
     epochs: PositiveInt
     warmup_epochs: NonNegative
-    schedule: Literal["cosine", "multistep"] = "cosine"  # half a cosine down to min_lr, or steps at the milestones
+    schedule: Literal["cosine", "linear", "multistep"] = "cosine"  # down to min_lr, or steps at the milestones
     milestones: tuple[PositiveFloat, ...] = ()  # epochs at which the multistep schedule multiplies the rate by gamma
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
     batch_size: PositiveInt  # global
@@ -221,7 +223,7 @@ class Training(Section):
     min_lr: NonNegative = 0.0
     weight_decay: NonNegative
     weight_decay_end: NonNegative | None = None  # reached on a half cosine (DINO: 0.04 to 0.4); constant by default
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)  # of adamw
     clip_norm: PositiveFloat | None = None
     drop_path: Fraction = 0.0
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # auto: bf16 on a GPU, float32 on a CPU

@@ -8,9 +8,10 @@ import yaml
 from pydantic import PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from cl_vs_mim.config.analysis import Analysis, Figures, block_index
-from cl_vs_mim.config.data import KitData
+from cl_vs_mim.config.data import Data
 from cl_vs_mim.config.models import Architecture, Model
 from cl_vs_mim.config.sections import Name, Section
+from cl_vs_mim.config.transfer import Transfer
 from cl_vs_mim.config.validation import UniqueKeyLoader, describe, nearest
 from cl_vs_mim.errors import UserError
 
@@ -43,11 +44,12 @@ class Study(Section):
     reduced: bool  # figures of a reduced study say so
     expect: Expectation
     compute: Compute
-    data: KitData
+    data: Data
     architectures: dict[Name, Architecture]
     models: dict[Name, Model]
     analysis: Analysis
     figures: Figures
+    transfer: Transfer | None = None
 
     @model_validator(mode="after")
     def _references_exist(self) -> Study:

@@ -90,17 +90,26 @@ def _inner(annotation: Any) -> Any:
 
 
 def _resolve(annotation: Any, node: Any) -> Any:
-    """Reduce ``X | None`` and the union of objectives to the section that ``node`` means."""
-    while typing.get_origin(annotation) is Annotated:
-        annotation = typing.get_args(annotation)[0]
+    """Reduce ``X | None`` and unions of sections to the one that ``node`` means."""
+    annotation = _plain(annotation)
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        sections = [kind for kind in typing.get_args(annotation) if _is_section(kind)]
+        members = (_plain(kind) for kind in typing.get_args(annotation))
+        sections = [kind for kind in members if _is_section(kind)]
         if isinstance(node, dict) and "method" in node:
             for kind in sections:
                 field = kind.model_fields.get("method")
                 if field is not None and node["method"] in typing.get_args(field.annotation):
                     return kind
-        return sections[0] if sections else annotation
+        if not sections:
+            return annotation
+        keys = set(node) if isinstance(node, dict) else set()
+        return max(sections, key=lambda kind: len(keys & set(kind.model_fields)))  # the first of equals
+    return annotation
+
+
+def _plain(annotation: Any) -> Any:
+    while typing.get_origin(annotation) is Annotated:
+        annotation = typing.get_args(annotation)[0]
     return annotation
 
 

@@ -31,6 +31,7 @@ from cl_vs_mim.pretrain.beit import BEiT
 from cl_vs_mim.pretrain.data import index_training_images, steps_per_epoch
 from cl_vs_mim.pretrain.interrupt import stop_on_signals
 from cl_vs_mim.pretrain.monitor import WATCHED, EventLog, feature_std, last_block_nmi
+from cl_vs_mim.pretrain.registry import build_objective
 from cl_vs_mim.pretrain.sources import Source, make_source
 from cl_vs_mim.pretrain.state import RunFolder, resolve_run, warn
 from cl_vs_mim.pretrain.trainer import Trainer
@@ -172,15 +173,16 @@ def main(arguments: argparse.Namespace) -> None:
     resolved = resolve_run(model, architecture, data_hash, arguments.seed, tokenizer)
     with RunFolder(arguments.runs, arguments.model, resolved, held=fabric.is_global_zero) as run:
         fabric.barrier()
-        trainer = Trainer(model, architecture, arguments.seed, per_epoch, fabric)
-        if isinstance(trainer.objective, BEiT):
-            attach_tokenizer(trainer.objective, arguments.tokenizer)
+        objective = build_objective(model, architecture, arguments.seed)
+        if isinstance(objective, BEiT):
+            attach_tokenizer(objective, arguments.tokenizer)
+        trainer = Trainer(objective, model.training, architecture.image_size, arguments.seed, per_epoch, fabric)
         state = run.load_latest(fabric.device)
         if state is not None:
             trainer.restore(state)
         if trainer.step < trainer.steps:
             workers = study.compute.loader_workers
-            source = make_source(index, model.training.images, trainer.recipe(), fabric.device, workers)
+            source = make_source(index, index.labels, model.training.images, trainer.recipe(), fabric.device, workers)
             if not train(trainer, source, run, deadline):
                 if fabric.is_global_zero:
                     print(
@@ -196,7 +198,7 @@ def main(arguments: argparse.Namespace) -> None:
             series = {"label": model.label, "paradigm": model.paradigm, "architecture": model.architecture}
             write_table(arguments.log_table, with_head(run.read_log().assign(**names, **series), head))
         metadata = {**names, "steps": trainer.steps, **head}
-        objective = trainer.objective  # last: the declared output
+        # last: the declared output
         save_encoder(arguments.output, objective.encoder, metadata, decoder=objective.export_decoder())
 
 

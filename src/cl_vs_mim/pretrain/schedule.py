@@ -8,7 +8,7 @@ from cl_vs_mim.config import Training
 
 
 def learning_rate(step: int, steps: int, warmup: float, training: Training) -> float:
-    """Linear warm-up over ``warmup`` steps, then half a cosine down to ``min_lr``, or steps at the milestones.
+    """Linear warm-up over ``warmup`` steps, then a half cosine or a line to ``min_lr``, or steps at the milestones.
 
     ``step`` counts from 0; warm-up and milestones are in steps and in epochs of ``steps / training.epochs`` steps.
     """
@@ -19,7 +19,8 @@ def learning_rate(step: int, steps: int, warmup: float, training: Training) -> f
         epoch = step / (steps / training.epochs)
         return peak * training.gamma ** sum(epoch >= milestone for milestone in training.milestones)
     progress = (step - warmup) / max(1, steps - warmup)
-    return training.min_lr + (peak - training.min_lr) * (1 + math.cos(math.pi * progress)) / 2
+    left = 1 - progress if training.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2
+    return training.min_lr + (peak - training.min_lr) * left
 
 
 def weight_decay(step: int, steps: int, training: Training) -> float:

@@ -106,15 +106,18 @@ def load_into_memory(index: ImageFolderIndex, image_size: int, device: torch.dev
 class StreamSource:
     """Batches that ``workers`` processes read and crop ahead of the training; colours and blur come on the device."""
 
-    def __init__(self, index: ImageFolderIndex, recipe: Recipe, device: torch.device, workers: int) -> None:
-        self.index, self.recipe, self.device, self.workers = index, recipe, device, workers
+    def __init__(
+        self, index: ImageFolderIndex, labels: np.ndarray, recipe: Recipe, device: torch.device, workers: int
+    ) -> None:
+        self.index, self.labels = index, labels
+        self.recipe, self.device, self.workers = recipe, device, workers
         self._batches: Iterator | None = None
         self._next = -1
 
     def batch(self, step: int, rows: slice) -> tuple[list[Tensor], Tensor]:
         """See :class:`Source`. Steps in their order are read ahead; a jump starts the workers anew."""
         if self._batches is None or step != self._next:
-            files = _Batches(self.index, self.recipe, rows)
+            files = _Batches(self.index, self.labels, self.recipe, rows)
             loader = DataLoader(
                 files,
                 batch_size=None,  # an item is a whole batch
@@ -141,8 +144,8 @@ class StreamSource:
 class _Batches(Dataset):
     """Item ``step``: crops (b, 3, S, S) uint8 of every view, what is left to be done to each, and classes."""
 
-    def __init__(self, index: ImageFolderIndex, recipe: Recipe, rows: slice) -> None:
-        self.index, self.recipe, self.rows = index, recipe, rows
+    def __init__(self, index: ImageFolderIndex, labels: np.ndarray, recipe: Recipe, rows: slice) -> None:
+        self.index, self.labels, self.recipe, self.rows = index, labels, recipe, rows
 
     def __getitem__(self, step: int) -> tuple[list[Tensor], list[dict], Tensor]:
         recipe = self.recipe
@@ -158,7 +161,7 @@ class _Batches(Dataset):
             boxes = draws.box.tolist()
             crops.append(torch.stack([_crop(*pair, view, size) for pair in zip(pictures, boxes, strict=True)]))
             rest.append(vars(draws.after_crop(size)))
-        return crops, rest, torch.from_numpy(self.index.labels[own])
+        return crops, rest, torch.from_numpy(self.labels[own])
 
 
 def _crop(picture: Image.Image, box: list[float], view: View, size: int) -> Tensor:
@@ -171,10 +174,10 @@ def _crop(picture: Image.Image, box: list[float], view: View, size: int) -> Tens
 
 
 def make_source(
-    index: ImageFolderIndex, images: str, recipe: Recipe, device: torch.device, workers: int
+    index: ImageFolderIndex, labels: np.ndarray, images: str, recipe: Recipe, device: torch.device, workers: int
 ) -> MemorySource | StreamSource:
-    """The source that ``training.images`` names."""
+    """The source that ``training.images`` names; ``labels`` (M,) int64 are what the images are called."""
     if images == "stream":
-        return StreamSource(index, recipe, device, workers)
+        return StreamSource(index, labels, recipe, device, workers)
     decoded = load_into_memory(index, recipe.image_size, device)
-    return MemorySource(decoded, torch.from_numpy(index.labels), recipe)
+    return MemorySource(decoded, torch.from_numpy(labels), recipe)

@@ -6,16 +6,18 @@ import math
 import os
 import shutil
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from timm.models import beit, vision_transformer
+from timm.optim import Lars
 from torch import Tensor, nn
 
-from cl_vs_mim.config import Architecture, Model
+from cl_vs_mim.config import Training
 from cl_vs_mim.errors import UserError
 from cl_vs_mim.pretrain.distributed import share_batch_norms
-from cl_vs_mim.pretrain.registry import build_objective
+from cl_vs_mim.pretrain.objective import Objective
 from cl_vs_mim.pretrain.schedule import learning_rate, weight_decay
 from cl_vs_mim.pretrain.sources import Recipe, Source
 from cl_vs_mim.randomness import generator_for, global_randomness
@@ -40,38 +42,63 @@ def compile_blocks(module: nn.Module, device: torch.device) -> None:
             part.compile(dynamic=False)
 
 
+def make_optimizer(groups: list[dict[str, Any]], training: Training) -> torch.optim.Optimizer:
+    """The optimizer that ``training.optimizer`` names; learning rates are set at every step."""
+    if training.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=0.0, momentum=training.momentum)
+    if training.optimizer == "lars":
+        return Lars(groups, lr=0.0, momentum=training.momentum)
+    return torch.optim.AdamW(groups, lr=0.0, betas=training.betas, fused=True)
+
+
 class Trainer:
-    """One model, one seed: the objective, its optimizer, and how many steps are done.
+    """One objective, one seed: its optimizer, and how many steps are done.
+
+    Args:
+        objective: with its weights drawn; moved to the device and trained in place.
+        training: how.
+        image_size: of the views that do not say theirs, px.
+        seed: of order, augmentation and all other draws.
+        steps_per_epoch: whole batches in the training set.
+        fabric: launched.
 
     Raises:
         UserError: the batch cannot be cut as asked, over processes or into parts.
     """
 
-    def __init__(self, model: Model, architecture: Architecture, seed: int, steps_per_epoch: int, fabric: Fabric):
-        self.training, self.architecture, self.seed, self.fabric = model.training, architecture, seed, fabric
+    def __init__(
+        self,
+        objective: Objective,
+        training: Training,
+        image_size: int,
+        seed: int,
+        steps_per_epoch: int,
+        fabric: Fabric,
+    ) -> None:
+        self.objective, self.training, self.fabric = objective, training, fabric
+        self.image_size, self.seed = image_size, seed
         self.per_epoch = steps_per_epoch
-        self.steps = model.training.epochs * steps_per_epoch
-        self.objective = build_objective(model, architecture, seed)
-        self._check_parts(model)
-        if model.training.compile:
+        self.steps = training.epochs * steps_per_epoch
+        self._check_parts()
+        if training.compile:
             compile_blocks(self.objective, fabric.device)
         if fabric.world_size > 1:  # as the originals: statistics of the global batch
             if fabric.device.type == "cuda":
                 self.objective = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.objective)
             else:
                 share_batch_norms(self.objective)
-        groups = self.objective.parameter_groups(model.training.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=0.0, betas=model.training.betas, fused=True)
+        groups = self.objective.parameter_groups(training.weight_decay)
+        optimizer = make_optimizer(groups, training)
         self.wrapped, self.optimizer = fabric.setup(self.objective, optimizer)
         self.step = 0  # steps done
         self.lr_scale = 1.0  # below 1 after a rollback
 
-    def _check_parts(self, model: Model) -> None:
-        training, world = model.training, self.fabric.world_size
+    def _check_parts(self) -> None:
+        training, world = self.training, self.fabric.world_size
         if training.accumulate > 1 and not self.objective.splits_batches:
             raise UserError(
-                f"training.accumulate {training.accumulate}: {model.objective.method} compares the images of a batch "
-                "with each other, so its parts do not add up to the whole; lower batch_size or use more devices"
+                f"training.accumulate {training.accumulate}: {type(self.objective).__name__} compares the images of a "
+                "batch with each other, so its parts do not add up to the whole; lower batch_size or use more devices"
             )
         if training.batch_size % (world * training.accumulate):
             raise UserError(
@@ -96,7 +123,7 @@ class Trainer:
 
     def recipe(self) -> Recipe:
         """What a source of batches needs to know."""
-        return Recipe(self.objective.views, self.architecture.image_size, self.training.batch_size, self.seed)
+        return Recipe(self.objective.views, self.image_size, self.training.batch_size, self.seed)
 
     def run_step(self, source: Source) -> tuple[dict[str, float], Tensor]:
         """One step on the batch that ``source`` gives for it.
@@ -136,7 +163,7 @@ class Trainer:
         lr = self.lr_scale * learning_rate(step, self.steps, training.warmup_epochs * self.per_epoch, training)
         decay = weight_decay(step, self.steps, training)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_scale", 1.0)  # of layer-wise decay
             if group["weight_decay"] > 0:
                 group["weight_decay"] = decay
         return lr

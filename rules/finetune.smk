@@ -1,0 +1,84 @@
+# Classifiers made of encoders: all weights trained on labels (protocol finetuning), or one layer on the frozen encoder
+# and augmented images (protocol paper). Their training state lives in results/<study>/runs/, as that of pre-training.
+
+if "finetuning" in DONE:
+
+    rule finetune:
+        input:
+            data=OBJECTS,
+            checked=f"{RESULTS}/checks/objects.json",
+            encoder=encoder_of,
+        output:
+            tuned=f"{RESULTS}/finetuned/{{run}}.safetensors",
+            log_table=f"{RESULTS}/tables/finetuning_log/{{run}}.csv",
+            table=f"{RESULTS}/tables/finetuning/{{run}}.parquet",
+        params:
+            config=CONFIG,
+            subject=subject_of,
+            runs=f"{RESULTS}/runs",
+            encoder_settings=lambda wildcards: settings_of(wildcards.run),
+            settings=sections_digest(TRANSFER.finetuning),
+            code=code_digest(*TRAINING_CODE, "transfer.classifiers", "transfer.finetune"),
+        log:
+            f"{RESULTS}/logs/finetune/{{run}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/finetune/{{run}}.tsv"
+        threads: STUDY.compute.training_threads
+        conda:
+            "../environment.yml"
+        shell:
+            "python -m cl_vs_mim.transfer.finetune --protocol finetuning --config {params.config} {params.subject}"
+            " --runs {params.runs} --threads {threads} --tuned {output.tuned} --log-table {output.log_table}"
+            " --output {output.table} 2>&1 | tee {log}"
+
+    # What fine-tuning made of an encoder, by the same pass as before it.
+    rule extract_finetuned:
+        input:
+            data=OBJECTS,
+            encoder=f"{RESULTS}/finetuned/{{run}}.safetensors",
+        output:
+            expand(f"{RESULTS}/tables/finetuned/{{kind}}/{{{{run}}}}.parquet", kind=EXTRACTED),
+        params:
+            config=CONFIG,
+            subject=subject_of,
+            tables=lambda wildcards, output: Path(output[0]).parent.parent,
+            settings=rules.extract.params.settings,
+            code=rules.extract.params.code,
+        log:
+            f"{RESULTS}/logs/extract_finetuned/{{run}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/extract_finetuned/{{run}}.tsv"
+        threads: STUDY.compute.analysis_threads
+        conda:
+            "../environment.yml"
+        shell:
+            "python -m cl_vs_mim.analysis.extract --stage finetuned --config {params.config} {params.subject}"
+            " --threads {threads} --tables {params.tables} --run {wildcards.run} 2>&1 | tee {log}"
+
+
+if "paper" in DONE:
+
+    rule augmented_probe:
+        input:
+            data=OBJECTS,
+            checked=f"{RESULTS}/checks/objects.json",
+            encoder=encoder_of,
+        output:
+            table=f"{RESULTS}/tables/paper/{{run}}.parquet",
+        params:
+            config=CONFIG,
+            subject=subject_of,
+            runs=f"{RESULTS}/runs",
+            encoder_settings=lambda wildcards: settings_of(wildcards.run),
+            settings=sections_digest(TRANSFER.probe),
+            code=code_digest(*TRAINING_CODE, "transfer.classifiers", "transfer.finetune"),
+        log:
+            f"{RESULTS}/logs/augmented_probe/{{run}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/augmented_probe/{{run}}.tsv"
+        threads: STUDY.compute.training_threads
+        conda:
+            "../environment.yml"
+        shell:
+            "python -m cl_vs_mim.transfer.finetune --protocol paper --config {params.config} {params.subject}"
+            " --runs {params.runs} --threads {threads} --output {output.table} 2>&1 | tee {log}"

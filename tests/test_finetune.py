@@ -1,0 +1,232 @@
+"""Fine-tuning and the augmented probe: what is trained, how fast, what is answered, and that it survives a pause."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from safetensors.torch import load_file
+
+from cl_vs_mim.artifacts import HEAD, read_table
+from cl_vs_mim.checkpoints import save_encoder
+from cl_vs_mim.config import Architecture
+from cl_vs_mim.config.transfer import AugmentedProbe, FineTuning
+from cl_vs_mim.encoder import Encoder, EncoderSpec, build_encoder
+from cl_vs_mim.errors import UserError
+from cl_vs_mim.pretrain import loop
+from cl_vs_mim.pretrain.trainer import make_optimizer
+from cl_vs_mim.transfer import finetune
+from cl_vs_mim.transfer.classifiers import FineTuned, Probed
+from test_linear_probe import CATEGORIES, write_data
+
+ROOT = Path(__file__).resolve().parent.parent
+SHAPE = {"image_size": 48, "patch_size": 12, "width": 16, "depth": 3, "heads": 2}
+TRAINING = {
+    **{"epochs": 12, "warmup_epochs": 1, "batch_size": 12, "base_lr": 4e-3, "lr_batch": 12, "weight_decay": 0.0},
+    **{"checkpoint_steps": 7, "log_steps": 2},
+}
+VIEW = {"crop_scale": [0.6, 1.0]}
+
+
+def encoder(family: str = "vit", **spec) -> Encoder:
+    more = {"vit": {"positions": "sincos"}, "beit": {"positions": "relative", "layer_scale": 0.1}}[family]
+    return build_encoder(EncoderSpec(family=family, **SHAPE, **more, **spec), 0)
+
+
+def tuning(**options) -> FineTuning:
+    given = {"labels": "class", "layer_decay": 0.5, "mixup": 0, "cutmix": 0, "views": [VIEW], "training": TRAINING}
+    return FineTuning.model_validate(given | options)
+
+
+def probing(**options) -> AugmentedProbe:
+    given = {"labels": "class", "views": [VIEW], "training": TRAINING | {"optimizer": "sgd", "base_lr": 1.0}}
+    return AugmentedProbe.model_validate(given | options)
+
+
+# ------------------------------------------------------------------------------------------------
+# The classifiers
+# ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["vit", "beit"])
+def test_rates_fall_from_layer_to_layer(family: str) -> None:
+    tuned = FineTuned(encoder(family), tuning(), classes=5)
+    groups = tuned.parameter_groups(0.1)
+    scale = {id(parameter): group.get("lr_scale", 1.0) for group in groups for parameter in group["params"]}
+    decay = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    backbone = tuned.encoder.backbone
+    assert scale[id(backbone.patch_embed.proj.weight)] == 0.5**4
+    for block in range(3):
+        assert scale[id(backbone.blocks[block].mlp.fc1.weight)] == 0.5 ** (3 - block)
+    assert (scale[id(backbone.norm.weight)], scale[id(tuned.head.weight)]) == (0.5, 1)
+    assert decay[id(tuned.head.weight)] == decay[id(backbone.blocks[0].mlp.fc1.weight)] == 0.1
+    assert (
+        decay[id(tuned.head.bias)] == decay[id(backbone.blocks[0].norm1.weight)] == decay[id(backbone.cls_token)] == 0
+    )
+    trained = {id(parameter) for parameter in tuned.parameters() if parameter.requires_grad}
+    assert set(scale) == trained, "every trained weight is in one group"
+    assert len(scale) == sum(len(group["params"]) for group in groups)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_logits_are_those_of_the_pooled_tokens(pooling: str) -> None:
+    images = torch.randn(4, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    tuned = FineTuned(encoder(), tuning(pooling=pooling), classes=5).eval()
+    tokens = tuned.encoder(images)
+    pooled = tokens[:, 0] if pooling == "cls" else tokens[:, 1:].mean(1)
+    torch.testing.assert_close(tuned.logits(images), F.linear(pooled, tuned.head.weight, tuned.head.bias))
+
+
+@pytest.mark.parametrize("depth", [1, -1])
+def test_a_probe_reads_the_block_it_names_and_leaves_the_encoder_alone(depth: int) -> None:
+    images = torch.randn(6, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    whole = encoder("beit").eval()
+    probe = Probed(whole, probing(depth=depth, final_norm=False), classes=5).train()
+    states = whole.states(images)
+    expected = states[2 * (depth if depth > 0 else 3)][:, 1:].mean(1)
+    torch.testing.assert_close(probe.features(images), expected, rtol=1e-4, atol=1e-5)
+    before = {name: weight.clone() for name, weight in whole.state_dict().items()}
+    probe([images], None, torch.arange(6) % 5).loss.backward()
+    assert [name for name, weight in probe.named_parameters() if weight.grad is not None] == [
+        "head.weight",
+        "head.bias",
+    ]
+    assert not whole.training and all(torch.equal(before[name], weight) for name, weight in whole.state_dict().items())
+    assert probe.norm.num_batches_tracked == 1
+
+
+def test_running_means_follow_and_are_what_is_asked() -> None:
+    tuned = FineTuned(encoder(), tuning(ema=0.75), classes=5)
+    start = tuned.head.weight.detach().clone()
+    with torch.no_grad():
+        tuned.head.weight += 1.0
+    tuned.after_step(0.5)
+    torch.testing.assert_close(tuned.mean_head.weight, start + 0.25)
+    images = torch.randn(2, 3, 48, 48)
+    assert not torch.allclose(tuned.eval().logits(images), tuned.head(tuned.encoder(images)[:, 1:].mean(1)))
+
+
+def test_stochastic_depth_changes_no_weight() -> None:
+    given = encoder()
+    architecture = Architecture(label="x", family="vit", positions="sincos", **SHAPE)
+    dropping = finetune.with_drop_path(given, architecture, 0.3)
+    assert dropping.spec.drop_path == 0.3
+    images = torch.randn(2, 3, 48, 48)
+    torch.testing.assert_close(dropping.eval()(images), given.eval()(images))
+    assert not torch.allclose(dropping.train()(images), given(images))
+
+
+# ------------------------------------------------------------------------------------------------
+# The command
+# ------------------------------------------------------------------------------------------------
+
+
+class Workplace:
+    """A study of tiny encoders, images of one colour each, and the command line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.data = write_data(folder / "objects")
+        self.study = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text(encoding="utf-8"))
+        for architecture in self.study["architectures"].values():
+            architecture.update(SHAPE)
+        self.study["transfer"] = {
+            "finetuning": tuning().model_dump(mode="json"),
+            "probe": probing().model_dump(mode="json"),
+        }
+        file = folder / "moco.safetensors"
+        save_encoder(
+            file, build_encoder(EncoderSpec(family="vit", positions="sincos", **SHAPE), 3), {"model": "moco_v3"}
+        )
+        self.encoder = file
+
+    def run(self, protocol: str, name: str = "one", model: str = "moco_v3", **options) -> pd.DataFrame:
+        config = self.folder / "smoke.yaml"
+        config.write_text(yaml.safe_dump(self.study), encoding="utf-8")
+        given = {"config": config, "protocol": protocol, "model": model, "seed": 0, "data": self.data, "device": "cpu"}
+        given |= {"runs": self.folder / f"runs_{name}", "output": self.folder / f"{name}.parquet", "threads": 1}
+        if model == "moco_v3":
+            given["encoder"] = self.encoder
+        if protocol == "finetuning":
+            given["tuned"] = self.folder / f"{name}.safetensors"
+        words = [f"--{key.replace('_', '-')}={value}" for key, value in (given | options).items()]
+        threads = torch.get_num_threads()
+        try:
+            finetune.main(finetune._parser().parse_args(words))
+        finally:
+            torch.set_num_threads(threads)
+        return read_table(given["output"])
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Workplace:
+    return Workplace(tmp_path_factory.mktemp("finetune"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["finetuning", "paper"])
+def test_colours_are_learned_and_answers_are_rows(workplace: Workplace, protocol: str) -> None:
+    table = workplace.run(protocol, name=protocol)
+    assert table["value"].mean() >= 0.9, "five colours"
+    assert len(table) == 2 * len(CATEGORIES) and set(table["split"]) == {"val"}
+    assert set(HEAD) <= set(table.columns)
+    constants = table.iloc[0]
+    assert (constants["protocol"], constants["metric"], constants["labels"], constants["depth"]) == (
+        *(protocol, "top1", "class"),
+        3,
+    )
+    assert constants["chance"] == pytest.approx(0.2) and constants["classes"] == 5
+    assert constants["parameters"] == sum(weight.numel() for weight in encoder().parameters())
+
+
+def test_a_pause_changes_nothing(workplace: Workplace, monkeypatch) -> None:
+    workplace.run("finetuning", name="whole")
+    ticks = iter(range(100))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_agreed", lambda *_: next(ticks) == 10)
+        with pytest.raises(SystemExit) as stopped:
+            workplace.run("finetuning", name="paused")
+    assert stopped.value.code == loop.PAUSED and not (workplace.folder / "paused.parquet").exists()
+    workplace.run("finetuning", name="paused")
+    whole, paused = (load_file(workplace.folder / f"{name}.safetensors") for name in ("whole", "paused"))
+    assert all(torch.equal(whole[name], paused[name]) for name in whole)
+
+
+def test_controls_are_trained_from_their_seed_and_categories_reach_the_held_out(workplace: Workplace) -> None:
+    workplace.study["transfer"]["finetuning"] |= {"labels": "category"}
+    try:
+        table = workplace.run("finetuning", name="control", model="untrained_vit")
+    finally:
+        workplace.study["transfer"]["finetuning"] |= {"labels": "class"}
+    assert set(table["split"]) == {"val", "heldout"} and set(table["paradigm"]) == {"control"}
+
+
+def test_what_the_study_does_not_have_is_named(workplace: Workplace) -> None:
+    found = workplace.study["transfer"].pop("probe")
+    with pytest.raises(UserError, match=r"has no transfer\.probe; add it to its YAML"):
+        workplace.run("paper")
+    workplace.study["transfer"]["probe"] = found
+    with pytest.raises(UserError, match="a probe leaves the encoder as it is"):
+        workplace.run("paper", tuned=workplace.folder / "x.safetensors")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "lars", "adamw"])
+def test_every_optimizer_lowers_the_loss(optimizer: str) -> None:
+    settings = probing(training=TRAINING | {"optimizer": optimizer})
+    probe = Probed(encoder().eval(), settings, classes=5)
+    chosen = make_optimizer(probe.parameter_groups(0.0), settings.training)
+    for group in chosen.param_groups:
+        group["lr"] = {"sgd": 0.5, "lars": 5.0, "adamw": 0.05}[optimizer]
+    images = torch.randn(10, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    losses = []
+    for _ in range(20):
+        chosen.zero_grad()
+        loss = probe([images], None, torch.arange(10) % 5).loss
+        loss.backward()
+        chosen.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.7 * losses[0]

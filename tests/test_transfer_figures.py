@@ -1,0 +1,223 @@
+"""Figures 1 and 12 and Table 1: points from their tables, intervals over what varied, published values beside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from cl_vs_mim.artifacts import HEAD, read_table
+from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.errors import UserError
+from cl_vs_mim.figures import fig01, fig12
+from cl_vs_mim.figures.scores import classification_scores, dense_scores, side_by_side
+from cl_vs_mim.tables import transfer as table1
+from figure_tables import attention_table, fourier_table
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / "results" / "reference" / "reference_values.csv"
+IMAGES = 40
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return load_study(ROOT / "config" / "smoke.yaml")
+
+
+def constants(study: Study, model: str, seed: int) -> dict:
+    head = dict.fromkeys(HEAD, "x") | {"study": study.study}
+    if model in study.models:
+        found = study.models[model]
+        series = {"label": found.label, "method": found.objective.method, "paradigm": found.paradigm}
+        return head | {"model": model, "seed": seed, **series, "architecture": found.architecture}
+    series = {"label": model, "method": "untrained", "paradigm": "control", "architecture": study.controls()[model]}
+    return head | {"model": model, "seed": seed, **series}
+
+
+def answers(study: Study, model: str, accuracy: float, protocol: str = "finetuning", seed: int = 0) -> pd.DataFrame:
+    right = (np.arange(IMAGES) < accuracy * IMAGES).astype(float)
+    columns = {"labels": "class", "classes": 5, "split": "val", "depth": 3, "pooling": "mean", "metric": "top1"}
+    columns |= {"protocol": protocol, "chance": 0.2, "learning_rate": 1.0, "parameters": 1000 + len(model)}
+    images = [f"val/{number}" for number in range(IMAGES)]
+    return pd.DataFrame({"image": images, "value": right}).assign(**columns, **constants(study, model, seed))
+
+
+def dense(study: Study, model: str, value: float, task: str = "box", metric: str = "AP") -> pd.DataFrame:
+    rows = [{"task": task, "metric": metric, "category": category, "value": value} for category in ("all", "bird")]
+    return pd.DataFrame(rows).assign(**constants(study, model, 0))
+
+
+def write(folder: Path, kind: str, frames: list[pd.DataFrame]) -> list[Path]:
+    paths = []
+    for number, frame in enumerate(frames):
+        path = folder / f"{kind}_{number}.parquet"
+        frame.to_parquet(path)
+        paths.append(path)
+    return paths
+
+
+MODELS = ("moco_v3", "simmim", "untrained_vit")
+
+
+@pytest.fixture
+def tables(study: Study, tmp_path: Path) -> dict[str, list[Path]]:
+    tuned = [answers(study, name, share) for name, share in zip(MODELS, (0.5, 0.6, 0.3), strict=True)]
+    probed = [answers(study, name, share, "paper") for name, share in zip(MODELS, (0.4, 0.2, 0.25), strict=True)]
+    boxes = [dense(study, name, value) for name, value in zip(MODELS, (12.0, 15.0, 3.0), strict=True)]
+    masks = [dense(study, name, value, "mask") for name, value in zip(MODELS, (11.0, 14.0, 2.0), strict=True)]
+    detected = [pd.concat(pair) for pair in zip(boxes, masks, strict=True)]
+    return {
+        "finetuning": write(tmp_path, "finetuning", tuned),
+        "probe": write(tmp_path, "probe", probed),
+        "detection": write(tmp_path, "detection", detected),
+    }
+
+
+# ------------------------------------------------------------------------------------------------
+# Scores
+# ------------------------------------------------------------------------------------------------
+
+
+def test_one_seed_has_an_interval_over_images(study: Study, tables) -> None:
+    scores = classification_scores(tables["finetuning"], study, study.figures.bootstrap).set_index("model")
+    row = scores.loc["moco_v3"]
+    assert row["value"] == 50 and row["low"] < 50 < row["high"]
+    assert (row["interval"], row["seeds"], row["images"]) == ("images", 1, IMAGES)
+
+
+def test_several_seeds_have_students_interval(study: Study, tmp_path: Path) -> None:
+    shares = (0.4, 0.5, 0.75)
+    paths = write(tmp_path, "t", [answers(study, "moco_v3", share, seed=seed) for seed, share in enumerate(shares)])
+    row = classification_scores(paths, study, study.figures.bootstrap).iloc[0]
+    values = 100 * np.array(shares)
+    low, high = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
+    assert row["interval"] == "seeds" and row["value"] == pytest.approx(55)
+    assert (row["low"], row["high"]) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_what_does_not_compare_is_refused(study: Study, tmp_path: Path) -> None:
+    one, other = answers(study, "moco_v3", 0.5), answers(study, "simmim", 0.5)
+    for changed, message in (
+        (other.assign(protocol="paper"), "different protocol"),
+        (other.assign(labels="category"), "different labels"),
+        (other.iloc[1:], "different images"),
+    ):
+        with pytest.raises(UserError, match=message):
+            classification_scores(write(tmp_path, "t", [one, changed]), study, study.figures.bootstrap)
+    with pytest.raises(UserError, match="no table has AP of task 'mask'"):
+        dense_scores(write(tmp_path, "d", [dense(study, "simmim", 1.0)]), study, "mask", "AP", study.figures.bootstrap)
+
+
+# ------------------------------------------------------------------------------------------------
+# Figures
+# ------------------------------------------------------------------------------------------------
+
+
+def markers(axes) -> dict[str, tuple[float, float]]:
+    return {bar.get_label(): tuple(float(axis[0]) for axis in bar.lines[0].get_data()) for bar in axes.containers}
+
+
+def test_figure_1_puts_every_encoder_where_its_tables_say(study: Study, tables) -> None:
+    shown = fig01.points(tables["probe"], tables["finetuning"], tables["detection"], study)
+    figure, drawn = fig01.draw(shown, REFERENCE, study)
+    probing, sizes, boxes, *published = figure.axes
+    assert markers(probing) == {"MoCo v3": (40, 50), "SimMIM": (20, 60), "untrained_vit": (25, 30)}
+    assert markers(boxes) == {"MoCo v3": (12, 50), "SimMIM": (15, 60), "untrained_vit": (3, 30)}
+    assert markers(sizes)["SimMIM"] == (1006, 60) and sizes.get_xscale() == "log"
+    assert [axes.get_xlabel() for axes in figure.axes[:3]] == ["linear probing (%)", "parameters", "box AP"]
+    texts = {text.get_text() for text in published[0].texts}
+    assert texts == {"MoCo v3", "DINO", "MAE", "BEiT", "SimMIM"}
+    assert {"MoCo v3†", "SimMIM†"} <= {text.get_text() for text in published[1].texts}
+    assert set(drawn["source"]) == {"this study", "published"}
+    assert "Reduced study" in figure.get_supxlabel()
+
+
+def test_figure_1_says_what_the_study_does_not_have(study: Study, tables) -> None:
+    shown = fig01.points(tables["probe"], tables["finetuning"], [], study)
+    figure, _ = fig01.draw(shown, REFERENCE, study)
+    assert [text.get_text() for text in figure.axes[2].texts] == ["not measured\nin this study"]
+
+
+def test_figure_12_joins_the_hybrids_in_the_order_of_their_weight(study: Study, tmp_path: Path) -> None:
+    more = study.models["hybrid_05"]
+    sweep = {
+        f"hybrid_{round(10 * weight):02}": more.model_copy(
+            update={
+                "label": f"CL + MIM, λ = {weight:g}",
+                "objective": more.objective.model_copy(update={"weight": weight}),
+            }
+        )
+        for weight in (1.0, 0.0, 0.5)
+    }
+    wide = study.model_copy(update={"models": study.models | sweep})
+    shares = {"hybrid_00": 0.2, "hybrid_05": 0.6, "hybrid_10": 0.4}
+    tuned = write(tmp_path, "f", [answers(wide, name, share) for name, share in shares.items()])
+    probed = write(tmp_path, "p", [answers(wide, name, share / 2, "paper") for name, share in shares.items()])
+    bootstrap = study.figures.bootstrap
+    points = side_by_side(*(classification_scores(paths, wide, bootstrap) for paths in (probed, tuned)))
+
+    def measured(table) -> pd.DataFrame:
+        template = {name: table("simmim") for name in shares}
+        frames = []
+        for name, frame in template.items():
+            columns = {"model": name, "label": wide.models[name].label, "method": "hybrid", "paradigm": "hybrid"}
+            frames.append(frame.assign(**columns, architecture=wide.models[name].architecture))
+        return pd.concat(frames, ignore_index=True)
+
+    figure, drawn = fig12.draw(points, measured(attention_table), measured(fourier_table), REFERENCE, wide)
+    ours, theirs, information, spectrum = figure.axes
+    x, y = ours.lines[0].get_data()
+    np.testing.assert_allclose(x, [10, 30, 20])
+    np.testing.assert_allclose(y, [20, 60, 40])
+    assert {text.get_text() for text in theirs.texts} == {
+        f"λ = {weight}" for weight in ("0.0", "0.2", "0.4", "0.6", "1.0")
+    }
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["λ = 0", "λ = 0.5", "λ = 1"]
+    assert "mutual information" in information.get_ylabel() and "amplitude" in spectrum.get_ylabel()
+    assert set(drawn["kind"]) >= {"score", "published", "mean"}
+
+
+def test_figure_12_needs_hybrids(study: Study) -> None:
+    without = {name: model for name, model in study.models.items() if model.objective.method != "hybrid"}
+    with pytest.raises(UserError, match="has no model of method hybrid"):
+        fig12.weights(study.model_copy(update={"models": without}))
+
+
+# ------------------------------------------------------------------------------------------------
+# Table 1
+# ------------------------------------------------------------------------------------------------
+
+
+def test_table_1_holds_value_interval_published_value_and_gap(study: Study, tables) -> None:
+    rows = table1.with_published(table1.collect(study, **tables), read_table(REFERENCE))
+    row = rows.set_index(["model", "task"]).loc[("simmim", "fine-tuning")]
+    assert (row["value"], row["published"], row["gap"]) == (60, 83.8, pytest.approx(-23.8))
+    assert rows.set_index(["model", "task"]).loc[("untrained_vit", "fine-tuning"), "gap"] != row["gap"]
+    grid = table1.grid(rows)
+    assert list(grid.columns) == ["encoder", "size", "linear probe (%)", "fine-tuning (%)", "box AP", "mask AP"]
+    assert list(grid["encoder"]) == ["MoCo v3", "SimMIM", "untrained_vit"]
+    assert grid.loc[0, "box AP"] == "12.0 (47.9)" and grid.loc[2, "box AP"] == "3.0"
+    text = table1.caption(study, rows)
+    assert "Reduced study" in text and "one seed" in text
+    assert table1.markdown(grid, text).count("|") == 7 * (2 + len(grid))
+    latex = table1.latex(grid, text)
+    assert latex.count(r"\\") == 1 + len(grid) and r"(\%)" in latex and "untrained\\_vit" in latex
+
+
+def test_the_command_writes_three_formats(tables, tmp_path: Path) -> None:
+    words = ["--config", str(ROOT / "config" / "smoke.yaml"), "--reference", str(REFERENCE)]
+    words += ["--output", str(tmp_path / "out" / "transfer.csv")]
+    for kind, paths in tables.items():
+        words += [f"--{kind}-tables", *map(str, paths)]
+    table1.main(table1._parser().parse_args(words))
+    assert sorted(path.suffix for path in (tmp_path / "out").iterdir()) == [".csv", ".md", ".tex"]
+    assert set(pd.read_csv(tmp_path / "out" / "transfer.csv")["task"]) == {
+        "linear probe",
+        "fine-tuning",
+        "box AP",
+        "mask AP",
+    }
