@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cl_vs_mim.config import load_study
+from cl_vs_mim.config import FolderData, load_study
 from cl_vs_mim.errors import UserError
 
 
@@ -30,6 +30,16 @@ def test_committed_studies_are_valid(root: Path, study: str) -> None:
     loaded = load_study(root / "config" / f"{study}.yaml")
     assert loaded.study == study
     assert set(loaded.controls()) == {"untrained_vit", "untrained_beit"}
+
+
+def test_the_paper_study_has_every_method_the_whole_sweep_and_every_transfer(root: Path) -> None:
+    study = load_study(root / "config" / "paper.yaml")
+    assert isinstance(study.data, FolderData) and not study.reduced
+    methods = {model.objective.method for model in study.models.values()}
+    assert methods == {"moco_v3", "simmim", "mae", "dino", "beit", "vq_tokenizer", "supervised", "hybrid"}
+    sweep = [model.objective.weight for model in study.models.values() if model.objective.method == "hybrid"]
+    assert sorted(sweep) == [0, 0.2, 0.4, 0.6, 0.8, 1]
+    assert all(getattr(study.transfer, part) for part in ("finetuning", "probe", "detection", "segmentation"))
 
 
 @pytest.mark.parametrize(

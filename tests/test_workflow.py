@@ -69,6 +69,14 @@ def test_dry_run_of_everything(checkout: Path) -> None:
     assert jobs["figure"] >= 13
 
 
+def test_dry_run_of_the_paper_study_reads_folders_instead_of_composing(checkout: Path) -> None:
+    result = snakemake(checkout, "-n", study="paper")
+    assert result.returncode == 0, result.stderr
+    jobs = jobs_of(result.stdout + result.stderr)
+    assert jobs["adopt"] == 3 and "compose" not in jobs
+    assert jobs["pretrain"] == 13 and jobs["detection"] == jobs["segmentation"] == 4
+
+
 def test_a_misspelt_key_stops_before_the_dag(checkout: Path) -> None:
     path = checkout / "config" / "smoke.yaml"
     text = path.read_text()
