@@ -96,3 +96,17 @@ def cues_of(wildcards, input):
 def classified(protocol, runs=RUNS):
     """One table of this protocol for each of the encoders; none where the study leaves it out."""
     return [f"{RESULTS}/tables/{protocol}/{run}.parquet" for run in runs] if protocol in DONE else []
+
+
+TABLES = {"transfer": METHODS}
+if HYBRIDS:
+    TABLES["hybrid"] = HYBRIDS
+
+
+def results_of(wildcards):
+    """The tables of results behind a table, by kind; detection and segmentation are of the methods' pair."""
+    runs = TABLES[wildcards.table]
+    found = {"finetuning": classified("finetuning", runs), "probe": classified("paper", runs)}
+    if wildcards.table == "transfer":
+        found |= {"detection": dense("detection"), "segmentation": dense("segmentation")}
+    return found

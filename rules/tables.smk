@@ -1,34 +1,25 @@
-# Results as tables for people.
+# Results as tables for people: Table 1 of the methods, Table 2 of the hybrids.
 
-
-rule table_transfer:
+rule table:
     input:
-        finetuning=classified("finetuning", METHODS),
-        probe=classified("paper", METHODS),
-        detection=dense("detection"),
-        segmentation=dense("segmentation"),
+        unpack(results_of),
         reference=REFERENCE,
     output:
-        csv="tables/transfer.csv",
-        md="tables/transfer.md",
-        tex="tables/transfer.tex",
+        csv="tables/{table}.csv",
+        md="tables/{table}.md",
+        tex="tables/{table}.tex",
     params:
         config=CONFIG,
-        inputs=lambda wildcards, input: " ".join(
-            f"--{kind}-tables {' '.join(paths)}"
-            for kind, paths in (
-                ("finetuning", input.finetuning),
-                ("probe", input.probe),
-                ("detection", input.detection),
-                ("segmentation", input.segmentation),
-            )
-            if paths
+        inputs=lambda wildcards: " ".join(
+            f"--{kind}-tables {' '.join(paths)}" for kind, paths in results_of(wildcards).items() if paths
         ),
         code=code_digest("tables", "figures.scores", "figures.tables", "statistics"),
     log:
-        f"{RESULTS}/logs/tables/transfer.log",
+        f"{RESULTS}/logs/tables/{{table}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/tables/transfer.tsv"
+        f"{RESULTS}/benchmarks/tables/{{table}}.tsv"
+    wildcard_constraints:
+        table="|".join(TABLES),
     conda:
         "../environment.yml"
     shell:
@@ -38,4 +29,4 @@ rule table_transfer:
 
 rule tables:
     input:
-        rules.table_transfer.output if classified("finetuning") else [],
+        expand("tables/{table}.{kind}", table=TABLES, kind=["csv", "md", "tex"]) if classified("finetuning") else [],

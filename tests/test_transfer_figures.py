@@ -193,19 +193,31 @@ def test_figure_12_needs_hybrids(study: Study) -> None:
 
 
 def test_table_1_holds_value_interval_published_value_and_gap(study: Study, tables) -> None:
-    rows = table1.with_published(table1.collect(study, **tables), read_table(REFERENCE))
+    rows = table1.with_published(table1.collect(study, **tables), read_table(REFERENCE), study)
     row = rows.set_index(["model", "task"]).loc[("simmim", "fine-tuning")]
     assert (row["value"], row["published"], row["gap"]) == (60, 83.8, pytest.approx(-23.8))
     assert rows.set_index(["model", "task"]).loc[("untrained_vit", "fine-tuning"), "gap"] != row["gap"]
     grid = table1.grid(rows)
     assert list(grid.columns) == ["encoder", "size", "linear probe (%)", "fine-tuning (%)", "box AP", "mask AP"]
     assert list(grid["encoder"]) == ["MoCo v3", "SimMIM", "untrained_vit"]
-    assert grid.loc[0, "box AP"] == "12.0 (47.9)" and grid.loc[2, "box AP"] == "3.0"
+    assert grid.loc[0, "box AP"] == "12.0 (47.9, -35.9)" and grid.loc[2, "box AP"] == "3.0"
     text = table1.caption(study, rows)
     assert "Reduced study" in text and "one seed" in text
     assert table1.markdown(grid, text).count("|") == 7 * (2 + len(grid))
     latex = table1.latex(grid, text)
     assert latex.count(r"\\") == 1 + len(grid) and r"(\%)" in latex and "untrained\\_vit" in latex
+
+
+def test_table_2_has_the_published_values_of_its_weights(study: Study, tmp_path: Path) -> None:
+    more = study.models["hybrid_05"]
+    light = more.model_copy(update={"objective": more.objective.model_copy(update={"weight": 0.2})})
+    wide = study.model_copy(update={"models": study.models | {"hybrid_02": light}})
+    tuned = write(tmp_path, "f", [answers(wide, name, 0.5) for name in ("hybrid_02", "hybrid_05")])
+    probed = write(tmp_path, "p", [answers(wide, name, 0.5, "paper") for name in ("hybrid_02", "hybrid_05")])
+    rows = table1.with_published(table1.collect(wide, tuned, probed), read_table(REFERENCE), wide)
+    published = rows.set_index(["model", "task"])["published"]
+    assert published["hybrid_02", "linear probe"] == 61.6 and published["hybrid_02", "fine-tuning"] == 82.292
+    assert published["hybrid_05"].isna().all(), "0.5 was not published"
 
 
 def test_the_command_writes_three_formats(tables, tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""Table 1: what every encoder of the study is good for, with intervals, and the published value beside it.
+"""Tables 1 and 2: what encoders are good for, with intervals, and the published value beside it.
 
     python -m cl_vs_mim.tables.transfer --config config/demo.yaml --finetuning-tables … --probe-tables … \\
         --reference results/reference/reference_values.csv --output tables/transfer.csv
 
-Writes ``.csv`` (a row per encoder and task, everything), ``.md`` and ``.tex`` (a row per encoder, to be read).
+Table 1 is of the methods, Table 2 of the hybrids: the same command on other tables. Writes ``.csv`` (a row per encoder
+and task, everything), ``.md`` and ``.tex`` (a row per encoder, to be read).
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ TASKS = {  # column of the table -> how it is written, unit
     "mask AP": "mask AP",
     "mIoU": "mIoU (%)",
 }
-_PUBLISHED = {"linear probe": ("a (left)", "x"), "fine-tuning": ("a (left)", "y"), "box AP": ("c (right)", "x")}
+_PROBE_AND_TUNING = "a (left)"  # panel of the paper's Figure 1
+_PUBLISHED = {"linear probe": (_PROBE_AND_TUNING, "x"), "fine-tuning": (_PROBE_AND_TUNING, "y")}
+_PUBLISHED |= {"box AP": ("c (right)", "x")}
 _PAPER_METHODS = {"moco_v3": "MoCo v3", "dino": "DINO", "mae": "MAE", "beit": "BEiT", "simmim": "SimMIM"}
 _PAPER_METHODS |= {"supervised": "Supervised"}
 
@@ -55,14 +58,18 @@ def collect(
     return pd.concat(found, ignore_index=True)
 
 
-def with_published(rows: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
+def with_published(rows: pd.DataFrame, reference: pd.DataFrame, study: Study) -> pd.DataFrame:
     """``rows`` with the columns ``published`` (ViT-B, ImageNet-1K or COCO) and ``gap``, ours minus published."""
-    table = reference[reference["figure"] == "fig1"]
 
     def value(row) -> float:
         panel, column = _PUBLISHED.get(row.task, (None, None))
-        name = _PAPER_METHODS.get(row.method)
-        found = table[(table["panel"] == panel) & (table["method"] == name)]
+        figure, name = "fig1", _PAPER_METHODS.get(row.method)
+        if row.method == "hybrid":
+            figure, panel = "fig12", "left" if panel == _PROBE_AND_TUNING else None
+            name = f"CL+MIM hybrid lambda={study.models[row.model].objective.weight:.1f}"
+        found = reference[
+            (reference["figure"] == figure) & (reference["panel"] == panel) & (reference["method"] == name)
+        ]
         return float(found[column].iloc[0]) if len(found) else float("nan")
 
     rows = rows.assign(published=[value(row) for row in rows.itertuples()])
@@ -75,12 +82,12 @@ def with_published(rows: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
 
 
 def cell(row: pd.Series) -> str:
-    """``24.7 [21.6, 27.8] (83.2)``: value, interval, published value; what there is of it."""
+    """``24.7 [21.6, 27.8] (83.2, -58.5)``: value, interval, published value and gap; what there is of it."""
     text = f"{row['value']:.1f}"
     if pd.notna(row["low"]):
         text += f" [{row['low']:.1f}, {row['high']:.1f}]"
     if pd.notna(row["published"]):
-        text += f" ({row['published']:.1f})"
+        text += f" ({row['published']:.1f}, {row['gap']:+.1f})"
     return text
 
 
@@ -107,8 +114,8 @@ def caption(study: Study, rows: pd.DataFrame) -> str:
     level = f"{study.figures.bootstrap.level:.0%}"
     return (
         f"{reduced}Study {study.study} ({study.title}). Value, {level} interval in brackets ({tasks}), published value "
-        "for ViT-B on ImageNet-1K or COCO in parentheses, which at another scale is no target but a reminder of the "
-        "order."
+        "for ViT-B on ImageNet-1K or COCO and the gap to it in parentheses: at another scale no target, but a reminder "
+        "of the order."
     )
 
 
@@ -145,7 +152,7 @@ def main(arguments: argparse.Namespace) -> None:
     study = load_study(arguments.config)
     kinds = ("finetuning", "probe", "detection", "segmentation")
     paths = {kind: getattr(arguments, f"{kind}_tables") or [] for kind in kinds}
-    rows = with_published(collect(study, **paths), read_table(arguments.reference))
+    rows = with_published(collect(study, **paths), read_table(arguments.reference), study)
     table, text = grid(rows), caption(study, rows)
     for suffix, content in ((".md", markdown(table, text)), (".tex", latex(table, text))):
         with atomic_path(arguments.output.with_suffix(suffix)) as temporary:
@@ -154,7 +161,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Write Table 1 as CSV, Markdown and LaTeX.")
+    parser = argparse.ArgumentParser(description="Write a table of results as CSV, Markdown and LaTeX.")
     parser.add_argument("--config", type=Path, required=True, help="the study's YAML")
     for kind in ("finetuning", "probe", "detection", "segmentation"):
         parser.add_argument(f"--{kind}-tables", type=Path, nargs="+", help="one per encoder")
