@@ -18,6 +18,7 @@ from cl_vs_mim.config.transfer import AugmentedProbe, FineTuning
 from cl_vs_mim.encoder import Encoder, EncoderSpec, build_encoder
 from cl_vs_mim.errors import UserError
 from cl_vs_mim.pretrain import loop
+from cl_vs_mim.pretrain.interrupt import PAUSED
 from cl_vs_mim.pretrain.trainer import make_optimizer
 from cl_vs_mim.transfer import finetune
 from cl_vs_mim.transfer.classifiers import FineTuned, Probed
@@ -190,7 +191,7 @@ def test_a_pause_changes_nothing(workplace: Workplace, monkeypatch) -> None:
         patch.setattr(loop, "_agreed", lambda *_: next(ticks) == 10)
         with pytest.raises(SystemExit) as stopped:
             workplace.run("finetuning", name="paused")
-    assert stopped.value.code == loop.PAUSED and not (workplace.folder / "paused.parquet").exists()
+    assert stopped.value.code == PAUSED and not (workplace.folder / "paused.parquet").exists()
     workplace.run("finetuning", name="paused")
     whole, paused = (load_file(workplace.folder / f"{name}.safetensors") for name in ("whole", "paused"))
     assert all(torch.equal(whole[name], paused[name]) for name in whole)

@@ -26,6 +26,7 @@ from cl_vs_mim.encoder import build_encoder
 from cl_vs_mim.errors import UserError
 from cl_vs_mim.pretrain import loop
 from cl_vs_mim.pretrain.data import batch_positions
+from cl_vs_mim.pretrain.interrupt import PAUSED
 from cl_vs_mim.pretrain.monitor import feature_std
 from cl_vs_mim.pretrain.schedule import learning_rate, weight_decay
 from cl_vs_mim.pretrain.state import RunFolder
@@ -240,7 +241,7 @@ def test_it_pauses_at_its_deadline_and_goes_on(workplace, monkeypatch, capsys):
     monkeypatch.setattr(loop, "time", Clock())
     with pytest.raises(SystemExit) as stopped:
         workplace.run("simmim", stop_after_minutes=0.2)
-    assert stopped.value.code == loop.PAUSED == 75
+    assert stopped.value.code == PAUSED == 75
     assert "paused at step" in capsys.readouterr().err
     assert not (workplace.folder / "encoder.safetensors").exists()
     steps = [json.loads(path.read_text())["step"] for path in workplace.run_folder().glob("checkpoint_*.json")]
@@ -291,7 +292,7 @@ def test_a_polite_signal_saves_the_state_and_asks_to_be_started_again(workplace,
     wait_for(lambda: (folder / "metrics.csv").exists(), process)
     os.kill(process.pid, number)
     process.join()
-    assert process.exitcode == loop.PAUSED and not arguments.output.exists()
+    assert process.exitcode == PAUSED and not arguments.output.exists()
     (newest, *_) = sorted(folder.glob("checkpoint_*.json"), reverse=True)
     assert json.loads(newest.read_text())["step"] < STEPS
     assert_same_weights(undisturbed, workplace.run("simmim", runs="stopped", output="stopped"))

@@ -16,6 +16,7 @@ from cl_vs_mim.config.segmentation import Segmentation
 from cl_vs_mim.encoder import Encoder, EncoderSpec, build_encoder
 from cl_vs_mim.errors import UserError
 from cl_vs_mim.pretrain import loop
+from cl_vs_mim.pretrain.interrupt import PAUSED
 from cl_vs_mim.transfer.segmentation.__main__ import main, parser
 from cl_vs_mim.transfer.segmentation.data import IGNORED, TRAINING, VALIDATION, open_pair, read_split
 from cl_vs_mim.transfer.segmentation.source import SceneSource, random_crop
@@ -260,7 +261,7 @@ def test_it_learns_the_squares_and_a_pause_changes_nothing(workplace: Workplace,
         patch.setattr(loop, "_agreed", lambda *_: next(ticks) == 7)
         with pytest.raises(SystemExit) as stopped:
             workplace.run("paused")
-    assert stopped.value.code == loop.PAUSED and not (workplace.folder / "paused.parquet").exists()
+    assert stopped.value.code == PAUSED and not (workplace.folder / "paused.parquet").exists()
     workplace.run("paused")
     whole, paused = workplace.weights("whole"), workplace.weights("paused")
     assert all(torch.equal(whole[name], paused[name]) for name in whole)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+import math
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
+PAUSED = 75  # exit status of a run that was stopped and saved its state; the same command goes on with it
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # SIGUSR1: SLURM's --signal=USR1@90
 
 
@@ -40,3 +46,25 @@ def stop_on_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def add_stop_option(parser: argparse.ArgumentParser) -> None:
+    """``--stop-after-minutes``, for commands that train."""
+    parser.add_argument(
+        "--stop-after-minutes",
+        type=float,
+        default=math.inf,
+        help=f"save the state and leave with status {PAUSED} after this long",
+    )
+
+
+def deadline_of(arguments: argparse.Namespace) -> float:
+    """When to stop, on the clock of ``time.monotonic``."""
+    return time.monotonic() + 60 * arguments.stop_after_minutes
+
+
+def leave_paused(step: int, steps: int, quiet: bool = False) -> NoReturn:
+    """Say how far it is, unless another process says so, and end with :data:`PAUSED`."""
+    if not quiet:
+        print(f"paused at step {step} of {steps}; run the same command again to go on", file=sys.stderr)
+    sys.exit(PAUSED)

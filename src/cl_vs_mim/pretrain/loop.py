@@ -12,8 +12,6 @@ a fixed number of threads (1 and 2 threads differ in the last digits, because su
 from __future__ import annotations
 
 import argparse
-import math
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,15 +27,13 @@ from cl_vs_mim.decoder import VQDecoder
 from cl_vs_mim.errors import UserError, run_cli
 from cl_vs_mim.pretrain.beit import BEiT
 from cl_vs_mim.pretrain.data import index_training_images, steps_per_epoch
-from cl_vs_mim.pretrain.interrupt import stop_on_signals
+from cl_vs_mim.pretrain.interrupt import add_stop_option, deadline_of, leave_paused, stop_on_signals
 from cl_vs_mim.pretrain.monitor import WATCHED, EventLog, feature_std, last_block_nmi
 from cl_vs_mim.pretrain.registry import build_objective
 from cl_vs_mim.pretrain.sources import Source, make_source
 from cl_vs_mim.pretrain.state import RunFolder, resolve_run, warn
 from cl_vs_mim.pretrain.trainer import Trainer
 from cl_vs_mim.progress import progress
-
-PAUSED = 75  # exit status of a run that was stopped and saved its state; the same command goes on with it
 
 # ------------------------------------------------------------------------------------------------
 # Training
@@ -151,7 +147,7 @@ def deterministic_on_cpu(device: torch.device) -> Iterator[None]:
 
 def main(arguments: argparse.Namespace) -> None:
     """Train one model with one seed, or go on with it, and export its encoder."""
-    deadline = time.monotonic() + 60 * arguments.stop_after_minutes
+    deadline = deadline_of(arguments)
     study = load_study(arguments.config)
     if arguments.model not in study.models:
         raise UserError(f"{arguments.config} has no model {arguments.model!r}; it has {', '.join(study.models)}")
@@ -184,12 +180,7 @@ def main(arguments: argparse.Namespace) -> None:
             workers = study.compute.loader_workers
             source = make_source(index, index.labels, model.training.images, trainer.recipe(), fabric.device, workers)
             if not train(trainer, source, run, deadline):
-                if fabric.is_global_zero:
-                    print(
-                        f"paused at step {trainer.step} of {trainer.steps}; run the same command again to go on",
-                        file=sys.stderr,
-                    )
-                sys.exit(PAUSED)
+                leave_paused(trainer.step, trainer.steps, quiet=not fabric.is_global_zero)
         if not fabric.is_global_zero:
             return
         head = row_head(study=study.study, config_hash=run.digest, data_hash=data_hash, device=fabric.device)
@@ -263,12 +254,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--devices", type=int, default=1, help="processes of this machine that train together")
     parser.add_argument("--nodes", type=int, default=1, help="machines, each with that many devices")
     parser.add_argument("--threads", type=int, help="CPU threads; the result depends on it in the last digits")
-    parser.add_argument(
-        "--stop-after-minutes",
-        type=float,
-        default=math.inf,
-        help=f"save the state and leave with status {PAUSED} after this long",
-    )
+    add_stop_option(parser)
     return parser
 
 

@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,7 +35,8 @@ from cl_vs_mim.data.images import ImageFolderIndex, normalise
 from cl_vs_mim.encoder import Encoder, build_encoder
 from cl_vs_mim.errors import UserError, run_cli
 from cl_vs_mim.pretrain.data import index_training_images, steps_per_epoch
-from cl_vs_mim.pretrain.loop import PAUSED, make_fabric, train
+from cl_vs_mim.pretrain.interrupt import add_stop_option, deadline_of, leave_paused
+from cl_vs_mim.pretrain.loop import make_fabric, train
 from cl_vs_mim.pretrain.sources import make_source
 from cl_vs_mim.pretrain.state import RunFolder
 from cl_vs_mim.pretrain.trainer import Trainer
@@ -142,7 +141,7 @@ def answer_rows(
 
 def main(arguments: argparse.Namespace) -> None:
     """Fine-tune or probe one encoder, or go on with it, and write what it answers."""
-    deadline = time.monotonic() + 60 * arguments.stop_after_minutes
+    deadline = deadline_of(arguments)
     torch.set_num_threads(arguments.threads)
     study = load_study(arguments.config)
     settings = settings_of(study, arguments.protocol)
@@ -177,11 +176,7 @@ def main(arguments: argparse.Namespace) -> None:
             images = settings.training.images
             source = make_source(index, labels.numbers, images, trainer.recipe(), fabric.device, workers)
             if not train(trainer, source, run, deadline):
-                print(
-                    f"paused at step {trainer.step} of {trainer.steps}; run the same command again to go on",
-                    file=sys.stderr,
-                )
-                sys.exit(PAUSED)
+                leave_paused(trainer.step, trainer.steps)
         rows = answer_rows(classifier, train_split, evaluated, settings, study, arguments.threads)
         head = table_head(study, subject, data_hash, fabric.device, {"transfer": settings})
         head |= {"metric": "top1", "protocol": arguments.protocol}
@@ -205,12 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, help="table of right and wrong answers")
     parser.add_argument("--tuned", type=Path, help="….safetensors of the fine-tuned encoder")
     parser.add_argument("--log-table", type=Path, help="copy of the training log as a tidy table")
-    parser.add_argument(
-        "--stop-after-minutes",
-        type=float,
-        default=math.inf,
-        help=f"save the state and leave with status {PAUSED} after this long",
-    )
+    add_stop_option(parser)
     return parser
 
 

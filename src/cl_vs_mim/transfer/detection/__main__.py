@@ -14,12 +14,12 @@ The training's state, its log (metrics.csv), detectron2's own log and its LazyCo
 from __future__ import annotations
 
 import argparse
-import math
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
 from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.pretrain.interrupt import add_stop_option
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -50,12 +50,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--picture", type=Path, help="….png of predictions on validation images")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=int, help="CPU threads; the result depends on it in the last digits")
-    parser.add_argument(
-        "--stop-after-minutes",
-        type=float,
-        default=math.inf,
-        help="save the state and leave with status 75 after this long",
-    )
+    add_stop_option(parser)
     return parser
 
 

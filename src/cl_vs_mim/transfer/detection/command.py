@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from cl_vs_mim.artifacts import sha256_file, sha256_json, write_table
 from cl_vs_mim.config import Study, load_study
 from cl_vs_mim.config.detection import Detection
 from cl_vs_mim.errors import UserError
-from cl_vs_mim.pretrain.loop import PAUSED
+from cl_vs_mim.pretrain.interrupt import deadline_of, leave_paused
 from cl_vs_mim.pretrain.state import RunFolder
 from cl_vs_mim.transfer.detection.annotations import CocoSplit, read_coco
 from cl_vs_mim.transfer.detection.backbone import check_encoder
@@ -72,7 +70,7 @@ def resolve(study: Study, subject: Subject, encoder: Path | None, settings: Dete
 
 def main(arguments: argparse.Namespace) -> None:
     """Train a detector on one encoder, or go on with it, and write its table and picture."""
-    deadline = time.monotonic() + 60 * arguments.stop_after_minutes
+    deadline = deadline_of(arguments)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     device = choose_device(arguments.device)
@@ -99,11 +97,7 @@ def main(arguments: argparse.Namespace) -> None:
             samples = TrainingSamples(records_of(splits[0], objects_only=True), settings, subject.seed)
             workers = study.compute.loader_workers if device.type == "cuda" else 0
             if not train(detector, samples, run, deadline, workers):
-                print(
-                    f"paused at iteration {detector.step} of {settings.iterations}; run the same command again",
-                    file=sys.stderr,
-                )
-                sys.exit(PAUSED)
+                leave_paused(detector.step, settings.iterations)
         report(detector, splits[1], arguments, study, subject, content)
 
 

@@ -13,12 +13,12 @@ The training's state and log are in the run folder below ``--runs``; the same co
 from __future__ import annotations
 
 import argparse
-import math
 from importlib.util import find_spec
 from pathlib import Path
 
 from cl_vs_mim.analysis.subject import add_subject_arguments
 from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.pretrain.interrupt import add_stop_option
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -38,12 +38,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=Path, required=True, help="where run folders live; keep it between calls")
     parser.add_argument("--output", type=Path, required=True, help="table of results")
     parser.add_argument("--picture", type=Path, help="….png of predictions on validation images")
-    parser.add_argument(
-        "--stop-after-minutes",
-        type=float,
-        default=math.inf,
-        help="save the state and leave with status 75 after this long",
-    )
+    add_stop_option(parser)
     return parser
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 
 import torch
 
@@ -15,7 +13,8 @@ from cl_vs_mim.config import Architecture, load_study
 from cl_vs_mim.config.segmentation import Segmentation
 from cl_vs_mim.errors import UserError
 from cl_vs_mim.pretrain.data import steps_per_epoch
-from cl_vs_mim.pretrain.loop import PAUSED, make_fabric, train
+from cl_vs_mim.pretrain.interrupt import deadline_of, leave_paused
+from cl_vs_mim.pretrain.loop import make_fabric, train
 from cl_vs_mim.pretrain.state import RunFolder
 from cl_vs_mim.pretrain.trainer import Trainer
 from cl_vs_mim.randomness import global_randomness
@@ -45,7 +44,7 @@ def check_patches(settings: Segmentation, architecture: Architecture, name: str)
 
 def main(arguments: argparse.Namespace) -> None:
     """Train one segmenter, or go on with it, measure it, and draw what it says."""
-    deadline = time.monotonic() + 60 * arguments.stop_after_minutes
+    deadline = deadline_of(arguments)
     torch.set_num_threads(arguments.threads)
     study = load_study(arguments.config)
     settings = None if study.transfer is None else study.transfer.segmentation
@@ -83,11 +82,7 @@ def main(arguments: argparse.Namespace) -> None:
             workers = study.compute.loader_workers
             source = SceneSource(training, settings, subject.seed, architecture.image_size, fabric.device, workers)
             if not train(trainer, source, run, deadline):
-                print(
-                    f"paused at step {trainer.step} of {trainer.steps}; run the same command again to go on",
-                    file=sys.stderr,
-                )
-                sys.exit(PAUSED)
+                leave_paused(trainer.step, trainer.steps)
         network.eval()
         rows = evaluate(network.classify, splits[VALIDATION], fabric.device)
         if arguments.picture is not None:
