@@ -192,6 +192,27 @@ def test_pictures_of_any_size_are_classified_pixel_by_pixel(shape: tuple[int, in
     assert found.shape == shape and found.max() < len(CLASSES)
 
 
+def test_windows_are_averaged_and_one_window_is_the_whole(scenes: Path) -> None:
+    torch.manual_seed(0)
+    whole = Segmenter(encoder(), settings(), len(CLASSES)).eval()
+    slide = Segmenter(encoder(), settings(slide_stride=20), len(CLASSES)).eval()
+    slide.load_state_dict(whole.state_dict())
+    square = torch.randn(1, 3, SIZE, SIZE)
+    torch.testing.assert_close(slide._slide(square), whole._logits(square))
+    oblong = torch.randn(1, 3, SIZE, 70)  # windows at 0, 20 and 38
+    found = slide._slide(oblong)
+    parts = {left: whole._logits(oblong[..., left : left + SIZE]) for left in (0, 20, 38)}
+    torch.testing.assert_close(found[..., :20], parts[0][..., :20])
+    torch.testing.assert_close(found[..., 25], (parts[0][..., 25] + parts[20][..., 5]) / 2)
+    torch.testing.assert_close(found[..., 52:], parts[38][..., 14:])
+    assert slide.classify(torch.randint(0, 256, (3, 40, 90), dtype=torch.uint8)).shape == (40, 90)
+
+
+def test_one_image_at_a_time_has_no_statistics() -> None:
+    with pytest.raises(ValueError, match="BatchNorm needs two images"):
+        settings(training=TRAINING_KEYS | {"batch_size": 1})
+
+
 def test_truth_fed_back_scores_100(scenes: Path) -> None:
     split = read_split(scenes, VALIDATION)
     truths = iter([open_pair(split, position)[1] for position in range(len(split))])

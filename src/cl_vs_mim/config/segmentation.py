@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from cl_vs_mim.config.analysis import Block
 from cl_vs_mim.config.models import Training
@@ -27,7 +27,14 @@ class Segmentation(Section):
     contrast: NonNegative = 0.5
     saturation: NonNegative = 0.5
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    slide_stride: PositiveInt | None = None  # px between the test's windows (the original: 341); None: seen whole
     training: Training
     draw_images: NonNegativeInt = 4  # validation images in the picture
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # before the classifying layer
     choices: str = ""  # what differs from the published recipe, and why
+
+    @model_validator(mode="after")
+    def _batches_have_statistics(self) -> Segmentation:
+        if self.training.batch_size // self.training.accumulate < 2:
+            raise ValueError("training.batch_size: BatchNorm needs two images or more at a time")
+        return self

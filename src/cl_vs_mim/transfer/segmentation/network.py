@@ -99,19 +99,42 @@ class Segmenter(Objective):
     def classify(self, image: Tensor) -> Tensor:
         """The class of every pixel of one image: (3, H, W) uint8 -> (H, W) int64.
 
-        The shorter side is brought to the training crop's, the whole image is seen at once, padded to whole patches.
+        The shorter side is brought to the training crop's. The image is then seen whole, padded to whole patches, or
+        in windows of the crop's size, ``slide_stride`` px apart, whose logits are averaged (mmseg's ``slide``).
         """
         height, width = image.shape[-2:]
         scale = self.config.image_size / min(height, width)
-        patch = self.encoder.spec.patch_size
         pixels = normalise(image.unsqueeze(0))
         size = (round(height * scale), round(width * scale))
         if size != (height, width):
             pixels = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
-        bottom, right = (-side % patch for side in size)
-        logits = self.head(self.pyramid(F.pad(pixels, (0, right, 0, bottom))))
-        logits = F.interpolate(logits, size=(size[0] + bottom, size[1] + right), mode="bilinear", align_corners=False)
-        logits = logits[..., : size[0], : size[1]]
+        logits = self._logits(pixels) if self.config.slide_stride is None else self._slide(pixels)
         if size != (height, width):
             logits = F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
         return logits[0].argmax(0)
+
+    def _logits(self, pixels: Tensor) -> Tensor:
+        """(1, 3, h, w) -> (1, K, h, w)."""
+        height, width = pixels.shape[-2:]
+        patch = self.encoder.spec.patch_size
+        padded = F.pad(pixels, (0, -width % patch, 0, -height % patch))
+        logits = self.head(self.pyramid(padded))
+        logits = F.interpolate(logits, size=padded.shape[-2:], mode="bilinear", align_corners=False)
+        return logits[..., :height, :width]
+
+    def _slide(self, pixels: Tensor) -> Tensor:
+        """The same from overlapping windows; the last ones are moved back so that they end with the image."""
+        size, stride = self.config.image_size, self.config.slide_stride
+        starts = [
+            [min(n * stride, max(0, side - size)) for n in range(max(0, side - size + stride - 1) // stride + 1)]
+            for side in pixels.shape[-2:]
+        ]
+        total = count = 0.0
+        for top in starts[0]:
+            for left in starts[1]:
+                logits = self._logits(pixels[..., top : top + size, left : left + size])
+                around = (left, pixels.shape[-1] - left - logits.shape[-1])
+                around += (top, pixels.shape[-2] - top - logits.shape[-2])
+                total = total + F.pad(logits, around)
+                count = count + F.pad(torch.ones_like(logits[:, :1]), around)
+        return total / count
