@@ -29,6 +29,7 @@ include: "rules/segmentation.smk"
 include: "rules/tables.smk"
 include: "rules/figure_inputs.smk"
 include: "rules/figures.smk"
+include: "rules/audit.smk"
 
 
 rule all:

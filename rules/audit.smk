@@ -1,0 +1,28 @@
+# Every claim of config/claims.yaml, judged by the tables of the study. The page for readers is still to come.
+
+
+rule audit:
+    input:
+        claims="config/claims.yaml",
+        tables=[
+            *(path for kind in ("attention", "diversity", "movement", "token_spectrum", "fourier") for path in tables(kind)),
+            *tables("linear_probe"),
+            *classified("finetuning"),
+            *classified("paper"),
+        ],
+    output:
+        f"{RESULTS}/claims.json",
+    params:
+        config=CONFIG,
+        tables=f"{RESULTS}/tables",
+        settings=sections_digest(STUDY.figures),
+        code=code_digest("audit"),
+    log:
+        f"{RESULTS}/logs/audit.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/audit.tsv"
+    conda:
+        "../environment.yml"
+    shell:
+        "python -m cl_vs_mim.audit --config {params.config} --claims {input.claims} --tables {params.tables}"
+        " --output {output} 2>&1 | tee {log}"
