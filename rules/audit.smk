@@ -4,12 +4,7 @@
 rule audit:
     input:
         claims="config/claims.yaml",
-        tables=[
-            *(path for kind in ("attention", "diversity", "movement", "token_spectrum", "fourier") for path in tables(kind)),
-            *tables("linear_probe"),
-            *classified("finetuning"),
-            *classified("paper"),
-        ],
+        tables=AUDITED,
     output:
         f"{RESULTS}/claims.json",
     params:

@@ -110,3 +110,8 @@ def results_of(wildcards):
     if wildcards.table == "transfer":
         found |= {"detection": dense("detection"), "segmentation": dense("segmentation")}
     return found
+
+
+AUDITED = [*classified("finetuning"), *classified("paper")]
+for kind in ("attention", "diversity", "fourier", "linear_probe", "movement", "token_spectrum"):
+    AUDITED += tables(kind)
