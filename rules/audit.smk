@@ -9,7 +9,7 @@ rule audit:
         f"{RESULTS}/claims.json",
     params:
         config=CONFIG,
-        tables=f"{RESULTS}/tables",
+        tables=lambda wildcards, input: Path(input.tables[0]).parent.parent,
         settings=sections_digest(STUDY.figures),
         code=code_digest("audit"),
     log:
