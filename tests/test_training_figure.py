@@ -52,7 +52,9 @@ def test_a_run_of_another_study_is_refused(study: Study) -> None:
         training.draw(log("resnet"), study)
 
 
-def test_no_two_models_look_alike(study: Study) -> None:
+@pytest.mark.parametrize("name", ["smoke", "demo", "paper"])
+def test_no_two_models_look_alike(root: Path, name: str) -> None:
+    study = load_study(root / "config" / f"{name}.yaml")
     figure, _ = training.draw(pd.concat([log(name) for name in study.models]), study)
     looks = [(line.get_color(), line.get_marker()) for line in figure.axes[0].lines]
     assert len(set(looks)) == len(study.models)

@@ -50,7 +50,7 @@ _RC = {
 _COLOURS = {
     "cl": ("#c8321e", "#e8836f", "#7d1d10"),
     "mim": ("#0b5fa5", "#6fa8d6", "#06345c"),
-    "hybrid": ("#c9a6e4", "#a877cf", "#8a4fb8", "#672f96", "#431a68"),  # light to dark, as the share of CL grows
+    "hybrid": ("#c9a6e4", "#a877cf", "#8a4fb8", "#672f96", "#431a68", "#26093f"),  # from MIM to CL
     "supervised": ("#2e7d4f", "#7fb593", "#174b2c"),
     "tokenizer": ("#8a6d3b",),
     "control": ("#6f6f6f", "#a3a3a3", "#454545"),
@@ -58,7 +58,7 @@ _COLOURS = {
 _MARKERS = {
     "cl": ("s", "D", "P"),
     "mim": ("^", "v", "<"),
-    "hybrid": ("*", "h", "p", "H", "8"),
+    "hybrid": ("*", "h", "p", "H", "8", "x"),
     "supervised": ("X", "d", ">"),
     "tokenizer": ("+",),
     "control": ("o", "o", "o"),
@@ -66,7 +66,7 @@ _MARKERS = {
 _LINES = {
     "cl": ("-",) * 3,
     "mim": ((0, (5, 1.5)),) * 3,
-    "hybrid": ((0, (7, 1.5, 1.5, 1.5)),) * 5,
+    "hybrid": ((0, (7, 1.5, 1.5, 1.5)),) * 6,
     "supervised": ((0, (2, 1)),) * 3,
     "tokenizer": ((0, (1, 1)),),
     "control": ((0, (3, 1.5, 1, 1.5)), (0, (1, 1.5)), (0, (2, 2))),
