@@ -30,9 +30,10 @@ PAGES = {
         "Pre-training",
         "`python bench/bench_pretrain.py --output results/bench/pretrain.csv`. Our loop, without and with compiled "
         "blocks, against a plain one in the same run: JPEG files decoded by worker processes at every epoch, "
-        "torchvision's transforms, one forward pass a view, unfused attention and optimizer. The goal on 2 CPU cores is "
-        "1.5 (`of_plain`); those on a GPU are not measured. `of_peak`: the matrix products of a step over what one large product does on "
-        "this device. `added_mib`: peak memory of a process of its own at that batch size, above what it began with.",
+        "torchvision's transforms, one forward pass a view, unfused attention and optimizer. The goal on 2 CPU cores "
+        "is 1.5 (`of_plain`); those on a GPU are not measured. `of_peak`: the matrix products of a step over what one "
+        "large product does on this device. `added_mib`: peak memory of a process of its own at that batch size, above "
+        "what it began with.",
         [
             "model",
             "shape",
