@@ -11,6 +11,7 @@ import pytest
 from cl_vs_mim.config import Study, load_study
 from cl_vs_mim.errors import UserError
 from cl_vs_mim.figures import training
+from cl_vs_mim.figures.style import describe
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +59,11 @@ def test_no_two_models_look_alike(root: Path, name: str) -> None:
     figure, _ = training.draw(pd.concat([log(name) for name in study.models]), study)
     looks = [(line.get_color(), line.get_marker()) for line in figure.axes[0].lines]
     assert len(set(looks)) == len(study.models)
+
+
+def test_hybrids_are_not_missed_where_methods_are_set_side_by_side(study: Study) -> None:
+    shown = [*study.methods(), *study.controls()]
+    assert "hybrid_05" not in shown and "tokenizer" not in shown
+    frame = pd.DataFrame({"model": shown, "label": shown, "paradigm": "cl", "seed": 0, "image": "val/0"})
+    assert "Missing" not in describe(study, frame)
+    assert "Missing: SimMIM." in describe(study, frame[frame["model"] != "simmim"])

@@ -95,7 +95,7 @@ def analysed_runs(study: Study) -> dict[str, tuple[str, int]]:
 
 def method_runs(study: Study) -> dict[str, tuple[str, int]]:
     """Those of the appendix's figures of all methods: no hybrids, which are a figure of their own, and all controls."""
-    trained = {run: one for run, one in analysed_runs(study).items() if study.models[one[0]].paradigm != "hybrid"}
+    trained = {run: one for run, one in analysed_runs(study).items() if one[0] in study.methods()}
     return trained | control_runs(study)
 
 

@@ -112,6 +112,10 @@ class Study(Section):
         """The models that are measured and drawn: all but tokenizers."""
         return {name: model for name, model in self.models.items() if model.paradigm != "tokenizer"}
 
+    def methods(self) -> dict[str, Model]:
+        """Those of :meth:`analysed` that the appendix sets side by side: no hybrids, which are a figure of their own."""
+        return {name: model for name, model in self.analysed().items() if model.paradigm != "hybrid"}
+
     def pair(self) -> list[str]:
         """Names of the two models of the main figures and of the controls of their architectures."""
         architectures = dict.fromkeys(self.models[name].architecture for name in self.figures.pair)

@@ -137,11 +137,12 @@ def add_footer(figure: Figure, text: str) -> None:
 def describe(study: Study, frame: pd.DataFrame, note: str = "", expected: Sequence[str] | None = None) -> str:
     """The footer's text: which study, whether reduced, and the models, images and seeds that ``frame`` really holds.
 
-    ``expected`` names the models and controls of which the absent ones are listed; all of the study by default.
+    ``expected`` names the models and controls of which the absent ones are listed; by default all but hybrids.
     """
     reduced = "Reduced study, direction only at best" if study.reduced else "Study"
     controls = {name: f"untrained {study.architectures[kind].label}" for name, kind in study.controls().items()}
     labels = {name: model.label for name, model in study.analysed().items()} | controls
+    default = [*study.methods(), *controls]
     drawn = set(frame["model"])
     models = ", ".join(label for name, label in labels.items() if name in drawn and name not in controls)
     images = frame["image"].nunique()
@@ -150,7 +151,7 @@ def describe(study: Study, frame: pd.DataFrame, note: str = "", expected: Sequen
         f"{models or 'No trained model'}; {images} {'image' if images == 1 else 'images'}; {_seeds(frame)}.",
         note,
     ]
-    absent = [label for name, label in labels.items() if name not in drawn and name in (expected or labels)]
+    absent = [label for name, label in labels.items() if name not in drawn and name in (expected or default)]
     parts += [f"Missing: {', '.join(absent)}."] if absent else []
     return " ".join(filter(None, parts))
 
