@@ -113,7 +113,7 @@ class Study(Section):
         return {name: model for name, model in self.models.items() if model.paradigm != "tokenizer"}
 
     def methods(self) -> dict[str, Model]:
-        """Those of :meth:`analysed` that the appendix sets side by side: no hybrids, which are a figure of their own."""
+        """Those of :meth:`analysed` that the appendix sets side by side: no hybrids, which Figure 12 has."""
         return {name: model for name, model in self.analysed().items() if model.paradigm != "hybrid"}
 
     def pair(self) -> list[str]:
