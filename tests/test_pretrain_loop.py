@@ -24,7 +24,7 @@ from cl_vs_mim.checkpoints import load_encoder
 from cl_vs_mim.config import Training, load_study
 from cl_vs_mim.encoder import build_encoder
 from cl_vs_mim.errors import UserError
-from cl_vs_mim.pretrain import loop
+from cl_vs_mim.pretrain import interrupt, loop
 from cl_vs_mim.pretrain.data import batch_positions
 from cl_vs_mim.pretrain.interrupt import PAUSED
 from cl_vs_mim.pretrain.monitor import feature_std
@@ -238,7 +238,9 @@ def test_it_pauses_at_its_deadline_and_goes_on(workplace, monkeypatch, capsys):
             return self.now
 
     whole = workplace.run("simmim", runs="whole", output="whole")
-    monkeypatch.setattr(loop, "time", Clock())
+    clock = Clock()
+    for module in (interrupt, loop):
+        monkeypatch.setattr(module, "time", clock)
     with pytest.raises(SystemExit) as stopped:
         workplace.run("simmim", stop_after_minutes=0.2)
     assert stopped.value.code == PAUSED == 75

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import yaml
@@ -173,7 +174,8 @@ def load_study(path: Path) -> Study:
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
     except FileNotFoundError as error:
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        studies = [p.stem for p in path.parent.glob("*.yaml") if re.search("^study:", p.read_text("utf-8"), re.M)]
+        known = ", ".join(sorted(studies)) or "none"
         raise UserError(f"config {path} does not exist; studies at hand: {known}") from error
     except yaml.YAMLError as error:
         raise UserError(f"config {path} is not valid YAML: {error}") from error

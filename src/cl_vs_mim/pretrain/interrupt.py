@@ -63,8 +63,8 @@ def deadline_of(arguments: argparse.Namespace) -> float:
     return time.monotonic() + 60 * arguments.stop_after_minutes
 
 
-def leave_paused(step: int, steps: int, quiet: bool = False) -> NoReturn:
+def leave_paused(step: int, steps: int, unit: str = "step", quiet: bool = False) -> NoReturn:
     """Say how far it is, unless another process says so, and end with :data:`PAUSED`."""
     if not quiet:
-        print(f"paused at step {step} of {steps}; run the same command again to go on", file=sys.stderr)
+        print(f"paused at {unit} {step} of {steps}; run the same command again to go on", file=sys.stderr)
     sys.exit(PAUSED)

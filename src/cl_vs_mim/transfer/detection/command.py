@@ -97,7 +97,7 @@ def main(arguments: argparse.Namespace) -> None:
             samples = TrainingSamples(records_of(splits[0], objects_only=True), settings, subject.seed)
             workers = study.compute.loader_workers if device.type == "cuda" else 0
             if not train(detector, samples, run, deadline, workers):
-                leave_paused(detector.step, settings.iterations)
+                leave_paused(detector.step, settings.iterations, unit="iteration")
         report(detector, splits[1], arguments, study, subject, content)
 
 
