@@ -12,7 +12,7 @@ SNAKEMAKE_CONFIG = $(if $(STUDY),--config study=$(STUDY))
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fig3 figures all test lint bench lock clean-results
+.PHONY: help setup fig3 figures all audit test lint bench lock clean-results
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,10 @@ figures: setup ## Every figure
 
 all: setup ## Everything the study holds
 	$(SNAKEMAKE) all $(SNAKEMAKE_CONFIG)
+
+audit: setup ## Every claim with its verdict: results/<study>/report.html, and workflow.zip, how all of it was made
+	$(SNAKEMAKE) audit $(SNAKEMAKE_CONFIG)
+	$(SNAKEMAKE) audit $(SNAKEMAKE_CONFIG) --report results/$(or $(STUDY),demo)/workflow.zip
 
 # With TEST_STATUS=<file>, pytest's exit status goes there and make adds no line of its own (used by .ci/run).
 test: setup ## Run the tests

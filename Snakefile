@@ -37,4 +37,5 @@ rule all:
     input:
         rules.figures.input,
         rules.tables.input,
+        rules.audit.input,
         rules.data.input,

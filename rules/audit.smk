@@ -1,23 +1,65 @@
-# Every claim of config/claims.yaml, judged by the tables of the study. The page for readers is still to come.
+# Every claim of config/claims.yaml, judged by the tables of the study: for programs (claims.json) and for readers
+# (report.html). Like figures/, it wants the study's figures, which are drawn first.
+
+from glob import glob
+
+AUDITED = [*classified("finetuning"), *classified("paper"), *dense("detection"), *dense("segmentation")]
+for kind in ("attention", "diversity", "fourier", "image_spectrum", "movement", "token_spectrum"):
+    AUDITED += tables(kind)
+for kind in ("cue_conflict", "noise", "embedding_purity"):
+    AUDITED += tables(kind, PAIR)
+AUDITED += tables("linear_probe", METHODS) + tables("decoder_fourier", DECODED)
+CLAIMED_FIGURES = [figure for figure in claimed_figures("config/claims.yaml") if figure in FIGURES]
 
 
 rule audit:
     input:
+        f"{RESULTS}/report.html",
+
+
+rule claims:
+    input:
         claims="config/claims.yaml",
+        reference=REFERENCE,
         tables=AUDITED,
     output:
-        f"{RESULTS}/claims.json",
+        claims=f"{RESULTS}/claims.json",
+        schema=f"{RESULTS}/claims.schema.json",
     params:
         config=CONFIG,
-        tables=lambda wildcards, input: Path(input.tables[0]).parent.parent,
+        tables=f"{RESULTS}/tables",
         settings=sections_digest(STUDY.figures),
-        code=code_digest("audit"),
+        study=[STUDY.title, STUDY.reduced, STUDY.expect.result],
+        code=code_digest("audit", "statistics", "analysis.attention"),
     log:
-        f"{RESULTS}/logs/audit.log",
+        f"{RESULTS}/logs/audit/claims.log",
     benchmark:
-        f"{RESULTS}/benchmarks/audit.tsv"
+        f"{RESULTS}/benchmarks/audit/claims.tsv"
     conda:
         "../environment.yml"
     shell:
         "python -m cl_vs_mim.audit --config {params.config} --claims {input.claims} --tables {params.tables}"
+        " --reference {input.reference} --output {output.claims} --schema {output.schema} 2>&1 | tee {log}"
+
+
+# Other studies whose audit is at hand (shipped ones, or built here before) stand beside this one.
+rule audit_report:
+    input:
+        claims=f"{RESULTS}/claims.json",
+        figures=expand("figures/{figure}.png", figure=CLAIMED_FIGURES),
+        others=sorted(path for path in glob("results/*/claims.json") if path != f"{RESULTS}/claims.json"),
+    output:
+        report(f"{RESULTS}/report.html", caption="../report/audit.rst", category="Audit"),
+    params:
+        others=lambda wildcards, input: f"--others {' '.join(input.others)}" if input.others else "",
+        code=code_digest("audit"),
+        template=folder_digest("audit/templates"),
+    log:
+        f"{RESULTS}/logs/audit/report.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/audit/report.tsv"
+    conda:
+        "../environment.yml"
+    shell:
+        "python -m cl_vs_mim.audit.report --claims {input.claims} --figures figures {params.others}"
         " --output {output} 2>&1 | tee {log}"

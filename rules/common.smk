@@ -10,10 +10,12 @@ from cl_vs_mim.errors import UserError
 from cl_vs_mim.workflow import (
     TRAINING_CODE,
     analysed_runs,
+    claimed_figures,
     code_digest,
     control_runs,
     decoder_figure_runs,
     figure_texts,
+    folder_digest,
     hybrid_runs,
     method_runs,
     pair_runs,
@@ -110,8 +112,3 @@ def results_of(wildcards):
     if wildcards.table == "transfer":
         found |= {"detection": dense("detection"), "segmentation": dense("segmentation")}
     return found
-
-
-AUDITED = [*classified("finetuning"), *classified("paper")]
-for kind in ("attention", "diversity", "fourier", "linear_probe", "movement", "token_spectrum"):
-    AUDITED += tables(kind)

@@ -48,3 +48,8 @@ def bootstrap_mean(values: np.ndarray, *, level: float, resamples: int, seed: in
         rng=np.random.default_rng(seed),
     )
     return Interval(values.mean(axis=0), result.confidence_interval.low, result.confidence_interval.high)
+
+
+def normal_error(low: np.ndarray, high: np.ndarray, level: float = 0.95) -> np.ndarray:
+    """Standard error of an estimate whose interval is given, as if it were normal."""
+    return (np.asarray(high) - np.asarray(low)) / (2 * stats.norm.ppf((1 + level) / 2))

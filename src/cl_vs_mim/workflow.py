@@ -58,6 +58,22 @@ def _without_docstrings(source: str) -> str:
 
 
 @cache
+def folder_digest(folder: str) -> str:
+    """First 12 hex digits of the sha256 of the files, names included, of a folder of the package."""
+    digest = hashlib.sha256()
+    for path in sorted((Path(__file__).parent / folder).iterdir()):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def claimed_figures(claims: str) -> list[str]:
+    """Names of the figures that ``claims.yaml`` names, each once, in its order."""
+    from cl_vs_mim.audit.claims import load_claims
+
+    return list(dict.fromkeys(claim.figure for claim in load_claims(Path(claims)).claims.values()))
+
+
+@cache
 def figure_texts(module: str) -> tuple[str, str]:
     """Title and caption of a module of ``cl_vs_mim.figures``, read without importing it.
 

@@ -2,138 +2,186 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from cl_vs_mim.artifacts import read_table
-from cl_vs_mim.audit.bootstrap import Effect, bootstrap_effect
-from cl_vs_mim.audit.claims import Contrast, Term
-from cl_vs_mim.audit.verdict import Measured
-from cl_vs_mim.config import Bootstrap, Study
+from cl_vs_mim.audit.bootstrap import Effect, Resampling, means, summarise
+from cl_vs_mim.audit.claims import Contrast, Heads, Term
+from cl_vs_mim.audit.series import Series, Tables, control_of, model_of, source_of
 from cl_vs_mim.errors import UserError
-from cl_vs_mim.workflow import run_name
 
-_ALL_HEADS = -1  # rows of this head are values of all heads together
 _REDUCE = {
-    "mean": np.mean,
-    "max": np.max,
-    "min": np.min,
-    "first": lambda values: values[0],
-    "last": lambda values: values[-1],
+    "mean": lambda values: values.mean(axis=-1),
+    "max": lambda values: values.max(axis=-1),
+    "min": lambda values: values.min(axis=-1),
+    "first": lambda values: values[..., 0],
+    "last": lambda values: values[..., -1],
 }
+_NEAR = 1e-9  # of relative depths
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What may reasonably be chosen otherwise; the defaults are those of the verdict."""
+
+    heads: Heads = "mean"
+    every: int = 1  # 1: all images, 2: every other one
+    shift: float = 0.0  # of the inner ends of depth windows, in relative depth
+    alternative: int | None = None  # of the contrast's own
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One contrast of a claim."""
+
+    name: str
+    margin: float
+    effect: Effect
+    beyond_control: Effect | None  # the effect minus that of the untrained encoders; None: not asked for
+    seeds: int  # the fewest of any encoder in it
+    images: int  # 0: the tables have no values by image
+    group: str = ""
+    paths: tuple[Path, ...] = ()  # the tables behind it
+
 
 # ------------------------------------------------------------------------------------------------
-# Values
+# Depths
 # ------------------------------------------------------------------------------------------------
 
 
-def model_of(study: Study, name: str) -> str:
-    """The model that a term means: ``cl`` and ``mim`` are the study's pair.
+def window(depths: np.ndarray, term: Term, shift: float = 0.0) -> np.ndarray:
+    """Which of the depths (D,) a term takes, as booleans (D,); ends other than 0 and 1 are moved by ``shift``.
 
     Raises:
-        UserError: the study has no such model.
+        UserError: none of them.
     """
-    name = dict(zip(("cl", "mim"), study.figures.pair, strict=True)).get(name, name)
-    if name not in study.models:
-        raise UserError(f"the study has no model {name!r}")
-    return name
+    span = depths[-1] - depths[0]
+    relative = (depths - depths[0]) / span if span > 0 else np.ones(len(depths))
+    low, high = (end if end in (0.0, 1.0) else min(1.0, max(0.0, end + shift)) for end in term.depths)
+    inside = (relative >= low - _NEAR) & (relative <= high + _NEAR) if span > 0 else np.ones(len(depths), dtype=bool)
+    if not inside.any():
+        raise UserError(f"no depth of {len(depths)} lies between {low:.3g} and {high:.3g} of the whole")
+    return inside
 
 
-def control_of(study: Study, model: str) -> str:
-    """The untrained encoder of a model's architecture."""
-    return f"untrained_{study.models[model].architecture}"
-
-
-def table_values(study: Study, tables: Path, model: str, contrast: Contrast) -> tuple[pd.Index, np.ndarray]:
-    """Depths, and values (S, M, D) of an encoder over seeds, images (by name) and depths; heads are averaged.
-
-    Raises:
-        UserError: a table is missing, lacks what the contrast asks for, or has images or depths of some seeds only.
-    """
-    seeds = study.models[model].seeds if model in study.models else study.analysis.control_seeds
-    arrays, axes = [], None
-    for seed in seeds:
-        path = tables / contrast.table / f"{run_name(model, seed)}.parquet"
-        if not path.exists():
-            raise UserError(f"there is no table {contrast.table} of {model}, seed {seed}")
-        frame = _chosen(read_table(path), contrast, path)
-        pivot = frame.pivot_table(index="image", columns="depth", values="value", aggfunc="mean", observed=True)
-        pivot = pivot.sort_index()
-        if pivot.isna().any(axis=None) or (axes is not None and not all(map(pd.Index.equals, axes, pivot.axes))):
-            raise UserError(f"{path} has not the same images and depths as the table of another seed, or gaps")
-        axes = axes or pivot.axes
-        arrays.append(pivot.to_numpy(dtype=np.float64))
-    return axes[1], np.stack(arrays)
-
-
-def _chosen(frame: pd.DataFrame, contrast: Contrast, path: Path) -> pd.DataFrame:
-    if missing := [name for name in ("image", "depth", "value", *contrast.where) if name not in frame]:
-        raise UserError(f"{path} has no column {', '.join(missing)}")
-    for column, value in contrast.where.items():
-        frame = frame[frame[column] == value]
-    if contrast.rank_fraction is not None:
-        frame = frame[frame["rank"] == max(1, round(contrast.rank_fraction * frame["rank"].max()))]
-    if contrast.highest_frequency:
-        frame = frame[frame["frequency"] == frame["frequency"].max()]
-    if frame.empty:
-        raise UserError(f"{path} has no rows of {contrast.where}")
-    return frame
+def reduce_depths(depths: np.ndarray, values: np.ndarray, term: Term, shift: float = 0.0) -> np.ndarray:
+    """One number from values (..., D) at ``depths`` (D,), as the term says."""
+    return _REDUCE[term.over](values[..., window(depths, term, shift)])
 
 
 # ------------------------------------------------------------------------------------------------
 # Effects
 # ------------------------------------------------------------------------------------------------
 
-
-def reduce_depths(depths: np.ndarray, values: np.ndarray, term: Term) -> float:
-    """One number from values (D,) at ``depths`` (D,), as the term says."""
-    span = depths[-1] - depths[0]
-    relative = (depths - depths[0]) / span if span > 0 else np.ones(len(depths))
-    inside = (relative >= term.depths[0] - 1e-9) & (relative <= term.depths[1] + 1e-9)
-    return float(_REDUCE[term.over](values[inside]))
+Curves = Callable[[Series], np.ndarray]  # a series to its means (..., D)
 
 
-def measure(study: Study, tables: Path, contrast: Contrast, about_training: bool, bootstrap: Bootstrap) -> Measured:
+def _signed(contrast: Contrast) -> list[tuple[int, Term]]:
+    return [(1, term) for term in contrast.more] + [(-1, term) for term in contrast.less]
+
+
+def _combined(contrast: Contrast, series: Sequence[Series], curves: Curves, shift: float) -> np.ndarray:
+    """The effect (...,), from the curves of its terms."""
+    return sum(
+        sign * reduce_depths(one.depths, curves(one), term, shift)
+        for (sign, term), one in zip(_signed(contrast), series, strict=True)
+    )
+
+
+def _by_depth(contrast: Contrast, series: Sequence[Series], curves: Curves, shift: float) -> np.ndarray:
+    """More minus less (..., D) at every depth of their window."""
+    more, less = series
+    if len(more.depths) != len(less.depths):
+        raise UserError(f"{contrast.name}: {more.model} and {less.model} have different numbers of depths")
+    inside = window(more.depths, contrast.more[0], shift)
+    return (curves(more) - curves(less))[..., inside]
+
+
+def _effect(contrast: Contrast, series: Sequence[Series], controls: Sequence[Series], curves: Curves, shift: float):
+    """The effect, minus that of the controls where there are any."""
+    if not contrast.each_depth:
+        found = _combined(contrast, series, curves, shift)
+        return found - _combined(contrast, controls, curves, shift) if controls else found
+    found = _by_depth(contrast, series, curves, shift)
+    return (found - _by_depth(contrast, controls, curves, shift) if controls else found).min(axis=-1)
+
+
+def _between_images(contrast: Contrast, series: Sequence[Series], shift: float, value: float) -> float | None:
+    """The effect in standard deviations of what the images show one by one; None where they cannot be paired."""
+    if len({one.images for one in series}) > 1 or not series[0].images:
+        return None
+    if not all(np.isfinite(one.values).all() for one in series):
+        return None
+    each = _effect(contrast, series, (), lambda one: one.values.mean(axis=0), shift)
+    spread = float(np.std(each, ddof=1))
+    return value / spread if spread > 0 else None
+
+
+def measure(
+    tables: Tables,
+    contrast: Contrast,
+    controlled: bool,
+    resampling: Resampling,
+    level: float,
+    choices: Choices | None = None,
+) -> Measured:
     """Effect of the trained encoders, and what of it exceeds the untrained ones.
+
+    Args:
+        tables: of a study.
+        contrast: what is compared.
+        controlled: whether the effect of the untrained encoders is to be subtracted.
+        resampling: draws of seeds and images.
+        level: of the intervals.
+        choices: other than those of the verdict.
 
     Raises:
         UserError: tables or models are missing; the message says which.
     """
-    more, less = model_of(study, contrast.more.model), model_of(study, contrast.less.model)
-    trained, depths = _read(study, tables, {more, less}, contrast)
+    choices = choices or Choices()
+    contrast = read_otherwise(contrast, choices)
+    study = tables.study
+    names = [model_of(study, term.model) for _, term in _signed(contrast)]
+    sources = [source_of(contrast, term, choices.heads, choices.every) for _, term in _signed(contrast)]
+    series = [tables.series(*pair) for pair in zip(names, sources, strict=True)]
+    controls = []
+    if controlled:
+        controls = [tables.series(control_of(study, name), source) for name, source in zip(names, sources, strict=True)]
+    drawn: dict[int, np.ndarray] = {}
 
-    def difference(means: Mapping[str, np.ndarray], high: str, low: str) -> float:
-        return reduce_depths(depths[high], means[high], contrast.more) - reduce_depths(
-            depths[low], means[low], contrast.less
-        )
+    def draws(one: Series) -> np.ndarray:
+        if id(one) not in drawn:
+            drawn[id(one)] = resampling.draws(one)
+        return drawn[id(one)]
 
-    options = {"level": bootstrap.level, "resamples": bootstrap.resamples, "seed": bootstrap.seed}
-    effect = bootstrap_effect(trained, lambda m: difference(m, more, less), margin=contrast.margin, **options)
-    beyond: Effect | None = None
-    if about_training:
-        high, low = control_of(study, more), control_of(study, less)
-        untrained, control_depths = _read(study, tables, {high, low}, contrast)
-        depths |= control_depths
-        beyond = bootstrap_effect(
-            trained | untrained,
-            lambda m: difference(m, more, less) - difference(m, high, low),
-            margin=0.0,
-            **options,
-        )
-    seeds = min(len(values) for values in trained.values())
-    return Measured(contrast.name, contrast.margin, effect, beyond, seeds)
+    def effect_of(subtracted: Sequence[Series], margin: float) -> Effect:
+        value = float(_effect(contrast, series, subtracted, means, choices.shift))
+        resampled = _effect(contrast, series, subtracted, draws, choices.shift)
+        size = _between_images(contrast, series, choices.shift, value) if not subtracted else None
+        return summarise(value, resampled, margin=margin, level=level, effect_size=size)
+
+    return Measured(
+        contrast.name,
+        contrast.margin,
+        effect_of((), contrast.margin),
+        effect_of(controls, 0.0) if controlled else None,
+        min(len(one.values) for one in series),
+        min(len(one.images) for one in series),
+        contrast.group,
+        tuple(dict.fromkeys(path for one in (*series, *controls) for path in one.paths)),
+    )
 
 
-def _read(
-    study: Study, tables: Path, models: set[str], contrast: Contrast
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    values, depths = {}, {}
-    for model in sorted(models):
-        index, values[model] = table_values(study, tables, model, contrast)
-        depths[model] = index.to_numpy(dtype=np.float64)
-    if len({array.shape[1] for array in values.values()}) > 1:
-        raise UserError(f"tables {contrast.table} of {' and '.join(sorted(models))} are of different images")
-    return values, depths
+def read_otherwise(contrast: Contrast, choices: Choices) -> Contrast:
+    """The contrast with one of its alternatives in place; as it is where it has none."""
+    if choices.alternative is None or choices.alternative >= len(contrast.alternatives):
+        return contrast
+    other = contrast.alternatives[choices.alternative]
+    changed = {"table": other.table or contrast.table, "where": contrast.where | other.where}
+    for key in ("rank_fraction", "decision"):
+        if getattr(other, key) is not None:
+            changed[key] = getattr(other, key)
+    return contrast.model_copy(update=changed)

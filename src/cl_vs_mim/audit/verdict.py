@@ -1,8 +1,10 @@
 """From intervals to a verdict, by one written rule.
 
-1. Tables or models are missing: *not tested here*, and why.
+1. Tables or models are missing, or what the question needs does not hold: *not tested here*, and why.
 2. A claim is a conjunction of contrasts, each of which should exceed its margin. One whose whole interval lies below
-   its margin contradicts the claim. All whose whole intervals lie above support it. Otherwise it is *inconclusive*.
+   its margin contradicts the claim. All whose whole intervals lie above support it. Otherwise it is *inconclusive*, and
+   so is one without an interval. (Where it is enough that one group of contrasts holds, this is asked of each group,
+   with intervals of a higher level, so that many groups do not make it easier.)
 3. A claim about what training does needs more: the contrast minus the same contrast of the two untrained
    architectures must exceed zero with its whole interval too; else it is *inconclusive*, because the architectures
    alone could make it.
@@ -14,23 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 
-from cl_vs_mim.audit.bootstrap import Effect
+from cl_vs_mim.audit.measure import Measured
 
 SUPPORTED, CONTRADICTED = "supported", "contradicted"
 INCONCLUSIVE, NOT_TESTED = "inconclusive", "not tested here"
 ON_THIS_PAIR = " on this pair of models"
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One contrast of a claim."""
-
-    name: str
-    margin: float
-    effect: Effect
-    beyond_control: Effect | None  # the effect minus that of the untrained encoders; None: not asked for
-    seeds: int  # the fewest of any trained encoder in it
 
 
 @dataclass(frozen=True)
@@ -40,18 +33,47 @@ class Verdict:
     verdict: str
     reason: str
 
+    @property
+    def kind(self) -> str:
+        """Without the limitation to one pair of models."""
+        return self.verdict.removesuffix(ON_THIS_PAIR)
 
-def judge(contrasts: Sequence[Measured], about_training: bool) -> Verdict:
-    """The rule above, from step 2 on."""
+
+def judge(
+    contrasts: Sequence[Measured], about_training: bool, *, control: bool = True, any_group: bool = False
+) -> Verdict:
+    """The rule above, from step 2 on; step 3 only where there is a control."""
+    controlled = about_training and control
     suffix = ON_THIS_PAIR if about_training and min(one.seeds for one in contrasts) < 2 else ""
-    below = [one for one in contrasts if one.effect.high < one.margin]
+    if not any_group:
+        return _limited(_judge_all(contrasts, controlled), suffix)
+    found = {
+        group: _judge_all(list(members), controlled)
+        for group, members in groupby(sorted(contrasts, key=attrgetter("group")), key=attrgetter("group"))
+    }
+    for wanted, reason in ((SUPPORTED, "it holds for {}"), (INCONCLUSIVE, "it is open for {}")):
+        groups = [group for group, one in found.items() if one.verdict == wanted]
+        if groups:
+            return _limited(Verdict(wanted, reason.format(", ".join(groups))), suffix)
+    return _limited(Verdict(CONTRADICTED, f"it holds for none of {', '.join(found)}"), suffix)
+
+
+def _judge_all(contrasts: Sequence[Measured], controlled: bool) -> Verdict:
+    below = [one for one in contrasts if one.effect.high is not None and one.effect.high < one.margin]
     if below:
-        return Verdict(CONTRADICTED + suffix, f"{below[0].name}: the whole interval lies below the margin")
+        return Verdict(CONTRADICTED, f"{below[0].name}: the whole interval lies below the margin")
+    unknown = [one for one in contrasts if one.effect.low is None]
+    if unknown:
+        return Verdict(INCONCLUSIVE, f"{unknown[0].name}: one seed and no values by image, so there is no interval")
     open_ = [one for one in contrasts if one.effect.low <= one.margin]
     if open_:
         return Verdict(INCONCLUSIVE, f"{open_[0].name}: the interval includes the margin")
-    if about_training:
-        alike = [one for one in contrasts if one.beyond_control is None or one.beyond_control.low <= 0]
+    if controlled:
+        alike = [one for one in contrasts if one.beyond_control is None or (one.beyond_control.low or 0.0) <= 0]
         if alike:
             return Verdict(INCONCLUSIVE, f"{alike[0].name}: no more than the untrained architectures show")
-    return Verdict(SUPPORTED + suffix, "every contrast exceeds its margin")
+    return Verdict(SUPPORTED, "every contrast exceeds its margin")
+
+
+def _limited(verdict: Verdict, suffix: str) -> Verdict:
+    return Verdict(verdict.verdict + (suffix if verdict.verdict in (SUPPORTED, CONTRADICTED) else ""), verdict.reason)

@@ -1,0 +1,86 @@
+"""How a verdict fares under other reasonable choices: pooling of heads, share of images, depth window, the reading.
+
+Each combination is a universe; the claim is measured and judged in each with the same rule. Choices that a claim's
+tables do not have (heads of a table without heads) are not varied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+from cl_vs_mim.audit.bootstrap import Resampling
+from cl_vs_mim.audit.claims import Claim, Contrast, Multiverse
+from cl_vs_mim.audit.measure import Choices, Measured, measure
+from cl_vs_mim.audit.series import Tables, model_of, seeds_of
+from cl_vs_mim.audit.verdict import Verdict, judge
+from cl_vs_mim.errors import UserError
+from cl_vs_mim.workflow import run_name
+
+
+@dataclass(frozen=True)
+class Universe:
+    """One combination of choices and what it says."""
+
+    choices: dict[str, str]
+    measured: list[Measured]
+    verdict: Verdict
+
+
+def universes(claim: Claim, tables: Tables, options: Multiverse, level: float, seed: int) -> Iterator[Universe]:
+    """Every combination but that of the verdict itself; those that a table cannot show are left out."""
+    resampling = Resampling(options.resamples, seed)
+    for choices in _combinations(claim, tables, options):
+        try:
+            measured = [
+                measure(tables, contrast, claim.about_training and claim.control, resampling, level, choices)
+                for contrast in claim.contrasts
+            ]
+        except UserError:  # a shifted window may hold no depth, an alternative may not be in the tables
+            continue
+        verdict = judge(measured, claim.about_training, control=claim.control, any_group=claim.any_group)
+        yield Universe(_named(claim, choices), measured, verdict)
+
+
+def _combinations(claim: Claim, tables: Tables, options: Multiverse) -> Iterator[Choices]:
+    has_heads, has_images = _varied(claim, tables)
+    windows = any(end not in (0.0, 1.0) for one in claim.contrasts for t in (*one.more, *one.less) for end in t.depths)
+    readings = max(len(one.alternatives) for one in claim.contrasts)
+    for heads, share, shift, reading in product(
+        options.heads if has_heads else options.heads[:1],
+        options.images if has_images else options.images[:1],
+        options.shifts if windows else options.shifts[:1],
+        [None, *range(readings)],
+    ):
+        choices = Choices(heads, max(1, round(1 / share)), shift, reading)
+        if choices != Choices():
+            yield choices
+
+
+def _varied(claim: Claim, tables: Tables) -> tuple[bool, bool]:
+    """Whether any table of the claim has several heads, and any has images."""
+    found = [_columns(one, tables) for one in claim.contrasts]
+    return any(heads for heads, _ in found), any(images for _, images in found)
+
+
+def _columns(contrast: Contrast, tables: Tables) -> tuple[bool, bool]:
+    term = (*contrast.more, *contrast.less)[0]
+    model = model_of(tables.study, term.model)
+    path = (
+        tables.folder / (term.table or contrast.table) / f"{run_name(model, seeds_of(tables.study, model)[0])}.parquet"
+    )
+    frame = tables.frame(path)
+    for column, value in contrast.where.items():
+        if column in frame and not isinstance(value, list):
+            frame = frame[frame[column] == value]
+    return "head" in frame and frame["head"].nunique() > 1, "image" in frame and frame["image"].nunique() > 1
+
+
+def _named(claim: Claim, choices: Choices) -> dict[str, str]:
+    names = {"heads": choices.heads, "images": f"1/{choices.every}" if choices.every > 1 else "all"}
+    names["window"] = f"{choices.shift:+g}" if choices.shift else "as stated"
+    if choices.alternative is None:
+        return names | {"reading": "as stated"}
+    readings = (one.alternatives[choices.alternative].name for one in claim.contrasts if one.alternatives)
+    return names | {"reading": next(readings)}

@@ -1,0 +1,138 @@
+"""``report.html``: the audit as one file that needs no network, for readers, reviewers and printers.
+
+    python -m cl_vs_mim.audit.report --claims results/demo/claims.json --figures figures \\
+        --others results/gpu/claims.json --output results/demo/report.html
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from PIL import Image
+from pydantic import ValidationError
+
+from cl_vs_mim.artifacts import write_text
+from cl_vs_mim.audit import verdict as rule
+from cl_vs_mim.audit.plots import interval_plot, multiverse_plots, number
+from cl_vs_mim.audit.result import VERDICTS, ClaimRecord, Report
+from cl_vs_mim.errors import UserError, run_cli
+
+_FIGURE_WIDTH = 1500  # px; twice what the page shows
+_FIGURE_COLOURS = 200
+_SYMBOLS = dict(zip(VERDICTS, ("✓", "✓₁", "?", "✗₁", "✗", "–"), strict=True))
+_CLASSES = dict(
+    zip(VERDICTS, ("supported", "supported", "open", "contradicted", "contradicted", "untested"), strict=True)
+)
+
+# ------------------------------------------------------------------------------------------------
+# Input
+# ------------------------------------------------------------------------------------------------
+
+
+def read_report(path: Path) -> Report:
+    """``claims.json``, checked.
+
+    Raises:
+        UserError: the file is missing or is of another version of this package.
+    """
+    try:
+        return Report.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); make it with: snakemake --cores all audit"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path} is not an audit of this version ({where}: {first['msg']}); make it again") from error
+
+
+def figure_data(path: Path) -> str:
+    """A picture as a ``data:`` address, no larger than the page shows it.
+
+    Raises:
+        UserError: there is no such picture.
+    """
+    try:
+        with Image.open(path) as image:
+            height = round(image.height * min(1.0, _FIGURE_WIDTH / image.width))
+            small = image.convert("RGB").resize((min(image.width, _FIGURE_WIDTH), height), Image.Resampling.LANCZOS)
+    except OSError as error:
+        raise UserError(f"picture {path} cannot be read; draw it with: snakemake --cores all {path}") from error
+    stream = io.BytesIO()
+    small.quantize(_FIGURE_COLOURS).save(stream, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+# ------------------------------------------------------------------------------------------------
+# Page
+# ------------------------------------------------------------------------------------------------
+
+
+def weakest(claim: ClaimRecord) -> int | None:
+    """Which contrast decided: the one whose interval lies least above its margin, in its own width."""
+
+    def clearance(place: int) -> float:
+        one = claim.contrasts[place]
+        return (one.effect.value - one.margin) / (one.effect.standard_error or 1.0)
+
+    return min(range(len(claim.contrasts)), key=clearance, default=None)
+
+
+def render(report: Report, figures: Mapping[str, str], others: Sequence[Report] = ()) -> str:
+    """The page.
+
+    Args:
+        report: the audit of the study.
+        figures: pictures as ``data:`` addresses, by the names that claims give.
+        others: audits of other studies, to stand beside it.
+    """
+    environment = Environment(
+        loader=PackageLoader("cl_vs_mim.audit"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    return environment.get_template("report.html.jinja").render(
+        report=report,
+        figures=figures,
+        others=others,
+        order={verdict: place for place, verdict in enumerate(VERDICTS)},
+        symbols=_SYMBOLS,
+        classes=_CLASSES,
+        rule=rule.__doc__.split("\n\n", 1)[1].strip(),
+        weakest=weakest,
+        interval_plot=interval_plot,
+        multiverse_plots=multiverse_plots,
+        not_tested=rule.NOT_TESTED,
+    )
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Write the page."""
+    report = read_report(arguments.claims)
+    others = [one for one in map(read_report, arguments.others) if one.study != report.study]
+    names = dict.fromkeys(claim.figure for claim in report.claims.values())
+    paths = {name: arguments.figures / f"{name}.png" for name in names}  # a small study draws some of them only
+    figures = {name: figure_data(path) for name, path in paths.items() if path.exists()}
+    write_text(arguments.output, render(report, figures, others))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m cl_vs_mim.audit.report", description=main.__doc__)
+    parser.add_argument("--claims", type=Path, required=True, help="claims.json of the study")
+    parser.add_argument("--figures", type=Path, required=True, help="folder of the study's figures")
+    parser.add_argument("--others", type=Path, nargs="*", default=[], help="claims.json of other studies")
+    parser.add_argument("--output", type=Path, required=True, help="….html")
+    return parser
+
+
+if __name__ == "__main__":
+    run_cli(main, _parser())

@@ -1,0 +1,122 @@
+"""What ``claims.json`` holds, and its JSON schema."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from cl_vs_mim.audit.verdict import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, ON_THIS_PAIR, SUPPORTED
+
+VERDICTS = (  # in the order of the report
+    SUPPORTED,
+    SUPPORTED + ON_THIS_PAIR,
+    INCONCLUSIVE,
+    CONTRADICTED + ON_THIS_PAIR,
+    CONTRADICTED,
+    NOT_TESTED,
+)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EffectRecord(_Record):
+    """A number with its interval; null where there is none."""
+
+    value: float
+    low: float | None
+    high: float | None
+    standard_error: float | None
+    effect_size: float | None
+
+
+class TableRecord(_Record):
+    """A table that a number comes from."""
+
+    path: str
+    sha256: str
+    command: str
+    head: dict[str, str]
+    seed: int | None = None
+
+
+class ContrastRecord(_Record):
+    """One measured contrast."""
+
+    name: str
+    group: str
+    margin: float
+    published: float | None
+    effect: EffectRecord
+    beyond_control: EffectRecord | None
+    p_value: float
+    seeds: int
+    images: int
+    tables: list[str]  # paths; what they are stands in Report.tables
+
+
+class Universe(_Record):
+    """One combination of free choices, and what it says."""
+
+    choices: dict[str, str]
+    verdict: str
+    effects: list[EffectRecord]  # in the order of the claim's contrasts
+
+
+class ClaimRecord(_Record):
+    """One claim and its verdict."""
+
+    statement: str
+    figure: str
+    strength: Literal["strong", "medium", "weak"]
+    about_training: bool
+    unit: str
+    note: str
+    verdict: Literal[VERDICTS]  # type: ignore[valid-type]
+    reason: str
+    contrasts: list[ContrastRecord]
+    beside: list[ContrastRecord]
+    needs: list[ContrastRecord]
+    p_value: float | None
+    p_holm: float | None
+    seeds: int
+    images: int
+    multiverse: list[Universe]
+    agreeing: int  # universes with the verdict's direction
+    command: str
+
+
+class AgreementRecord(_Record):
+    """One published curve beside ours."""
+
+    name: str
+    figure: str
+    model: str
+    points: int
+    rank_correlation: EffectRecord | None
+    distance: EffectRecord | None
+    reason: str  # why there is none
+
+
+class Report(_Record):
+    """The audit of one study."""
+
+    study: str
+    title: str
+    reduced: bool
+    expectation: str
+    level: float
+    resamples: int
+    head: dict[str, str]
+    verdicts: dict[str, int]
+    claims: dict[str, ClaimRecord]
+    agreement: list[AgreementRecord]
+    tables: dict[str, TableRecord]
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of ``claims.json``."""
+    schema = Report.model_json_schema(mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

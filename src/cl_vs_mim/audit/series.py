@@ -1,0 +1,206 @@
+"""What a term is made of: the values of one encoder over its seeds, images and depths, read from the tidy tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from cl_vs_mim.analysis.attention import uniform_attention_distance
+from cl_vs_mim.artifacts import read_table
+from cl_vs_mim.audit.claims import Contrast, Heads, Term, Value
+from cl_vs_mim.config import Study
+from cl_vs_mim.errors import UserError
+from cl_vs_mim.statistics import normal_error
+from cl_vs_mim.workflow import run_name
+
+_SIZES = {":smallest": min, ":largest": max}
+_UNTRAINED = "_untrained"
+
+# ------------------------------------------------------------------------------------------------
+# Which encoder
+# ------------------------------------------------------------------------------------------------
+
+
+def model_of(study: Study, name: str) -> str:
+    """The encoder that a term means: ``cl`` and ``mim`` are the study's pair.
+
+    Raises:
+        UserError: the study has no such encoder.
+    """
+    pair = dict(zip(("cl", "mim"), study.figures.pair, strict=True))
+    for suffix, extreme in _SIZES.items():
+        if name.endswith(suffix):
+            return _sized(study, pair.get(name.removesuffix(suffix), name.removesuffix(suffix)), extreme)
+    if name.removesuffix(_UNTRAINED) in pair and name.endswith(_UNTRAINED):
+        return control_of(study, pair[name.removesuffix(_UNTRAINED)])
+    name = pair.get(name, name)
+    if name not in study.models and name not in study.controls():
+        raise UserError(f"the study has no model {name!r}")
+    return name
+
+
+def _sized(study: Study, model: str, extreme: Callable[..., str]) -> str:
+    """The narrowest or widest encoder that is trained as the model is, where there are several."""
+
+    def width(name: str) -> int:
+        return study.architectures[study.models[name].architecture].width
+
+    def kind(name: str) -> tuple[str, str, str]:
+        found = study.models[name]
+        return found.objective.method, found.paradigm, study.architectures[found.architecture].family
+
+    same = [name for name in study.analysed() if kind(name) == kind(model)]
+    if len({width(name) for name in same}) == 1:
+        raise UserError(f"the study has one size of {study.models[model].label}")
+    return extreme(same, key=width)
+
+
+def control_of(study: Study, model: str) -> str:
+    """The untrained encoder of a model's architecture; that of an untrained encoder is itself."""
+    return model if model in study.controls() else f"untrained_{study.models[model].architecture}"
+
+
+def seeds_of(study: Study, model: str) -> list[int]:
+    """The trainings, or the random initialisations, of an encoder."""
+    return study.models[model].seeds if model in study.models else study.analysis.control_seeds
+
+
+# ------------------------------------------------------------------------------------------------
+# Its values
+# ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Series:
+    """Values of one encoder."""
+
+    model: str
+    depths: np.ndarray  # (D,)
+    values: np.ndarray  # (S, M, D): seeds, images, depths; NaN where an image does not count
+    images: tuple[str, ...]  # M names; none where the table has one value a seed, and then M is 1
+    errors: np.ndarray | None  # (S, D), standard errors, where the table itself has an interval
+    paths: tuple[Path, ...]
+
+
+class Source(NamedTuple):
+    """Where in the tables the values of a term stand."""
+
+    table: str
+    where: tuple[tuple[str, tuple[Value, ...]], ...]
+    rank_fraction: float | None
+    highest_frequency: bool
+    per_uniform: bool
+    decision: tuple[str, tuple[str, ...], tuple[str, ...]] | None
+    heads: Heads
+    every: int  # 1: all images; 2: every other one, in the order of their names
+
+
+def source_of(contrast: Contrast, term: Term, heads: Heads = "mean", every: int = 1) -> Source:
+    """A term's source: what the contrast says, unless the term says otherwise."""
+    where = (contrast.where | term.where).items()
+    asked = contrast.decision
+    decision = None if asked is None else (asked.column, tuple(asked.equals), tuple(asked.among))
+    return Source(
+        term.table or contrast.table,
+        tuple((column, tuple(one if isinstance(one, list) else [one])) for column, one in where),
+        contrast.rank_fraction,
+        contrast.highest_frequency,
+        contrast.per_uniform,
+        decision,
+        heads,
+        every,
+    )
+
+
+class Tables:
+    """The tables of a study, each read once."""
+
+    def __init__(self, study: Study, folder: Path) -> None:
+        self.study = study
+        self.folder = folder
+        self._frames: dict[Path, pd.DataFrame] = {}
+        self._series: dict[tuple[str, Source], Series] = {}
+
+    def frame(self, path: Path) -> pd.DataFrame:
+        """A table as it is."""
+        if path not in self._frames:
+            self._frames[path] = read_table(path)
+        return self._frames[path]
+
+    def series(self, model: str, source: Source) -> Series:
+        """Values of an encoder; heads are pooled.
+
+        Raises:
+            UserError: a table is missing, lacks what is asked for, or has images or depths of some seeds only.
+        """
+        key = (model, source)
+        if key not in self._series:
+            self._series[key] = self._read(model, source)
+        return self._series[key]
+
+    def _read(self, model: str, source: Source) -> Series:
+        arrays, errors, paths, axes = [], [], [], None
+        for seed in seeds_of(self.study, model):
+            path = self.folder / source.table / f"{run_name(model, seed)}.parquet"
+            if not path.exists():
+                raise UserError(f"there is no table {source.table} of {model}, seed {seed}")
+            frame = _chosen(self.frame(path), source, path)
+            pivot = frame.pivot_table(
+                index="image", columns="depth", values="value", aggfunc=source.heads, observed=True, dropna=False
+            )
+            pivot = pivot.sort_index().iloc[:: source.every]
+            gaps = pivot.isna().any(axis=None) and source.decision is None
+            if gaps or (axes is not None and not all(map(pd.Index.equals, axes, pivot.axes))):
+                raise UserError(f"{path} has not the same images and depths as the table of another seed, or gaps")
+            axes = axes or pivot.axes
+            arrays.append(pivot.to_numpy(dtype=np.float64))
+            paths.append(path)
+            if "standard_error" in frame:
+                errors.append(frame.set_index("depth")["standard_error"].loc[pivot.columns].to_numpy())
+        images = tuple(map(str, axes[0])) if "image" in self.frame(paths[0]) else ()
+        values = np.stack(arrays)
+        if not np.isfinite(values).all() and source.decision is None:
+            raise UserError(f"a table {source.table} of {model} has values that are not finite; rebuild it")
+        depths = axes[1].to_numpy(dtype=np.float64)
+        return Series(model, depths, values, images, np.stack(errors) if errors else None, tuple(paths))
+
+
+def _chosen(frame: pd.DataFrame, source: Source, path: Path) -> pd.DataFrame:
+    """The rows that count, with columns ``image depth value`` and, where the table has an interval, its error."""
+    if source.decision is not None:
+        column, equals, among = source.decision
+        frame = frame.assign(value=frame[column].isin(equals).astype(float))
+        if among:
+            frame.loc[~frame[column].isin(among), "value"] = np.nan
+    missing = [name for name in ("value", *dict(source.where)) if name not in frame]
+    if missing:
+        raise UserError(f"{path} has no column {', '.join(missing)}")
+    for column, values in source.where:
+        frame = frame[_is_one_of(frame[column], values)]
+    if "depth" in frame and (halves := frame["depth"] % 1 != 0).any():
+        frame = frame[~halves]  # states between attention and MLP: the paper's curves are of whole blocks
+    if source.rank_fraction is not None:
+        frame = frame[frame["rank"] == max(1, round(source.rank_fraction * frame["rank"].max()))]
+    if source.highest_frequency:
+        frame = frame[frame["frequency"] == frame["frequency"].max()]
+    if frame.empty:
+        raise UserError(f"{path} has no rows of {dict(source.where)}")
+    if source.per_uniform:
+        grid, patch = int(frame["grid"].iloc[0]), int(frame["patch_size"].iloc[0])
+        frame = frame.assign(value=frame["value"] / uniform_attention_distance(grid, patch))
+    if {"low", "high"} <= set(frame):
+        frame = frame.assign(standard_error=normal_error(frame["low"], frame["high"]))
+    absent = {name: 0 for name in ("image", "depth") if name not in frame}
+    return frame.assign(**absent)
+
+
+def _is_one_of(column: pd.Series, values: tuple[Value, ...]) -> pd.Series:
+    """Floats such as 0.1 need not be the nearest ones of the table's precision."""
+    if pd.api.types.is_float_dtype(column):
+        return pd.Series(np.isclose(column.to_numpy()[:, None], values).any(axis=1), index=column.index)
+    return column.isin(values)

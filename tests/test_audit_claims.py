@@ -1,0 +1,418 @@
+"""From claims.yaml and tables to claims.json: contrasts, windows, alternatives, provenance, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pandas as pd
+import pytest
+
+from audit_tables import IMAGES, write_attention, write_pair, write_rows
+from cl_vs_mim.audit import __main__ as command
+from cl_vs_mim.audit.agreement import agree, aligned
+from cl_vs_mim.audit.bootstrap import Resampling
+from cl_vs_mim.audit.claims import Claim, ClaimFile, Contrast, Curve, Multiverse, Term, load_claims
+from cl_vs_mim.audit.judge import Audit
+from cl_vs_mim.audit.measure import Choices, measure, reduce_depths
+from cl_vs_mim.audit.multiverse import universes
+from cl_vs_mim.audit.series import Tables, model_of
+from cl_vs_mim.audit.verdict import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, ON_THIS_PAIR, SUPPORTED
+from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+CLAIMS = ROOT / "config" / "claims.yaml"
+REFERENCE = ROOT / "results" / "reference" / "reference_values.csv"
+RESAMPLING = Resampling(400, 0)
+LATE = {"depths": (0.5, 1.0)}
+ATTENTION = {"name": "late", "table": "attention", "where": {"metric": "nmi"}}
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return load_study(ROOT / "config" / "smoke.yaml")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_pair(tmp_path)
+    return tmp_path
+
+
+def late(**options) -> Contrast:
+    given = {"more": {"model": "mim", **LATE}, "less": {"model": "cl", **LATE}}
+    return Contrast.model_validate(ATTENTION | given | options)
+
+
+def measured(study: Study, folder: Path, contrast: Contrast, controlled: bool = True, **choices):
+    return measure(Tables(study, folder), contrast, controlled, RESAMPLING, 0.95, Choices(**choices))
+
+
+def claim_of(*contrasts: Contrast, **options) -> Claim:
+    plain = [one.model_dump() for one in contrasts]
+    return Claim.model_validate(
+        {"statement": "x", "figure": "fig4", "strength": "strong", "contrasts": plain} | options
+    )
+
+
+def verdict_of(study: Study, folder: Path, claim: Claim):
+    file = ClaimFile(multiverse=Multiverse(), claims={"C1": claim})
+    return Audit(file, Tables(study, folder), REFERENCE).judge_claim(claim)[0]
+
+
+# ------------------------------------------------------------------------------------------------
+# Contrasts
+# ------------------------------------------------------------------------------------------------
+
+
+def test_a_contrast_is_the_difference_of_the_means(study: Study, folder: Path) -> None:
+    found = measured(study, folder, late())
+    assert found.effect.value == pytest.approx(0.5, abs=0.02)
+    assert found.beyond_control.value == pytest.approx(0.4, abs=0.02), "the architectures alone make 0.1"
+    assert found.effect.low < found.effect.value < found.effect.high
+    assert (found.seeds, found.images) == (1, IMAGES)
+    assert found.effect.effect_size > 10, "images differ by hundredths"
+    assert {path.stem for path in found.paths} == {
+        *("moco_v3_seed0", "simmim_seed0", "untrained_vit_seed0", "untrained_beit_seed0")
+    }
+
+
+def test_depths_are_relative_and_reduced_as_asked() -> None:
+    depths, values = np.array([1.0, 2, 3, 4, 5]), np.array([5.0, 1, 4, 2, 3])
+    for over, span, expected in (
+        *(("mean", (0, 1), 3), ("max", (0, 0.5), 5), ("min", (0.5, 1), 2)),
+        *(("first", (0.25, 1), 1), ("last", (0, 0.75), 2), ("mean", (0.5, 0.5), 4)),
+    ):
+        assert reduce_depths(depths, values, Term(model="cl", depths=span, over=over)) == expected
+    shifted = reduce_depths(depths, values, Term(model="cl", depths=(0.5, 1.0)), shift=0.25)
+    assert shifted == 2.5, "inner ends move, 0 and 1 do not"
+    with pytest.raises(UserError, match="no depth of 5 lies between"):
+        reduce_depths(depths, values, Term(model="cl", depths=(0.3, 0.4)))
+
+
+def test_every_depth_is_asked_where_the_claim_says_so(study: Study, folder: Path) -> None:
+    whole = {"more": {"model": "mim"}, "less": {"model": "cl"}}
+    assert measured(study, folder, late(**whole)).effect.value == pytest.approx(1.0 / 3, abs=0.02)
+    found = measured(study, folder, late(**whole, each_depth=True))
+    assert found.effect.value == pytest.approx(0, abs=0.02), "at the first depth there is none"
+    assert found.beyond_control.value == pytest.approx(0, abs=0.02)
+    write_attention(folder, "simmim", [0.5, 0.6])
+    with pytest.raises(UserError, match="different numbers of depths"):
+        measured(study, folder, late(**whole, each_depth=True), controlled=False)
+
+
+def test_terms_add_up_and_a_level_is_a_contrast_too(study: Study, folder: Path) -> None:
+    gains = late(
+        more=[{"model": "mim", "over": "last"}, {"model": "cl", "over": "first"}],
+        less=[{"model": "mim", "over": "first"}, {"model": "cl", "over": "last"}],
+    )
+    assert measured(study, folder, gains).effect.value == pytest.approx(0.2 + 0.4, abs=0.02)
+    level = late(more=[], less={"model": "cl", "over": "last"}, margin=-0.2)
+    assert measured(study, folder, level).effect.value == pytest.approx(-0.1, abs=0.02)
+
+
+def test_shares_of_decisions_leave_other_images_out(study: Study, tmp_path: Path) -> None:
+    def write(model: str, decisions: list[str]) -> None:
+        rows = [{"image": f"{n}", "depth": 3, "decision": word} for n, word in enumerate(decisions)]
+        write_rows(tmp_path, "cue_conflict", model, rows)
+
+    write("moco_v3", ["shape", "shape", "shape", "texture", "other", "other"] * 5)
+    write("simmim", ["shape", "texture", "texture", "texture", "other", "shape"] * 5)
+    decision = {"column": "decision", "equals": ["shape"], "among": ["shape", "texture"]}
+    asked = Contrast.model_validate(
+        {
+            "name": "shape",
+            "table": "cue_conflict",
+            "decision": decision,
+            "more": {"model": "cl"},
+            "less": {"model": "mim"},
+        }
+    )
+    assert measured(study, tmp_path, asked, False).effect.value == pytest.approx(3 / 4 - 2 / 5)
+    of_all = asked.model_copy(update={"decision": asked.decision.model_copy(update={"among": []})})
+    assert measured(study, tmp_path, of_all, False).effect.value == pytest.approx(3 / 6 - 2 / 6)
+
+
+def test_lists_of_values_are_averaged_and_terms_override(study: Study, tmp_path: Path) -> None:
+    for model, drop in (("moco_v3", 0.4), ("simmim", 0.1)):
+        rows = [
+            {"image": f"{n}", "depth": 3, "frequency": np.float32(f), "value": 0.9 - drop * (f == 0.1) + 1e-3 * n}
+            for n in range(5)
+            for f in (0.0, 0.1, 0.2)
+        ]
+        write_rows(tmp_path, "noise", model, rows)
+    clean, noisy = ({"frequency": 0.0}, {"frequency": [0.1, 0.2]})
+    asked = Contrast.model_validate(
+        {
+            "name": "drop",
+            "table": "noise",
+            "more": [{"model": "cl", "where": clean}, {"model": "mim", "where": noisy}],
+            "less": [{"model": "cl", "where": noisy}, {"model": "mim", "where": clean}],
+        }
+    )
+    assert measured(study, tmp_path, asked, False).effect.value == pytest.approx(0.2 - 0.05)
+
+
+def test_distances_can_be_shares_of_uniform_attention(study: Study, tmp_path: Path) -> None:
+    from cl_vs_mim.analysis.attention import uniform_attention_distance
+
+    rows = [{"image": f"{n}", "depth": 1, "value": 12.0 + n, "grid": 6, "patch_size": 8} for n in range(3)]
+    write_rows(tmp_path, "attention", "moco_v3", rows)
+    asked = Contrast.model_validate({"name": "x", "table": "attention", "per_uniform": True, "more": {"model": "cl"}})
+    found = measured(study, tmp_path, asked, False).effect.value
+    assert found == pytest.approx(13 / uniform_attention_distance(6, 8))
+
+
+def test_tables_without_images_vary_over_seeds_only(study: Study, tmp_path: Path) -> None:
+    seeds = study.model_copy(
+        update={"models": study.models | {"moco_v3": study.models["moco_v3"].model_copy(update={"seeds": [0, 1, 2]})}}
+    )
+    for seed, value in enumerate((10.0, 11.0, 12.0)):
+        write_rows(tmp_path, "detection", "moco_v3", [{"metric": "AP", "value": value}], seed)
+    write_rows(tmp_path, "detection", "simmim", [{"metric": "AP", "value": 5.0}])
+    asked = Contrast.model_validate(
+        {"name": "AP", "table": "detection", "more": {"model": "cl"}, "less": {"model": "mim"}}
+    )
+    found = measured(seeds, tmp_path, asked, False)
+    assert found.effect.value == 6 and found.effect.low < 6 < found.effect.high
+    assert (found.seeds, found.images) == (1, 0)
+    assert measured(study, tmp_path, asked, False).effect.low is None, "one seed and no images: no interval"
+
+
+def test_half_blocks_do_not_count(study: Study, tmp_path: Path) -> None:
+    rows = [
+        {"image": f"{n}", "depth": d, "value": v + 0.1 * n} for n in range(3) for d, v in ((0, 1), (0.5, 99), (1, 2))
+    ]
+    write_rows(tmp_path, "fourier", "moco_v3", rows)
+    asked = Contrast.model_validate({"name": "x", "table": "fourier", "more": {"model": "cl", "over": "max"}})
+    assert measured(study, tmp_path, asked, False).effect.value == pytest.approx(2.1)
+
+
+def test_sizes_are_found_where_there_are_several(study: Study) -> None:
+    with pytest.raises(UserError, match="one size of"):
+        model_of(study, "cl:largest")
+    wide = study.architectures["vit"].model_copy(update={"width": 96})
+    bigger = study.models["moco_v3"].model_copy(update={"architecture": "wide"})
+    more = study.model_copy(
+        update={"models": study.models | {"moco_wide": bigger}, "architectures": study.architectures | {"wide": wide}}
+    )
+    assert (model_of(more, "cl:smallest"), model_of(more, "cl:largest")) == ("moco_v3", "moco_wide")
+    assert model_of(study, "mim_untrained") == "untrained_beit"
+
+
+# ------------------------------------------------------------------------------------------------
+# Verdicts
+# ------------------------------------------------------------------------------------------------
+
+
+def test_a_broken_table_flips_the_verdict(study: Study, folder: Path) -> None:
+    claim = claim_of(late())
+    assert verdict_of(study, folder, claim).verdict == SUPPORTED + ON_THIS_PAIR
+    write_attention(folder, "moco_v3", [0.5, 0.8, 0.9])
+    assert verdict_of(study, folder, claim).verdict == CONTRADICTED + ON_THIS_PAIR
+    write_attention(folder, "moco_v3", [0.5, 0.2, 0.1])
+    write_attention(folder, "untrained_beit", [0.9, 0.9, 0.9])
+    found = verdict_of(study, folder, claim)
+    assert found.verdict == INCONCLUSIVE and "untrained architectures" in found.reason
+
+
+def test_what_is_missing_is_not_tested_and_named(study: Study, folder: Path) -> None:
+    def found(**options):
+        return verdict_of(study, folder, claim_of(late(**options)))
+
+    assert found(table="diversity").reason == "there is no table diversity of simmim, seed 0"
+    assert "no model 'resnet'" in found(more={"model": "resnet"}).reason
+    assert "no rows of {'metric': ('energy',)}" in found(where={"metric": "energy"}).reason
+    assert "no column colour" in found(where={"colour": "red"}).reason
+    assert found(table="diversity").verdict == NOT_TESTED
+    frame = pd.read_parquet(folder / "attention" / "simmim_seed0.parquet")
+    frame.iloc[1:].assign(value=np.inf).to_parquet(folder / "attention" / "simmim_seed0.parquet")
+    assert "not finite" in found().reason
+
+
+def test_what_a_question_needs_comes_first(study: Study, folder: Path) -> None:
+    need = late(name="MoCo v3 has more", more={"model": "cl"}, less={"model": "mim"}).model_dump()
+    found = verdict_of(study, folder, claim_of(late(), needs=[need]))
+    assert (found.verdict, found.reason) == (NOT_TESTED, "it does not hold that MoCo v3 has more")
+    kept = verdict_of(study, folder, claim_of(late(), needs=[late(name="x").model_dump()]))
+    assert kept.verdict == SUPPORTED + ON_THIS_PAIR
+
+
+# ------------------------------------------------------------------------------------------------
+# Multiverse and agreement
+# ------------------------------------------------------------------------------------------------
+
+
+def test_universes_are_all_other_combinations(study: Study, folder: Path) -> None:
+    options = Multiverse(heads=["mean", "max"], images=[1.0, 0.5], shifts=[0.0, -0.5], resamples=50)
+    other = {"name": "another metric", "where": {"metric": "energy"}}
+    found = list(universes(claim_of(late()), Tables(study, folder), options, 0.95, 0))
+    assert len(found) == 2 * 2 * 2 - 1
+    highest = next(one for one in found if one.choices["heads"] == "max" and one.choices["window"] == "as stated")
+    assert highest.measured[0].effect.value == pytest.approx(0.5, abs=0.02)
+    earlier = next(one for one in found if list(one.choices.values()) == ["mean", "all", "-0.5", "as stated"])
+    assert earlier.measured[0].effect.value == pytest.approx(1.0 / 3, abs=0.02)
+    half = next(one for one in found if list(one.choices.values()) == ["mean", "1/2", "as stated", "as stated"])
+    assert half.measured[0].images == IMAGES // 2
+    with_other = list(universes(claim_of(late(alternatives=[other])), Tables(study, folder), options, 0.95, 0))
+    assert len(with_other) == len(found), "a reading that is not in the tables is left out"
+
+
+def test_a_verdict_that_hangs_on_a_choice_is_seen(study: Study, folder: Path) -> None:
+    write_attention(folder, "simmim", [0.5, 0.6, 0.7], spread=0.0)
+    options = Multiverse(heads=["mean", "max", "min"], resamples=50)
+    found = {
+        one.choices["heads"]: one.verdict.kind
+        for one in universes(claim_of(late()), Tables(study, folder), options, 0.95, 0)
+    }
+    assert found["max"] != SUPPORTED and found["min"] == SUPPORTED
+
+
+def test_curves_are_aligned_by_share_of_depth() -> None:
+    ours, theirs = aligned(np.arange(7), np.arange(1, 13))
+    assert ours[0] == 0 and theirs[0] == pytest.approx(1 / 12) and ours[-1] == theirs[-1] == 1
+    ours, theirs = aligned(np.arange(1, 7), np.arange(1, 13))
+    assert ours[0] == theirs[0] == 0
+    ours, theirs = aligned(np.arange(6, 9), np.arange(12, 21))
+    assert list(ours) == [0, 0.5, 1] and theirs[4] == 0.5
+
+
+def test_agreement_is_full_with_the_published_curve_itself(study: Study, tmp_path: Path) -> None:
+    published = pd.read_csv(REFERENCE).query("figure == 'fig10' and method == 'MAE'")
+    for model, sign in (("moco_v3", 1), ("simmim", -1)):
+        rows = [
+            {"image": f"{n}", "depth": int(x), "value": sign * y / 100 + 1e-4 * n}
+            for n in range(5)
+            for x, y in zip(published["x"].astype(float), published["y"], strict=True)
+        ]
+        write_rows(tmp_path, "linear_probe", model, rows)
+
+    def curve(model: str, **options) -> Curve:
+        given = {"name": "x", "figure": "fig10", "method": "MAE", "scale": 100, "model": model, "table": "linear_probe"}
+        return Curve.model_validate(given | {"reading_error": 0.01} | options)
+
+    def found(one: Curve):
+        return agree(Tables(study, tmp_path), one, REFERENCE, RESAMPLING, 0.95)
+
+    same, mirrored = found(curve("cl")), found(curve("mim"))
+    assert same.rank_correlation.value == pytest.approx(1) and same.distance.value < 0.01
+    assert mirrored.rank_correlation.value == pytest.approx(-1) and mirrored.distance.value > 1
+    doubtful = found(curve("cl", reading_error=20.0))
+    assert doubtful.rank_correlation.low < 0.95, "what was read badly agrees less surely"
+    with pytest.raises(UserError, match="has no curve of nobody"):
+        found(curve("cl", method="nobody"))
+
+
+# ------------------------------------------------------------------------------------------------
+# claims.json
+# ------------------------------------------------------------------------------------------------
+
+
+def run(folder: Path, output: Path) -> dict:
+    words = ["--config", ROOT / "config" / "smoke.yaml", "--claims", CLAIMS, "--tables", folder]
+    words += ["--reference", REFERENCE, "--output", output, "--schema", output.with_suffix(".schema.json")]
+    command.main(command._parser().parse_args(list(map(str, words))))
+    return json.loads(output.read_text())
+
+
+def test_the_command_writes_every_claim_with_its_origin(folder: Path, tmp_path: Path, capsys) -> None:
+    found = run(folder, tmp_path / "claims.json")
+    jsonschema.validate(found, json.loads((tmp_path / "claims.schema.json").read_text()))
+    assert set(found["claims"]) == set(load_claims(CLAIMS).claims)
+    assert sum(found["verdicts"].values()) == len(found["claims"])
+    late_information = found["claims"]["C9"]
+    assert late_information["verdict"] == SUPPORTED + ON_THIS_PAIR and late_information["p_holm"] <= 1
+    assert late_information["agreeing"] <= len(late_information["multiverse"]) > 0
+    assert found["claims"]["C23"]["verdict"] == NOT_TESTED
+    origin = found["tables"]["attention/simmim_seed0"]
+    assert len(origin["sha256"]) == 64 and origin["head"]["git_commit"] == "abc" and origin["seed"] == 0
+    assert origin["command"].endswith("--config study=smoke -- results/smoke/tables/attention/simmim_seed0.parquet")
+    assert set(late_information["contrasts"][0]["tables"]) <= set(found["tables"])
+    assert "not tested here" in capsys.readouterr().out
+
+
+def test_the_same_tables_give_the_same_file(folder: Path, tmp_path: Path) -> None:
+    run(folder, tmp_path / "one.json")
+    run(folder, tmp_path / "two.json")
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+
+
+# ------------------------------------------------------------------------------------------------
+# claims.yaml
+# ------------------------------------------------------------------------------------------------
+
+
+def test_every_claim_of_the_specification_is_there_and_names_known_models() -> None:
+    file, demo = load_claims(CLAIMS), load_study(ROOT / "config" / "demo.yaml")
+    assert {f"C{number}" for number in range(1, 33)} <= set(file.claims)
+    for claim in file.claims.values():
+        for contrast in (*claim.contrasts, *claim.needs, *claim.beside):
+            for term in (*contrast.more, *contrast.less):
+                name = term.model.removesuffix(":largest").removesuffix(":smallest").removesuffix("_untrained")
+                assert name in {"cl", "mim", *demo.models}, f"{claim.statement}: {term.model}"
+
+
+def published(figure: str, method: str, depths: list[int]) -> np.ndarray:
+    rows = pd.read_csv(REFERENCE).query("figure == @figure and method == @method")
+    return rows.set_index(pd.to_numeric(rows["x"]))["y"].loc[depths].to_numpy()
+
+
+M, S, A = "MoCo v3", "SimMIM", "MAE"
+
+
+@pytest.mark.parametrize(
+    ("claim", "contrast", "figure", "more", "less", "scale"),
+    [
+        ("C10", "two thirds over last", "notebook_fig4", (M, [8]), (M, [12]), 1),
+        ("C19", "least excess of all depths", "fig8", (S, [*range(13)]), (M, [*range(13)]), 1),
+        ("C20", "SimMIM, two thirds over last", "fig8", (S, [8]), (S, [12]), 1),
+        ("C20", "MoCo v3, late over first block", "fig8", (M, [10]), (M, [1]), 1),
+        ("C23", "SimMIM over MoCo v3 at every early depth", "fig10", (S, [*range(1, 8)]), (M, [*range(1, 8)]), 100),
+        ("C23", "MoCo v3 over SimMIM at every late depth", "fig10", (M, [*range(8, 13)]), (S, [*range(8, 13)]), 100),
+        ("C24", "SimMIM, two thirds over last", "fig10", (S, [8]), (S, [12]), 100),
+        ("C24", "MoCo v3, last over the best before it", "fig10", (M, [12]), (M, [11]), 100),
+        ("C25", "MAE over SimMIM at every late depth", "fig10", (A, [*range(8, 13)]), (S, [*range(8, 13)]), 100),
+        ("C25", "SimMIM over MAE at every early depth", "fig10", (S, [*range(1, 8)]), (A, [*range(1, 8)]), 100),
+        ("C25", "MAE loses less than 2 points at its end", "fig10", (A, [12]), (A, [11]), 100),
+    ],
+)
+def test_published_values_are_those_of_the_reference(claim, contrast, figure, more, less, scale) -> None:
+    stated = {one.name: one.published for one in load_claims(CLAIMS).claims[claim].contrasts}[contrast]
+    assert stated == pytest.approx((published(figure, *more) - published(figure, *less)).min() / scale, abs=0.0006)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("strength: strong", "strength: huge"), r"claims\.C1\.strength"),
+        (("figure: fig1", "figur: fig1"), r"claims\.C1\.figur: unknown key; did you mean 'figure'"),
+        (("  C1:", "  claim1:"), "claim1"),
+        (("heads: [mean, median", "heads: [median"), "first choices must be those of the verdict"),
+        (("true, more: {model: mim}", "true, more: {model: mim, depths: [0.0, 0.5]}"), "same depths"),
+    ],
+)
+def test_a_faulty_claim_is_named(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    text = CLAIMS.read_text(encoding="utf-8")
+    assert change[0] in text
+    path = tmp_path / "claims.yaml"
+    path.write_text(text.replace(*change, 1), encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        load_claims(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"contrasts": []}, "give either contrasts, or not_tested"),
+        ({"any_group": True}, "any_group and the groups"),
+        ({"control": False}, "say in the note why"),
+        ({"contrasts": [ATTENTION | {"more": {"model": "cl"}, "less": {"model": "cl"}}]}, "always 0"),
+    ],
+)
+def test_a_claim_that_says_nothing_is_refused(changes: dict, message: str) -> None:
+    valid = {"statement": "x", "figure": "fig4", "strength": "weak", "contrasts": [late().model_dump()]}
+    with pytest.raises(ValueError, match=message):
+        Claim.model_validate(valid | changes)
