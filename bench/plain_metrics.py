@@ -82,6 +82,7 @@ def _of_image(maps: np.ndarray, head_outputs: np.ndarray, states: np.ndarray, pa
         "attention_distance": of_maps[..., 0],
         "nmi": of_maps[..., 1],
         "attention_entropy": of_maps[..., 2],
+        "query_similarity": of_maps[..., 3],
         "depth_similarity_attention": [_same_token(states[2 * b], states[2 * b + 1]) for b in range(blocks)],
         "depth_similarity_blocks": [_same_token(states[2 * b], states[2 * b + 2]) for b in range(blocks)],
         "token_similarity_heads": [[_tokens_alike(head_outputs[b, h]) for h in range(heads)] for b in range(blocks)],
@@ -106,8 +107,8 @@ def _distances(count: int, patch_size: int) -> np.ndarray:
     return np.linalg.norm(places[:, None] - places[None], axis=-1)
 
 
-def _map_values(rows: np.ndarray, distances: np.ndarray) -> tuple[float, float, float]:
-    """Distance, NMI and entropy of one map (N, N)."""
+def _map_values(rows: np.ndarray, distances: np.ndarray) -> tuple[float, float, float, float]:
+    """Distance, NMI, entropy and likeness of queries of one map (N, N)."""
     rows = rows + 1e-8
     rows /= rows.sum(1, keepdims=True)
     joint = rows / len(rows)
@@ -118,6 +119,7 @@ def _map_values(rows: np.ndarray, distances: np.ndarray) -> tuple[float, float, 
         (rows * distances).sum(1).mean(),
         information / np.sqrt(np.log(len(rows)) * entropy),
         -(rows * np.log(rows)).sum(1).mean() / np.log(len(rows)),
+        _tokens_alike(rows),
     )
 
 

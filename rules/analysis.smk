@@ -34,7 +34,7 @@ rule extract:
             ),
         ],
         encoder_settings=lambda wildcards: settings_of(wildcards.run),
-        code=code_digest("encoder", "spec", "checkpoints", "analysis", "data.images"),
+        code=code_digest("encoder", "spec", "resize", "checkpoints", "analysis", "data.images"),
     log:
         f"{RESULTS}/logs/extract/{{run}}.log",
     benchmark:
@@ -45,6 +45,40 @@ rule extract:
     shell:
         "python -m cl_vs_mim.analysis.extract --config {params.config} {params.subject} --threads {threads}"
         " --tables {params.tables} --run {wildcards.run} 2>&1 | tee {log}"
+
+
+MEASURED = ["attention", "diversity", "movement", "token_spectrum", "image_spectrum", "fourier"]
+
+
+# The pair again on images of other sizes: one of the free choices that the audit varies.
+rule extract_grid:
+    input:
+        data=OBJECTS,
+        encoder=encoder_of,
+    output:
+        expand(f"{RESULTS}/tables/grid{{{{grid}}}}/{{kind}}/{{{{run}}}}.parquet", kind=MEASURED),
+    params:
+        config=CONFIG,
+        subject=subject_of,
+        tables=f"{RESULTS}/tables",
+        settings=[
+            STUDY.analysis.sample_digest(),
+            sections_digest(STUDY.analysis.spectrum, STUDY.figures.bootstrap),
+        ],
+        encoder_settings=lambda wildcards: settings_of(wildcards.run),
+        code=code_digest("encoder", "spec", "resize", "checkpoints", "analysis", "data.images"),
+    log:
+        f"{RESULTS}/logs/extract_grid{{grid}}/{{run}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/extract_grid{{grid}}/{{run}}.tsv"
+    threads: STUDY.compute.analysis_threads
+    wildcard_constraints:
+        grid=r"\d+",
+    conda:
+        "../environment.yml"
+    shell:
+        "python -m cl_vs_mim.analysis.extract --config {params.config} {params.subject} --threads {threads}"
+        " --tables {params.tables} --run {wildcards.run} --grid {wildcards.grid} 2>&1 | tee {log}"
 
 
 rule embedding:

@@ -9,6 +9,12 @@ for kind in ("attention", "diversity", "fourier", "image_spectrum", "movement", 
 for kind in ("cue_conflict", "noise", "embedding_purity"):
     AUDITED += tables(kind, PAIR)
 AUDITED += tables("linear_probe", METHODS) + tables("decoder_fourier", DECODED)
+AUDITED += [
+    f"{RESULTS}/tables/grid{grid}/{kind}/{run}.parquet"
+    for grid in STUDY.analysis.grids
+    for kind in MEASURED
+    for run in PAIR
+]
 CLAIMED_FIGURES = [figure for figure in claimed_figures("config/claims.yaml") if figure in FIGURES]
 
 

@@ -50,6 +50,7 @@ FIG11 = decoder_figure_runs(STUDY)  # and the control of MAE's architecture
 TRANSFER = STUDY.transfer
 PROTOCOLS = {"finetuning": "finetuning", "paper": "probe"}  # -> key under transfer in the YAML
 DONE = [name for name, key in PROTOCOLS.items() if TRANSFER is not None and getattr(TRANSFER, key) is not None]
+DENSE_CODE = ("encoder", "spec", "resize", "checkpoints", "transfer.dense")  # of encoders on images of any size
 OBJECTS = f"{RESULTS}/data/objects/manifest.json"
 
 

@@ -10,10 +10,8 @@ import pandas as pd
 IMAGES = 20
 
 
-def write_attention(
-    tables: Path, model: str, values: list[float], metric: str = "nmi", seed: int = 0, spread: float = 0.5
-) -> Path:
-    """A table of ``values`` by depth, two heads ``spread`` around it, images that differ a little."""
+def write_attention(tables: Path, model: str, values: list[float], seed: int = 0, spread: float = 0.5) -> Path:
+    """NMI ``values`` by depth, two heads ``spread`` around it, images that differ a little; 1 minus it as similarity."""
     rng = np.random.default_rng([len(model), seed])
     rows = [
         {
@@ -21,7 +19,7 @@ def write_attention(
             "depth": depth + 1,
             "head": head,
             "metric": metric,
-            "value": value + spread * (2 * head - 1) + noise,
+            "value": offset + sign * (value + spread * (2 * head - 1) + noise),
             "seed": seed,
             "model": model,
             "git_commit": "abc",
@@ -29,6 +27,7 @@ def write_attention(
         for image, noise in enumerate(rng.normal(0, 0.01, IMAGES))
         for depth, value in enumerate(values)
         for head in (0, 1)
+        for metric, sign, offset in (("nmi", 1, 0), ("query_similarity", -1, 1))
     ]
     return _append(tables / "attention" / f"{model}_seed{seed}.parquet", rows)
 

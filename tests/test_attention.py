@@ -14,6 +14,7 @@ from cl_vs_mim.analysis.attention import (
     attention_entropy,
     attention_rows,
     normalized_mutual_information,
+    query_similarity,
     uniform_attention_distance,
 )
 
@@ -77,6 +78,16 @@ def slow_entropy(maps: np.ndarray) -> float:
     return float(np.mean([-sum(p * math.log(p) for p in row if p > 0) for row in rows])) / math.log(len(rows))
 
 
+def slow_similarity(maps: np.ndarray) -> float:
+    rows = slow_rows(maps)
+    cosines = []
+    for one in range(len(rows)):
+        for other in range(len(rows)):
+            if one != other:
+                cosines.append(rows[one] @ rows[other] / np.linalg.norm(rows[one]) / np.linalg.norm(rows[other]))
+    return float(np.mean(cosines))
+
+
 # ------------------------------------------------------------------------------------------------
 # Answers
 # ------------------------------------------------------------------------------------------------
@@ -94,12 +105,13 @@ def test_the_notebooks_give_the_same_values():
 @pytest.mark.parametrize(("batch", "heads", "grid"), [(1, 1, 2), (2, 3, 3), (1, 2, 6)])
 def test_the_definitions_in_loops_give_the_same_values(batch, heads, grid, sharpness):
     maps = random_maps(batch, heads, 1 + grid**2, 1 + grid**2, sharpness=sharpness)
-    found = attention_distance(maps, 5), normalized_mutual_information(maps), attention_entropy(maps)
+    reduced = normalized_mutual_information, attention_entropy, query_similarity
+    found = attention_distance(maps, 5), *(metric(maps) for metric in reduced)
     single = attention_distance(maps.float(), 5), normalized_mutual_information(maps.float())
     for b in range(batch):
         for h in range(heads):
             one = maps[b, h].numpy()
-            wanted = slow_distance(one, 5), slow_nmi(one), slow_entropy(one)
+            wanted = slow_distance(one, 5), slow_nmi(one), slow_entropy(one), slow_similarity(one)
             assert [metric[b, h].item() for metric in found] == pytest.approx(wanted, abs=1e-5)  # eps
             assert [metric[b, h].item() for metric in single] == pytest.approx(wanted[:2], rel=1e-4, abs=1e-5)
 
@@ -110,6 +122,7 @@ def test_every_query_looks_at_itself(grid, batch, dtype):
     torch.testing.assert_close(attention_distance(maps, 16), torch.zeros(batch), rtol=0, atol=1e-6)
     torch.testing.assert_close(normalized_mutual_information(maps), torch.ones(batch), rtol=0, atol=1e-4)
     torch.testing.assert_close(attention_entropy(maps), torch.zeros(batch), rtol=0, atol=1e-6)
+    torch.testing.assert_close(query_similarity(maps), torch.zeros(batch), rtol=0, atol=1e-6)
 
 
 @known_answers
@@ -131,6 +144,7 @@ def test_uniform_attention(grid, batch, dtype):
     torch.testing.assert_close(attention_distance(maps, 16), torch.full(batch, expected), rtol=1e-5, atol=0)
     torch.testing.assert_close(normalized_mutual_information(maps), torch.zeros(batch), rtol=0, atol=1e-5)
     torch.testing.assert_close(attention_entropy(maps), torch.ones(batch), rtol=0, atol=1e-5)
+    torch.testing.assert_close(query_similarity(maps), torch.ones(batch), rtol=0, atol=1e-5)
 
 
 def test_the_published_size_of_uniform_attention():
@@ -147,6 +161,7 @@ def test_all_queries_look_at_one_key(grid, batch, dtype):
     torch.testing.assert_close(attention_distance(maps, 4), torch.full(batch, expected).float(), rtol=1e-5, atol=0)
     torch.testing.assert_close(normalized_mutual_information(maps), torch.zeros(batch), rtol=0, atol=1e-4)
     torch.testing.assert_close(attention_entropy(maps), torch.zeros(batch), rtol=0, atol=1e-6)
+    torch.testing.assert_close(query_similarity(maps), torch.ones(batch), rtol=0, atol=1e-5)
 
 
 def test_rows_that_only_look_at_cls_count_as_uniform():
@@ -154,6 +169,7 @@ def test_rows_that_only_look_at_cls_count_as_uniform():
     maps[..., 0] = 1
     assert attention_distance(maps, 8).item() == pytest.approx(uniform_attention_distance(3, 8), rel=1e-5)
     assert attention_entropy(maps).item() == pytest.approx(1, abs=1e-5)
+    assert query_similarity(maps).item() == pytest.approx(1, abs=1e-5)
     assert normalized_mutual_information(maps).item() == pytest.approx(0, abs=1e-5)
 
 
@@ -165,6 +181,7 @@ METRICS = {
     "distance": lambda maps: attention_distance(maps, 4),
     "nmi": normalized_mutual_information,
     "entropy": attention_entropy,
+    "query similarity": query_similarity,
 }
 metrics = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS.keys())
 

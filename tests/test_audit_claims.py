@@ -246,6 +246,10 @@ def test_what_a_question_needs_comes_first(study: Study, folder: Path) -> None:
 # ------------------------------------------------------------------------------------------------
 
 
+def _chosen(universe) -> list[str]:
+    return [universe.choices[name] for name in ("heads", "images", "window")]
+
+
 def test_universes_are_all_other_combinations(study: Study, folder: Path) -> None:
     options = Multiverse(heads=["mean", "max"], images=[1.0, 0.5], shifts=[0.0, -0.5], resamples=50)
     other = {"name": "another metric", "where": {"metric": "energy"}}
@@ -253,12 +257,24 @@ def test_universes_are_all_other_combinations(study: Study, folder: Path) -> Non
     assert len(found) == 2 * 2 * 2 - 1
     highest = next(one for one in found if one.choices["heads"] == "max" and one.choices["window"] == "as stated")
     assert highest.measured[0].effect.value == pytest.approx(0.5, abs=0.02)
-    earlier = next(one for one in found if list(one.choices.values()) == ["mean", "all", "-0.5", "as stated"])
+    earlier = next(one for one in found if _chosen(one) == ["mean", "all", "-0.5"])
     assert earlier.measured[0].effect.value == pytest.approx(1.0 / 3, abs=0.02)
-    half = next(one for one in found if list(one.choices.values()) == ["mean", "1/2", "as stated", "as stated"])
+    half = next(one for one in found if _chosen(one) == ["mean", "1/2", "as stated"])
     assert half.measured[0].images == IMAGES // 2
     with_other = list(universes(claim_of(late(alternatives=[other])), Tables(study, folder), options, 0.95, 0))
     assert len(with_other) == len(found), "a reading that is not in the tables is left out"
+
+
+def test_another_grid_is_another_universe(study: Study, folder: Path) -> None:
+    grids = study.model_copy(update={"analysis": study.analysis.model_copy(update={"grids": [4, 9]})})
+    for model, values in (("moco_v3", [0.5, 0.9]), ("simmim", [0.5, 0.1]), ("untrained_vit", [0, 0])):
+        write_attention(folder / "grid4", model, values)
+    write_attention(folder / "grid4", "untrained_beit", [0, 0])
+    options = Multiverse(resamples=50)
+    found = list(universes(claim_of(late()), Tables(grids, folder), options, 0.95, 0))
+    assert [one.choices["grid"] for one in found] == ["4 patches a side"], "9 was not measured"
+    assert found[0].verdict.kind == CONTRADICTED
+    assert {path.relative_to(folder).parts[0] for path in found[0].measured[0].paths} == {"grid4"}
 
 
 def test_a_verdict_that_hangs_on_a_choice_is_seen(study: Study, folder: Path) -> None:

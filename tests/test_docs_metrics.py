@@ -13,6 +13,7 @@ from cl_vs_mim.analysis.attention import (
     attention_distance,
     attention_entropy,
     normalized_mutual_information,
+    query_similarity,
     uniform_attention_distance,
 )
 from cl_vs_mim.analysis.fourier import frequencies
@@ -51,6 +52,7 @@ NAMES = {
         identity,
         normalized_mutual_information,
         one_key,
+        query_similarity,
         uniform,
         uniform_attention_distance,
     )

@@ -16,7 +16,7 @@ from PIL import Image
 
 from cl_vs_mim.analysis.attention import attention_distance, attention_rows
 from cl_vs_mim.analysis.diversity import depth_similarity, head_similarity, token_similarity
-from cl_vs_mim.analysis.extract import KINDS, _parser, main
+from cl_vs_mim.analysis.extract import KINDS, MEASURED, _parser, main
 from cl_vs_mim.analysis.fourier import relative_log_amplitudes
 from cl_vs_mim.analysis.movement import displacement_variation
 from cl_vs_mim.analysis.queries import choose_queries
@@ -24,9 +24,10 @@ from cl_vs_mim.analysis.spectrum import image_log_singular_values, token_log_sin
 from cl_vs_mim.artifacts import HEAD, read_table
 from cl_vs_mim.checkpoints import save_encoder
 from cl_vs_mim.config import load_study
-from cl_vs_mim.data.images import normalise
+from cl_vs_mim.data.images import decode_many, index_image_folder, normalise
 from cl_vs_mim.encoder import build_encoder
 from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.resize import at_grid
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES, SIZE, SEED = 5, 48, 0
@@ -82,7 +83,7 @@ def extract(config: Path, data: Path, folder: Path, model: str, *more: str) -> d
 def test_the_attention_table_has_one_row_per_value(config, data, tmp_path, encoder_file):
     table = extract(config, data, tmp_path, "simmim", f"--encoder={encoder_file}")["attention"]
     depth, heads = 3, 4
-    assert len(table) == 3 * IMAGES * depth * heads
+    assert len(table) == 4 * IMAGES * depth * heads
     assert not table.duplicated(["metric", "image", "depth", "head"]).any()
     constants = {
         **{"study": "smoke", "data_hash": "f00d", "model": "simmim", "label": "SimMIM", "method": "simmim"},
@@ -105,6 +106,21 @@ def test_the_attention_table_has_one_row_per_value(config, data, tmp_path, encod
             rows = table.query("metric == 'attention_distance' and image == @image and depth == @block + 1")
             wanted = attention_distance(maps[block], 8)[0]
             np.testing.assert_allclose(rows.sort_values("head")["value"], wanted, rtol=1e-4)
+
+
+def test_another_grid_writes_what_is_measured_there_only(config, data, tmp_path, encoder_file):
+    extract(config, data, tmp_path, "simmim", f"--encoder={encoder_file}")
+    extract(config, data, tmp_path, "simmim", f"--encoder={encoder_file}", "--grid=4")
+    assert sorted(path.name for path in (tmp_path / "grid4").iterdir()) == sorted(MEASURED)
+    table = read_table(tmp_path / "grid4" / "attention" / "r.parquet")
+    assert table["grid"].unique().tolist() == [4]
+    encoder = at_grid(build_encoder(load_study(config).architectures["beit"].spec(), seed=7).eval(), 4)
+    image = sorted(table["image"].unique())[0]
+    index = index_image_folder(data / "val")
+    place = [f"val/{path}" for path in index.paths].index(image)
+    maps = encoder.attentions(normalise(decode_many(index, np.array([place]), 32)))
+    rows = table.query("metric == 'attention_distance' and image == @image and depth == 2").sort_values("head")
+    np.testing.assert_allclose(rows["value"], attention_distance(maps[1], 8)[0], rtol=1e-4)
 
 
 def test_the_map_table_holds_the_rows_of_two_queries_and_their_mean(config, data, tmp_path, encoder_file):

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from cl_vs_mim.analysis.attention import attention_distance, attention_entropy, normalized_mutual_information
+from cl_vs_mim.analysis.attention import (
+    attention_distance,
+    attention_entropy,
+    normalized_mutual_information,
+    query_similarity,
+)
 from cl_vs_mim.analysis.metrics import AttentionDistance, attention_metrics
 from cl_vs_mim.analysis.streaming import stream
 from cl_vs_mim.data.images import normalise
@@ -34,6 +39,7 @@ def test_streamed_values_are_those_of_stored_maps_image_by_image():
         "attention_distance": lambda maps: attention_distance(maps, 8),
         "nmi": normalized_mutual_information,
         "attention_entropy": attention_entropy,
+        "query_similarity": query_similarity,
     }
     assert set(found) == set(functions)
     for name, function in functions.items():

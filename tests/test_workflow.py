@@ -132,6 +132,7 @@ def test_tables_hold_every_image_head_and_block_of_every_encoder(finished: Path)
             "attention_distance": 32 * 3 * 4,
             "attention_entropy": 32 * 3 * 4,
             "nmi": 32 * 3 * 4,
+            "query_similarity": 32 * 3 * 4,
         }
         assert not table.duplicated(["image", "depth", "head", "metric"]).any()
         assert table["value"].notna().all()

@@ -137,6 +137,30 @@ def _row_entropies(patches: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 # ------------------------------------------------------------------------------------------------
 
 
+def query_similarity(attention: Tensor) -> Tensor:
+    """How alike the maps of two queries are: the mean cosine over all pairs of different queries (Fig. 2, claim C6).
+
+    1 when all queries have the same map, 0 when no two look at a common patch. Computed as
+    (||sum_q u_q||^2 - N) / (N (N - 1)) with u_q the row of query q over its norm.
+
+    Args:
+        attention: (B, H, 1+N, 1+N) softmax probabilities, CLS first.
+
+    Returns:
+        (B, H)
+
+    Raises:
+        ValueError: the maps have another shape, or their patches do not form a square of at least 2x2.
+    """
+    patches, grid = _patch_maps(attention, smallest=2)  # (B, H, N, N)
+    count = grid**2
+    lengths = torch.linalg.vector_norm(patches, dim=-1)  # (B, H, N)
+    empty = lengths == 0  # rows that look at nothing but CLS count as uniform, of norm 1 with N entries of 1 / sqrt(N)
+    total = torch.einsum("bhq,bhqk->bhk", 1 / lengths.masked_fill(empty, 1.0), patches)  # (B, H, N)
+    total = total + empty.sum(-1, keepdim=True) / grid
+    return (total.square().sum(-1) - count) / (count * (count - 1))
+
+
 def attention_rows(attention: Tensor, queries: Sequence[tuple[int, int]]) -> Tensor:
     """Where the given patches look: their rows, normalised again over the patches (Fig. 2).
 

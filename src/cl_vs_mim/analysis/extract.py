@@ -18,12 +18,15 @@ writes ``<tables>/<kind>/<run>.parquet`` for every kind of :data:`KINDS`, each r
 ``fourier``          image, depth (0, 0.5 … L), frequency (units of pi): Figure 8.
 
 An untrained encoder (``--model untrained_<architecture>``) is drawn from the seed and takes no ``--encoder``.
+
+``--grid 8`` measures it on images of 8 x 8 patches instead of its own, with positions resampled, and writes the tables
+of :data:`MEASURED` only, to ``<tables>/grid8/<kind>/<run>.parquet``.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +57,7 @@ from cl_vs_mim.data.images import decode_many
 from cl_vs_mim.encoder import Encoder
 from cl_vs_mim.errors import UserError, run_cli
 from cl_vs_mim.progress import progress
+from cl_vs_mim.resize import at_grid
 
 KINDS = (
     "attention",
@@ -66,6 +70,8 @@ KINDS = (
     "image_spectrum",
     "fourier",
 )
+
+MEASURED = ("attention", "diversity", "movement", "token_spectrum", "image_spectrum", "fourier")
 
 # ------------------------------------------------------------------------------------------------
 # The pass
@@ -139,6 +145,34 @@ def _image_spectrum_table(means: np.ndarray, study: Study) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True).assign(images=np.int32(len(means)))
 
 
+def drawn_tables(
+    encoder: Encoder,
+    pixels_of: Callable[[list[int]], Tensor],
+    names: list[str],
+    queries: Sequence[tuple[int, int]],
+    study: Study,
+) -> dict[str, pd.DataFrame]:
+    """The tables of Figures 2 and 6, of a few images, by kind, without their heads.
+
+    Args:
+        encoder: whose.
+        pixels_of: analysed images by their indices, (B, 3, S, S) uint8.
+        names: of the analysed images.
+        queries: patches of Figure 2, (row, column).
+        study: which images and blocks.
+    """
+    movement, pair = study.analysis.movement, list(study.analysis.movement.images)
+    early, late = (block_index(block, encoder.spec.depth) for block in (movement.early, movement.late))
+    picture = pixels_of([study.figures.attention_maps.image])[0]
+    return {
+        "attention_maps": maps_table(encoder, picture, queries),
+        "attention_image": pixels_table(picture),
+        "movement_tokens": movement_tokens_table(
+            encoder, pixels_of(pair), [names[place] for place in pair], early, late, movement.basis
+        ),
+    }
+
+
 # ------------------------------------------------------------------------------------------------
 # Command line
 # ------------------------------------------------------------------------------------------------
@@ -152,29 +186,28 @@ def main(arguments: argparse.Namespace) -> None:
     subject = find_subject(study, arguments.model, arguments.seed, arguments.stage)
     architecture = study.architectures[subject.architecture]
     encoder = open_encoder(subject, architecture, arguments.encoder).to(device)
+    if arguments.grid is not None:
+        encoder = at_grid(encoder, arguments.grid)
     content = data_hash(arguments.data)
-    size, crop = architecture.image_size, study.analysis.crop_fraction
-    grid, depth = encoder.spec.grid, encoder.spec.depth
+    size, crop = encoder.spec.image_size, study.analysis.crop_fraction
+    grid = encoder.spec.grid
 
     index, positions, names = analysis_images(study, arguments.data)
 
     def pixels_of(chosen: list[int]) -> Tensor:
         return decode_many(index, positions[chosen], size, crop_fraction=crop)
 
-    figure, movement = study.figures.attention_maps, study.analysis.movement
-    queries = choose_queries(
-        figure.queries, data=arguments.data, image=names[figure.image], size=size, grid=grid, crop_fraction=crop
-    )
-    picture, pair = pixels_of([figure.image])[0], list(movement.images)
-    early, late = (block_index(block, depth) for block in (movement.early, movement.late))
     images = batches(index, positions, size, crop, study.analysis.batch_size, workers=arguments.threads)
     metrics = measure(encoder, images, names, f"{subject.model} seed {subject.seed}")
-    tables = measured_tables(metrics, names, grid, study)
-    tables["attention_maps"] = maps_table(encoder, picture, queries)
-    tables["attention_image"] = pixels_table(picture)
-    tables["movement_tokens"] = movement_tokens_table(
-        encoder, pixels_of(pair), [names[place] for place in pair], early, late, movement.basis
-    )
+    tables, folder = measured_tables(metrics, names, grid, study), arguments.tables
+    figure, movement = study.figures.attention_maps, study.analysis.movement
+    if arguments.grid is not None:
+        folder = folder / f"grid{grid}"
+    else:
+        queries = choose_queries(
+            figure.queries, data=arguments.data, image=names[figure.image], size=size, grid=grid, crop_fraction=crop
+        )
+        tables |= drawn_tables(encoder, pixels_of, names, queries, study)
 
     shape = {"grid": grid, "patch_size": encoder.spec.patch_size}
     decided_by = {
@@ -183,19 +216,20 @@ def main(arguments: argparse.Namespace) -> None:
         "movement_tokens": {"movement": movement},
         "image_spectrum": {"spectrum": study.analysis.spectrum, "bootstrap": study.figures.bootstrap},
     }
-    for kind in KINDS:
+    for kind in KINDS if arguments.grid is None else MEASURED:
         head = table_head(study, subject, content, device, decided_by.get(kind, {})) | shape
         if kind in ("attention_maps", "attention_image"):
             head["image"] = names[figure.image]
         if kind == "attention_image":  # of no encoder
             head = {name: head[name] for name in (*HEAD, "image", *shape)}
-        write_table(arguments.tables / kind / f"{arguments.run}.parquet", with_columns(tables[kind], head))
+        write_table(folder / kind / f"{arguments.run}.parquet", with_columns(tables[kind], head))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=main.__doc__)
     add_subject_arguments(parser)
     parser.add_argument("--stage", choices=("pretrained", "finetuned"), default="pretrained", help="of the encoder")
+    parser.add_argument("--grid", type=int, help="patches a side of the images, if not the encoder's own number")
     parser.add_argument("--tables", type=Path, required=True, help="folder of all tables; one folder a kind in it")
     parser.add_argument("--run", required=True, help="file name of the encoder's tables, without suffix")
     return parser

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cl_vs_mim.analysis.attention import attention_distance, attention_entropy, normalized_mutual_information
+from cl_vs_mim.analysis.attention import (
+    attention_distance,
+    attention_entropy,
+    normalized_mutual_information,
+    query_similarity,
+)
 from cl_vs_mim.analysis.diversity import depth_similarity, head_similarity, token_similarity
 from cl_vs_mim.analysis.fourier import relative_log_amplitudes
 from cl_vs_mim.analysis.movement import displacement_variation, token_mean, within_spread
@@ -13,7 +18,7 @@ from cl_vs_mim.analysis.streaming import BlockMetric, StateMetric
 from cl_vs_mim.encoder import BlockTrace, EncoderSpec
 
 # ------------------------------------------------------------------------------------------------
-# Attention maps (Figures 3 and 4)
+# Attention maps (Figures 2 to 4)
 # ------------------------------------------------------------------------------------------------
 
 
@@ -48,9 +53,18 @@ class AttentionEntropy(BlockMetric):
         return attention_entropy(trace.attention)
 
 
+class QuerySimilarity(BlockMetric):
+    """Beside Figure 2, between 0 (no common patch) and 1 (one map for all queries): (B, H)."""
+
+    name = "query_similarity"
+
+    def measure(self, trace: BlockTrace) -> Tensor:
+        return query_similarity(trace.attention)
+
+
 def attention_metrics(patch_size: int) -> list[BlockMetric]:
     """All metrics of the attention maps, new and empty."""
-    return [AttentionDistance(patch_size), NormalizedMutualInformation(), AttentionEntropy()]
+    return [AttentionDistance(patch_size), NormalizedMutualInformation(), AttentionEntropy(), QuerySimilarity()]
 
 
 # ------------------------------------------------------------------------------------------------

@@ -86,14 +86,15 @@ class Audit:
         verdict, measured = self.judge_claim(claim)
         varied = list(universes(claim, self.tables, self.file.multiverse, self.level, self.seed)) if measured else []
         beside, needs = self._measure_if_there(claim.beside), self._measure_if_there(claim.needs)
-        self._paths.update(path for one in (*measured, *beside, *needs) for path in one.paths)
+        elsewhere = [one for universe in varied for one in universe.measured]
+        self._paths.update(path for one in (*measured, *beside, *needs, *elsewhere) for path in one.paths)
         return ClaimRecord(
             **claim.model_dump(include={"statement", "figure", "strength", "about_training", "unit", "note"}),
             verdict=verdict.verdict,
             reason=verdict.reason,
-            contrasts=_contrasts(measured, claim.contrasts),
-            beside=_contrasts(beside, claim.beside),
-            needs=_contrasts(needs, claim.needs),
+            contrasts=self._contrasts(measured, claim.contrasts),
+            beside=self._contrasts(beside, claim.beside),
+            needs=self._contrasts(needs, claim.needs),
             p_value=p_value(measured, verdict, claim.any_group) if measured else None,
             p_holm=None,
             seeds=min((one.seeds for one in measured), default=0),
@@ -109,6 +110,24 @@ class Audit:
             agreeing=sum(one.verdict.kind == verdict.kind for one in varied),
             command=snakemake_command(self.tables.study.study, f"figures/{claim.figure}.pdf"),
         )
+
+    def _contrasts(self, measured: Sequence[Measured], asked: Sequence[Contrast]) -> list[ContrastRecord]:
+        published = {one.name: one.published for one in asked}
+        return [
+            ContrastRecord(
+                name=one.name,
+                group=one.group,
+                margin=one.margin,
+                published=published[one.name],
+                effect=_effect(one.effect),
+                beyond_control=None if one.beyond_control is None else _effect(one.beyond_control),
+                p_value=one.effect.p_value,
+                seeds=one.seeds,
+                images=one.images,
+                tables=[table_name(self.tables, path) for path in one.paths],
+            )
+            for one in measured
+        ]
 
     def _agreement(self, curve: Curve) -> AgreementRecord:
         try:
@@ -182,25 +201,6 @@ def _effect(effect: Effect) -> EffectRecord:
         standard_error=effect.standard_error,
         effect_size=effect.effect_size,
     )
-
-
-def _contrasts(measured: Sequence[Measured], asked: Sequence[Contrast]) -> list[ContrastRecord]:
-    published = {one.name: one.published for one in asked}
-    return [
-        ContrastRecord(
-            name=one.name,
-            group=one.group,
-            margin=one.margin,
-            published=published[one.name],
-            effect=_effect(one.effect),
-            beyond_control=None if one.beyond_control is None else _effect(one.beyond_control),
-            p_value=one.effect.p_value,
-            seeds=one.seeds,
-            images=one.images,
-            tables=[table_name(path) for path in one.paths],
-        )
-        for one in measured
-    ]
 
 
 def p_value(measured: Sequence[Measured], verdict: Verdict, any_group: bool) -> float:

@@ -28,6 +28,7 @@ class Choices:
     """What may reasonably be chosen otherwise; the defaults are those of the verdict."""
 
     heads: Heads = "mean"
+    grid: int | None = None  # patches a side of the images; None: the encoder's own
     every: int = 1  # 1: all images, 2: every other one
     shift: float = 0.0  # of the inner ends of depth windows, in relative depth
     alternative: int | None = None  # of the contrast's own
@@ -145,7 +146,7 @@ def measure(
     contrast = read_otherwise(contrast, choices)
     study = tables.study
     names = [model_of(study, term.model) for _, term in _signed(contrast)]
-    sources = [source_of(contrast, term, choices.heads, choices.every) for _, term in _signed(contrast)]
+    sources = [source_of(contrast, term, choices.heads, choices.grid, choices.every) for _, term in _signed(contrast)]
     series = [tables.series(*pair) for pair in zip(names, sources, strict=True)]
     controls = []
     if controlled:

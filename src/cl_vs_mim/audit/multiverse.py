@@ -47,15 +47,21 @@ def _combinations(claim: Claim, tables: Tables, options: Multiverse) -> Iterator
     has_heads, has_images = _varied(claim, tables)
     windows = any(end not in (0.0, 1.0) for one in claim.contrasts for t in (*one.more, *one.less) for end in t.depths)
     readings = max(len(one.alternatives) for one in claim.contrasts)
-    for heads, share, shift, reading in product(
+    for heads, grid, share, shift, reading in product(
         options.heads if has_heads else options.heads[:1],
+        [None, *(grid for grid in tables.study.analysis.grids if _measured_at(grid, claim, tables))],
         options.images if has_images else options.images[:1],
         options.shifts if windows else options.shifts[:1],
         [None, *range(readings)],
     ):
-        choices = Choices(heads, max(1, round(1 / share)), shift, reading)
+        choices = Choices(heads, grid, max(1, round(1 / share)), shift, reading)
         if choices != Choices():
             yield choices
+
+
+def _measured_at(grid: int, claim: Claim, tables: Tables) -> bool:
+    """Whether any contrast's tables exist at another grid."""
+    return any((tables.folder / f"grid{grid}" / one.table).is_dir() for one in claim.contrasts)
 
 
 def _varied(claim: Claim, tables: Tables) -> tuple[bool, bool]:
@@ -79,6 +85,7 @@ def _columns(contrast: Contrast, tables: Tables) -> tuple[bool, bool]:
 
 def _named(claim: Claim, choices: Choices) -> dict[str, str]:
     names = {"heads": choices.heads, "images": f"1/{choices.every}" if choices.every > 1 else "all"}
+    names["grid"] = "as trained" if choices.grid is None else f"{choices.grid} patches a side"
     names["window"] = f"{choices.shift:+g}" if choices.shift else "as stated"
     if choices.alternative is None:
         return names | {"reading": "as stated"}

@@ -26,8 +26,9 @@ def table_records(tables: Tables, paths: Iterable[Path]) -> dict[str, TableRecor
     records = {}
     for path in sorted(set(paths)):
         frame = tables.frame(path)
-        target = f"results/{study}/tables/{path.parent.name}/{path.name}"
-        records[table_name(path)] = TableRecord(
+        name = table_name(tables, path)
+        target = f"results/{study}/tables/{name}{path.suffix}"
+        records[name] = TableRecord(
             path=target,
             sha256=sha256_file(path),
             command=snakemake_command(study, target),
@@ -37,9 +38,9 @@ def table_records(tables: Tables, paths: Iterable[Path]) -> dict[str, TableRecor
     return records
 
 
-def table_name(path: Path) -> str:
+def table_name(tables: Tables, path: Path) -> str:
     """Kind and encoder, such as ``attention/moco_v3_seed0``."""
-    return f"{path.parent.name}/{path.stem}"
+    return path.relative_to(tables.folder).with_suffix("").as_posix()
 
 
 def _only(column: pd.Series) -> str:

@@ -97,10 +97,11 @@ class Source(NamedTuple):
     per_uniform: bool
     decision: tuple[str, tuple[str, ...], tuple[str, ...]] | None
     heads: Heads
+    grid: int | None  # patches a side; None: the encoder's own
     every: int  # 1: all images; 2: every other one, in the order of their names
 
 
-def source_of(contrast: Contrast, term: Term, heads: Heads = "mean", every: int = 1) -> Source:
+def source_of(contrast: Contrast, term: Term, heads: Heads = "mean", grid: int | None = None, every: int = 1) -> Source:
     """A term's source: what the contrast says, unless the term says otherwise."""
     where = (contrast.where | term.where).items()
     asked = contrast.decision
@@ -113,6 +114,7 @@ def source_of(contrast: Contrast, term: Term, heads: Heads = "mean", every: int 
         contrast.per_uniform,
         decision,
         heads,
+        grid,
         every,
     )
 
@@ -146,7 +148,8 @@ class Tables:
     def _read(self, model: str, source: Source) -> Series:
         arrays, errors, paths, axes = [], [], [], None
         for seed in seeds_of(self.study, model):
-            path = self.folder / source.table / f"{run_name(model, seed)}.parquet"
+            folder = self.folder if source.grid is None else self.folder / f"grid{source.grid}"
+            path = folder / source.table / f"{run_name(model, seed)}.parquet"
             if not path.exists():
                 raise UserError(f"there is no table {source.table} of {model}, seed {seed}")
             frame = _chosen(self.frame(path), source, path)

@@ -96,6 +96,8 @@ class Analysis(Section):
     seed: int = 0  # of the selection
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # centre crop (ImageNet: 0.875; composed images: 1)
     batch_size: PositiveInt
+    grids: list[Annotated[int, Field(ge=2)]] = Field(default_factory=list)  # patches a side: measured on images of
+    # other sizes too, for the audit's multiverse; positions are resampled
     control_seeds: Annotated[list[Count], Field(min_length=1)]  # of the untrained encoder of each architecture
     spectrum: Spectrum
     movement: Movement

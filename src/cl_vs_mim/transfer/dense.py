@@ -11,12 +11,11 @@ from collections.abc import Sequence
 
 import torch
 from timm.layers import resample_abs_pos_embed
-from timm.layers.pos_embed_rel import gen_relative_position_index, resize_rel_pos_bias_table_simple
+from timm.layers.pos_embed_rel import gen_relative_position_index
 from torch import Tensor, nn
 
 from cl_vs_mim.encoder import Encoder
-
-_CLS_ROWS = 3  # the last rows of a relative position table: CLS to patch, patch to CLS, CLS to CLS
+from cl_vs_mim.resize import resized_bias_table
 
 
 class DenseEncoder(nn.Module):
@@ -99,9 +98,7 @@ class DenseEncoder(nn.Module):
             return None
         if (rows, columns) == tuple(shared.window_size):
             return shared()
-        count = (2 * rows - 1) * (2 * columns - 1) + _CLS_ROWS
-        table = shared.relative_position_bias_table  # ((2g-1)^2 + 3, H)
-        table = resize_rel_pos_bias_table_simple(table, (rows, columns), (count, table.shape[1]))
+        table = resized_bias_table(shared.relative_position_bias_table, rows, columns)
         index = gen_relative_position_index((rows, columns), class_token=True).to(table.device)
         return table[index.flatten()].unflatten(0, index.shape).permute(2, 0, 1).unsqueeze(0)
 
