@@ -11,7 +11,7 @@ IMAGES = 20
 
 
 def write_attention(tables: Path, model: str, values: list[float], seed: int = 0, spread: float = 0.5) -> Path:
-    """NMI ``values`` by depth, two heads ``spread`` around it, images that differ a little; 1 minus it as similarity."""
+    """NMI ``values`` by depth, heads ``spread`` around it, images that differ a little; 1 minus it as similarity."""
     rng = np.random.default_rng([len(model), seed])
     rows = [
         {
