@@ -60,7 +60,7 @@ rule extract_grid:
     params:
         config=CONFIG,
         subject=subject_of,
-        tables=f"{RESULTS}/tables",
+        tables=lambda wildcards, output: Path(output[0]).parent.parent.parent,
         settings=[
             STUDY.analysis.sample_digest(),
             sections_digest(STUDY.analysis.spectrum, STUDY.figures.bootstrap),

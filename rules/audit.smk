@@ -33,7 +33,7 @@ rule claims:
         schema=f"{RESULTS}/claims.schema.json",
     params:
         config=CONFIG,
-        tables=f"{RESULTS}/tables",
+        tables=lambda wildcards, input: Path(input.tables[0]).parent.parent,
         settings=sections_digest(STUDY.figures),
         study=[STUDY.title, STUDY.reduced, STUDY.expect.result],
         code=code_digest("audit", "statistics", "analysis.attention"),
@@ -69,3 +69,25 @@ rule audit_report:
     shell:
         "python -m cl_vs_mim.audit.report --claims {input.claims} --figures figures {params.others}"
         " --output {output} 2>&1 | tee {log}"
+
+
+# A page of the documentation, with numbers of the demo study; run after it has changed, and committed.
+rule pitfalls_page:
+    input:
+        tables=AUDITED,
+    output:
+        "docs/pitfalls.md",
+    params:
+        config=CONFIG,
+        tables=lambda wildcards, input: Path(input.tables[0]).parent.parent,
+        code=code_digest("audit"),
+        template=folder_digest("audit/templates"),
+    log:
+        f"{RESULTS}/logs/audit/pitfalls.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/audit/pitfalls.tsv"
+    conda:
+        "../environment.yml"
+    shell:
+        "python -m cl_vs_mim.audit.pitfalls --config {params.config} --tables {params.tables} --output {output}"
+        " 2>&1 | tee {log}"

@@ -9,6 +9,7 @@ import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from audit_tables import IMAGES, write_attention, write_pair, write_rows
 from cl_vs_mim.audit import __main__ as command
@@ -417,6 +418,12 @@ def test_a_faulty_claim_is_named(tmp_path: Path, change: tuple[str, str], messag
     path.write_text(text.replace(*change, 1), encoding="utf-8")
     with pytest.raises(UserError, match=message):
         load_claims(path)
+
+
+def test_the_example_of_the_documentation_is_valid() -> None:
+    text = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
+    (claim,) = yaml.safe_load(text.split("```yaml\n", 1)[1].split("```", 1)[0]).values()
+    assert Claim.model_validate(claim).contrasts[0].margin == -0.05
 
 
 @pytest.mark.parametrize(

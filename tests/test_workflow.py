@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pandas as pd
 import pytest
 
@@ -163,3 +165,23 @@ def test_the_report_is_written(finished: Path) -> None:
     result = snakemake(finished, "--report", "report.zip")
     assert result.returncode == 0, result.stderr
     assert (finished / "report.zip").stat().st_size > 100_000
+
+
+@pytest.mark.slow
+def test_the_audit_and_the_page_of_pitfalls_are_written(finished: Path) -> None:
+    found = json.loads((finished / "results/smoke/claims.json").read_text())
+    jsonschema.validate(found, json.loads((finished / "results/smoke/claims.schema.json").read_text()))
+    tested = [claim for claim in found["claims"].values() if claim["contrasts"]]
+    assert len(tested) > 15, "most claims can be asked of the smallest study"
+    assert any("grid4/" in name for name in found["tables"]), "other grids are in the multiverse"
+    assert all(claim["verdict"] != "supported" for claim in tested), "one seed is not enough"
+    page = (finished / "results/smoke/report.html").read_text()
+    assert page.count('<img class="figure"') == len(found["claims"]) and "This is a reduced study" in page
+    (finished / "docs").mkdir(exist_ok=True)
+    result = snakemake(finished, "docs/pitfalls.md")
+    assert result.returncode == 0, result.stderr
+    written = (finished / "docs/pitfalls.md").read_text()
+    assert "`smoke` study" in written and "nan" not in written
+    committed = Path(__file__).parents[1] / "docs" / "pitfalls.md"
+    headings = [re.findall(r"^##? .*", text, flags=re.MULTILINE) for text in (written, committed.read_text())]
+    assert headings[0] == headings[1], "docs/pitfalls.md is of another template; write it again"

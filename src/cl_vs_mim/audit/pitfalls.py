@@ -1,0 +1,91 @@
+"""``docs/pitfalls.md``: common misreadings of the paper, each with the number of our tables that shows it.
+
+python -m cl_vs_mim.audit.pitfalls --config config/demo.yaml --tables results/demo/tables --output docs/pitfalls.md
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from cl_vs_mim.analysis.fourier import frequencies
+from cl_vs_mim.artifacts import write_text
+from cl_vs_mim.audit.bootstrap import Resampling
+from cl_vs_mim.audit.claims import Contrast
+from cl_vs_mim.audit.measure import measure
+from cl_vs_mim.audit.series import Tables, model_of
+from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.errors import run_cli
+
+_ENCODERS = ("cl", "mim", "cl_untrained", "mim_untrained")
+_LAST = {"over": "last"}
+_PROBE = {"table": "linear_probe", "where": {"labels": "class", "split": "val", "pooling": "mean"}}
+_CLS = {"table": "linear_probe", "where": {"labels": "class", "split": "val", "pooling": "cls"}}
+_PURITY = {"table": "embedding_purity", "where": {"metric": "image_purity", "perplexity": 20.0}}
+_SHAPE = {"column": "decision", "equals": ["shape"], "among": ["shape", "texture"]}
+
+# Name in the page -> what is measured of one encoder, and at which depths.
+NUMBERS = {
+    "nmi": ({"table": "attention", "where": {"metric": "nmi"}}, _LAST),
+    "entropy": ({"table": "attention", "where": {"metric": "attention_entropy"}}, _LAST),
+    "reach": ({"table": "attention", "where": {"metric": "attention_distance"}, "per_uniform": True}, _LAST),
+    "similarity": ({"table": "diversity", "where": {"metric": "token_similarity_heads"}}, _LAST),
+    "shape": ({"table": "cue_conflict", "decision": _SHAPE}, _LAST),
+    "amplitude": ({"table": "fourier", "highest_frequency": True}, _LAST),
+    "probe_last": (_PROBE, _LAST),
+    "probe_two_thirds": (_PROBE, {"depths": [0.6, 0.7]}),
+    "probe_cls": (_CLS, _LAST),
+    "probe_augmented": ({"table": "paper", "where": {"split": "val"}}, _LAST),
+    "purity_middle": (_PURITY, {"over": "first"}),
+    "purity_late": (_PURITY, _LAST),
+}
+
+
+def numbers(study: Study, folder: Path) -> dict[str, dict[str, str]]:
+    """Every number of the page with its interval, as text: name -> encoder -> number.
+
+    Raises:
+        UserError: a table is missing.
+    """
+    options = study.figures.bootstrap
+    tables, resampling = Tables(study, folder), Resampling(options.resamples, options.seed)
+    found: dict[str, dict[str, str]] = {}
+    for name, (asked, term) in NUMBERS.items():
+        for encoder in _ENCODERS:
+            contrast = Contrast.model_validate({"name": name, **asked, "more": {"model": encoder, **term}})
+            effect = measure(tables, contrast, False, resampling, options.level).effect
+            text = f"{effect.value:.3f}"
+            found.setdefault(name, {})[encoder] = (
+                text if effect.low is None else f"{text} [{effect.low:.3f}, {effect.high:.3f}]"
+            )
+    return found
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Write the page."""
+    study = load_study(arguments.config)
+    architecture = study.architectures[study.models[study.figures.pair[0]].architecture]
+    grid = architecture.image_size // architecture.patch_size
+    environment = Environment(loader=PackageLoader("cl_vs_mim.audit"), undefined=StrictUndefined, trim_blocks=True)
+    page = environment.get_template("pitfalls.md.jinja").render(
+        study=study,
+        grid=grid,
+        highest=f"{frequencies(grid)[-1]:.3f}",
+        labels={name: study.models[model_of(study, name)].label for name in ("cl", "mim")},
+        **numbers(study, arguments.tables),
+    )
+    write_text(arguments.output, page + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m cl_vs_mim.audit.pitfalls", description=main.__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="the study's YAML")
+    parser.add_argument("--tables", type=Path, required=True, help="folder of the study's tables")
+    parser.add_argument("--output", type=Path, required=True, help="….md")
+    return parser
+
+
+if __name__ == "__main__":
+    run_cli(main, _parser())
