@@ -15,7 +15,10 @@ AUDITED += [
     for kind in MEASURED
     for run in PAIR
 ]
-CLAIMED_FIGURES = [figure for figure in claimed_figures("config/claims.yaml") if figure in FIGURES]
+try:
+    CLAIMED_FIGURES = [figure for figure in claimed_figures("config/claims.yaml") if figure in FIGURES]
+except UserError as error:
+    raise WorkflowError(str(error))
 
 
 rule audit:

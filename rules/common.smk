@@ -26,7 +26,8 @@ from cl_vs_mim.workflow import (
 )
 
 # Rules call `python -m cl_vs_mim…`: it must be the Python that runs Snakemake, also when the environment is not active.
-shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
+# A prefix replaces Snakemake's own, so that pipefail has to be said again: without it `… | tee log` never fails.
+shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; ')
 
 CONFIG = f"config/{config.get('study', 'demo')}.yaml"
 try:

@@ -185,3 +185,29 @@ def test_the_audit_and_the_page_of_pitfalls_are_written(finished: Path) -> None:
     committed = Path(__file__).parents[1] / "docs" / "pitfalls.md"
     headings = [re.findall(r"^##? .*", text, flags=re.MULTILINE) for text in (written, committed.read_text())]
     assert headings[0] == headings[1], "docs/pitfalls.md is of another template; write it again"
+
+
+@pytest.mark.slow
+def test_a_command_that_fails_fails_its_rule_with_its_message(finished: Path) -> None:
+    """Not only because its output is missing: the exit status goes through `| tee`."""
+    path = finished / "figures" / "fig3.png"
+    picture = path.read_bytes()
+    path.write_bytes(b"no picture")
+    try:
+        result = snakemake(finished, "audit")
+    finally:
+        path.write_bytes(picture)
+    said = result.stdout + result.stderr
+    assert result.returncode != 0 and "fig3.png cannot be read" in said and "MissingOutputException" not in said
+
+
+def test_a_faulty_claim_stops_before_the_dag(checkout: Path) -> None:
+    path = checkout / "config" / "claims.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("strength: strong", "strength: huge", 1))
+    try:
+        result = snakemake(checkout, "-n", "audit")
+    finally:
+        path.write_text(text)
+    said = result.stdout + result.stderr
+    assert result.returncode != 0 and "claims.C1.strength" in said and "Traceback" not in said

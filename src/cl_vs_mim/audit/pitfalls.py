@@ -23,7 +23,6 @@ _ENCODERS = ("cl", "mim", "cl_untrained", "mim_untrained")
 _LAST = {"over": "last"}
 _PROBE = {"table": "linear_probe", "where": {"labels": "class", "split": "val", "pooling": "mean"}}
 _CLS = {"table": "linear_probe", "where": {"labels": "class", "split": "val", "pooling": "cls"}}
-_PURITY = {"table": "embedding_purity", "where": {"metric": "image_purity", "perplexity": 20.0}}
 _SHAPE = {"column": "decision", "equals": ["shape"], "among": ["shape", "texture"]}
 
 # Name in the page -> what is measured of one encoder, and at which depths.
@@ -38,8 +37,6 @@ NUMBERS = {
     "probe_two_thirds": (_PROBE, {"depths": [0.6, 0.7]}),
     "probe_cls": (_CLS, _LAST),
     "probe_augmented": ({"table": "paper", "where": {"split": "val"}}, _LAST),
-    "purity_middle": (_PURITY, {"over": "first"}),
-    "purity_late": (_PURITY, _LAST),
 }
 
 
@@ -52,7 +49,10 @@ def numbers(study: Study, folder: Path) -> dict[str, dict[str, str]]:
     options = study.figures.bootstrap
     tables, resampling = Tables(study, folder), Resampling(options.resamples, options.seed)
     found: dict[str, dict[str, str]] = {}
-    for name, (asked, term) in NUMBERS.items():
+    drawn = {"metric": "image_purity", "perplexity": study.analysis.embedding.perplexity}
+    purity = {"table": "embedding_purity", "where": drawn}
+    asked_of_all = NUMBERS | {"purity_middle": (purity, {"over": "first"}), "purity_late": (purity, _LAST)}
+    for name, (asked, term) in asked_of_all.items():
         for encoder in _ENCODERS:
             contrast = Contrast.model_validate({"name": name, **asked, "more": {"model": encoder, **term}})
             effect = measure(tables, contrast, False, resampling, options.level).effect
