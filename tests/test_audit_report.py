@@ -91,6 +91,12 @@ def test_bad_input_is_named(folder: Path, tmp_path: Path) -> None:
         page.read_report(tmp_path / "old.json")
 
 
+def test_the_rule_on_the_page_is_that_of_the_code() -> None:
+    steps = page.written_rule()
+    assert len(steps) == 4 and steps[0].endswith("<em>not tested here</em>, and why.")
+    assert "\n" not in "".join(steps)
+
+
 def test_numbers_are_short_and_signed() -> None:
     assert [number(value) for value in (None, 0.0, -0.04275, 1234.5, 0.001)] == [
         "–",

@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import base64
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
 from PIL import Image
 from pydantic import ValidationError
 
@@ -84,6 +86,13 @@ def weakest(claim: ClaimRecord) -> int | None:
     return min(range(len(claim.contrasts)), key=clearance, default=None)
 
 
+def written_rule() -> list[Markup]:
+    """The steps of the rule, as its module states them."""
+    steps = re.split(r"^\d+\. ", rule.__doc__.split("\n\n", 1)[1], flags=re.MULTILINE)[1:]
+    plain = (" ".join(step.split()) for step in steps)
+    return [Markup(re.sub(r"\*(.+?)\*", r"<em>\1</em>", str(escape(step)))) for step in plain]
+
+
 def render(report: Report, figures: Mapping[str, str], others: Sequence[Report] = ()) -> str:
     """The page.
 
@@ -107,7 +116,7 @@ def render(report: Report, figures: Mapping[str, str], others: Sequence[Report] 
         order={verdict: place for place, verdict in enumerate(VERDICTS)},
         symbols=_SYMBOLS,
         classes=_CLASSES,
-        rule=rule.__doc__.split("\n\n", 1)[1].strip(),
+        rule=written_rule(),
         weakest=weakest,
         interval_plot=interval_plot,
         multiverse_plots=multiverse_plots,
