@@ -186,6 +186,10 @@ def test_one_group_is_enough(of_a, of_b, expected: str, reason: str) -> None:
 def test_the_p_value_of_a_claim_is_that_of_its_verdict() -> None:
     both = [contrast(0.6, 1, p=0.01), contrast(0.6, 1, p=0.03)]
     assert p_value(both, Verdict(SUPPORTED, ""), False) == 0.03, "no surer than the weakest part"
+    unsure = Measured("x", 0.5, effect(0.6, 1, 0.01), effect(0.1, 1, 0.04), 3, 10)
+    assert p_value([unsure], Verdict(SUPPORTED, ""), False) == 0.04, "the untrained encoders are a part of it"
+    opposite = Measured("x", 0.5, effect(0.6, 1, 0.01), effect(-2, -1, 0.01), 3, 10)
+    assert p_value([opposite], Verdict(INCONCLUSIVE, ""), False) == 1, "the wrong side is no evidence, however sure"
     broken = [contrast(0.6, 1, p=0.2), contrast(0.1, 0.4, p=0.01)]
     assert p_value(broken, Verdict(CONTRADICTED + ON_THIS_PAIR, ""), False) == 0.02, (
         "one of two is enough, and paid for"

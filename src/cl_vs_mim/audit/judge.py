@@ -206,8 +206,9 @@ def _effect(effect: Effect) -> EffectRecord:
 def p_value(measured: Sequence[Measured], verdict: Verdict, any_group: bool) -> float:
     """Of a claim.
 
-    A conjunction holds no more surely than its weakest part; one contradicted part is enough to contradict it, which
-    is paid for by the number of parts; and so is the best of several groups.
+    A conjunction holds no more surely than its weakest part, what exceeds the untrained encoders being a part; one
+    contradicted part is enough to contradict it, which is paid for by the number of parts; and so is the best of
+    several groups.
     """
     if verdict.kind == CONTRADICTED and not any_group:
         below = [one.effect.p_value for one in measured if one.effect.high is not None and one.effect.high < one.margin]
@@ -215,5 +216,11 @@ def p_value(measured: Sequence[Measured], verdict: Verdict, any_group: bool) -> 
     groups: dict[str, float] = {}
     for one in measured:
         group = one.group if any_group else ""
-        groups[group] = max(groups.get(group, 0.0), one.effect.p_value)
+        beyond = 0.0 if one.beyond_control is None else _p_above(one.beyond_control, 0.0)
+        groups[group] = max(groups.get(group, 0.0), _p_above(one.effect, one.margin), beyond)
     return min(1.0, len(groups) * min(groups.values()))
+
+
+def _p_above(effect: Effect, margin: float) -> float:
+    """1 where the effect lies on the other side: it is then no evidence for the claim, however sure."""
+    return effect.p_value if effect.value > margin else 1.0
