@@ -157,6 +157,12 @@ def by_id(driver, name: str):
     return driver.find_element("id", name)
 
 
+def choose(driver, name: str, words: str) -> None:
+    from selenium.webdriver.support.select import Select
+
+    Select(by_id(driver, name)).select_by_visible_text(words)
+
+
 def test_it_opens_without_errors_or_requests(browser: Browser) -> None:
     driver = browser()
     by_id(driver, "expand").click()  # every picture is shown
@@ -166,7 +172,8 @@ def test_it_opens_without_errors_or_requests(browser: Browser) -> None:
     assert [url.split(":")[0] for url in asked if not url.startswith("data:")] == ["file"], (
         "the page itself, nothing else"
     )
-    widths = "return [...document.querySelectorAll('img.figure')].map(one => one.naturalWidth)"
+    shown_ones = "[...document.querySelectorAll('img.figure[src]')]"
+    widths = f"return Promise.all({shown_ones}.map(one => one.decode().then(() => one.naturalWidth)))"
     assert set(driver.execute_script(widths)) == {1500}
 
 
@@ -177,12 +184,12 @@ def test_filters_narrow_the_table_and_clear(browser: Browser) -> None:
     assert shown(driver) == ["C7"] and by_id(driver, "shown").text == f"1 of {len(everything)} shown"
     by_id(driver, "search").send_keys("xyz")
     assert shown(driver) == [] and by_id(driver, "nothing").is_displayed()
-    driver.find_element("css selector", "button[type=reset]").click()
+    by_id(driver, "clear").click()
     assert shown(driver) == everything
-    by_id(driver, "verdict").send_keys("supported on this pair of models")
+    choose(driver, "verdict", "supported on this pair of models")
     found = shown(driver)
     assert "C9" in found and 0 < len(found) < len(everything)
-    by_id(driver, "strength").send_keys("strong")
+    choose(driver, "strength", "strong")
     assert "C9" in shown(driver) and "C6" not in shown(driver), "C6 is of medium strength"
 
 

@@ -37,7 +37,10 @@ verdict.addEventListener("change", filter);
 strength.addEventListener("change", filter);
 const form = document.getElementById("filters");
 form.addEventListener("submit", (event) => event.preventDefault());
-form.addEventListener("reset", () => setTimeout(filter));
+document.getElementById("clear").addEventListener("click", () => {
+  [search, verdict, strength].forEach((field) => { field.value = ""; });
+  filter();
+});
 
 const expand = document.getElementById("expand");
 expand.addEventListener("click", () => {
