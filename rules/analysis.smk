@@ -66,7 +66,7 @@ rule extract_grid:
             sections_digest(STUDY.analysis.spectrum, STUDY.figures.bootstrap),
         ],
         encoder_settings=lambda wildcards: settings_of(wildcards.run),
-        code=code_digest("encoder", "spec", "resize", "checkpoints", "analysis", "data.images"),
+        code=rules.extract.params.code,
     log:
         f"{RESULTS}/logs/extract_grid{{grid}}/{{run}}.log",
     benchmark:

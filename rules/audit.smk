@@ -70,7 +70,7 @@ rule audit_report:
     conda:
         "../environment.yml"
     shell:
-        "python -m cl_vs_mim.audit.report --claims {input.claims} --figures figures {params.others}"
+        "python -m cl_vs_mim.audit.report --claims {input.claims} --figures {input.figures} {params.others}"
         " --output {output} 2>&1 | tee {log}"
 
 

@@ -111,7 +111,7 @@ def test_images_that_do_not_count_are_left_out() -> None:
 
 
 def test_intervals_of_a_table_are_carried_along() -> None:
-    error = normal_error(np.array([0.0]), np.array([2 * 1.959964]))
+    error = normal_error(np.array([0.0]), np.array([2 * 1.959964]), 0.95)
     assert error[0] == pytest.approx(1, abs=1e-4)
     drawn = Resampling(20000, 0).draws(series("a", np.full((1, 1, 1), 5.0), errors=error[None]))
     assert drawn.std() == pytest.approx(1, rel=0.03) and drawn.mean() == pytest.approx(5, abs=0.03)

@@ -133,6 +133,9 @@ def test_shares_of_decisions_leave_other_images_out(study: Study, tmp_path: Path
         }
     )
     assert measured(study, tmp_path, asked, False).effect.value == pytest.approx(3 / 4 - 2 / 5)
+    none = asked.model_copy(update={"decision": asked.decision.model_copy(update={"among": ["colour"]})})
+    with pytest.raises(UserError, match="no image of a table cue_conflict of moco_v3 is decided"):
+        measured(study, tmp_path, none, False)
     of_all = asked.model_copy(update={"decision": asked.decision.model_copy(update={"among": []})})
     assert measured(study, tmp_path, of_all, False).effect.value == pytest.approx(3 / 6 - 2 / 6)
 
@@ -232,6 +235,10 @@ def test_what_is_missing_is_not_tested_and_named(study: Study, folder: Path) -> 
     frame = pd.read_parquet(folder / "attention" / "simmim_seed0.parquet")
     frame.iloc[1:].assign(value=np.inf).to_parquet(folder / "attention" / "simmim_seed0.parquet")
     assert "not finite" in found().reason
+    frame[frame["image"] != "val/3"].to_parquet(folder / "attention" / "simmim_seed0.parquet")
+    assert "tables attention of simmim and moco_v3 are of different images" in found().reason
+    frame[frame["image"] == "val/3"].to_parquet(folder / "attention" / "simmim_seed0.parquet")
+    assert "has one image" in found().reason
 
 
 def test_what_a_question_needs_comes_first(study: Study, folder: Path) -> None:

@@ -20,8 +20,6 @@ from cl_vs_mim.audit.series import Tables
 from cl_vs_mim.config import load_study
 from cl_vs_mim.errors import UserError
 
-torch = pytest.importorskip("torch")
-
 ROOT = Path(__file__).resolve().parent.parent
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
@@ -34,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tables = Tables(load_study(ROOT / "config" / "smoke.yaml"), folder / "tables")
     file = load_claims(ROOT / "config" / "claims.yaml")
     file = file.model_copy(update={"multiverse": file.multiverse.model_copy(update={"resamples": 50})})
-    found = Audit(file, tables, ROOT / "results/reference/reference_values.csv").report("0" * 64, torch.device("cpu"))
+    found = Audit(file, tables, ROOT / "results/reference/reference_values.csv").report("0" * 64)
     (folder / "claims.json").write_text(found.model_dump_json())
     other = found.model_copy(update={"study": "gpu", "title": "<b>another</b>"})
     (folder / "other.json").write_text(other.model_dump_json())
@@ -44,7 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--claims",
         "claims.json",
         "--figures",
-        ".",
+        "fig3.png",
+        "fig4.png",
         "--others",
         "other.json",
         "claims.json",
@@ -95,6 +94,20 @@ def test_the_rule_on_the_page_is_that_of_the_code() -> None:
     steps = page.written_rule()
     assert len(steps) == 4 and steps[0].endswith("<em>not tested here</em>, and why.")
     assert "\n" not in "".join(steps)
+
+
+def test_the_deciding_contrast_is_of_the_group_nearest_to_holding(folder: Path) -> None:
+    claim = page.read_report(folder / "claims.json").claims["C9"]
+    (one,) = claim.contrasts
+    values = {("a", 0): 3.0, ("a", 1): 1.0, ("b", 0): 9.0, ("b", 1): -5.0}
+    contrasts = [
+        one.model_copy(update={"group": group, "effect": one.effect.model_copy(update={"value": value})})
+        for (group, _), value in values.items()
+    ]
+    assert page.weakest(claim.model_copy(update={"contrasts": contrasts})) == 1, "of a, which holds, its weakest"
+    alone = [contrast.model_copy(update={"group": ""}) for contrast in contrasts]
+    assert page.weakest(claim.model_copy(update={"contrasts": alone})) == 3
+    assert page.weakest(claim.model_copy(update={"contrasts": []})) is None
 
 
 def test_numbers_are_short_and_signed() -> None:

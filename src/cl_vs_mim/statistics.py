@@ -50,6 +50,6 @@ def bootstrap_mean(values: np.ndarray, *, level: float, resamples: int, seed: in
     return Interval(values.mean(axis=0), result.confidence_interval.low, result.confidence_interval.high)
 
 
-def normal_error(low: np.ndarray, high: np.ndarray, level: float = 0.95) -> np.ndarray:
-    """Standard error of an estimate whose interval is given, as if it were normal."""
+def normal_error(low: np.ndarray, high: np.ndarray, level: float) -> np.ndarray:
+    """Standard error of an estimate whose interval of coverage ``level`` is given, as if it were normal."""
     return (np.asarray(high) - np.asarray(low)) / (2 * stats.norm.ppf((1 + level) / 2))

@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-
 from cl_vs_mim.artifacts import sha256_file, write_json, write_text
 from cl_vs_mim.audit.claims import load_claims
 from cl_vs_mim.audit.judge import Audit
@@ -25,7 +23,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Write ``claims.json`` and its schema."""
     tables = Tables(load_study(arguments.config), arguments.tables)
     audit = Audit(load_claims(arguments.claims), tables, arguments.reference)
-    report = audit.report(sha256_file(arguments.claims), torch.device("cpu"))
+    report = audit.report(sha256_file(arguments.claims))
     write_json(arguments.schema, json_schema())
     write_text(arguments.output, report.model_dump_json(indent=2) + "\n")
     for verdict, count in report.verdicts.items():

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import torch
+
 from cl_vs_mim.artifacts import row_head
 from cl_vs_mim.audit.agreement import agree
 from cl_vs_mim.audit.bootstrap import Effect, Resampling, holm
@@ -27,6 +29,8 @@ from cl_vs_mim.audit.verdict import CONTRADICTED, NOT_TESTED, Verdict, judge
 from cl_vs_mim.errors import UserError
 from cl_vs_mim.progress import progress
 
+_DEVICE = torch.device("cpu")  # nothing after a table needs another
+
 
 class Audit:
     """The claims of a file before the tables of a study.
@@ -35,7 +39,6 @@ class Audit:
         file: claims, curves, and choices of the multiverse.
         tables: of the study.
         reference: the table of published and digitised values.
-        device: what the audit runs on, for the head.
     """
 
     def __init__(self, file: ClaimFile, tables: Tables, reference: Path) -> None:
@@ -156,13 +159,8 @@ class Audit:
     # All
     # --------------------------------------------------------------------------------------------
 
-    def report(self, data_hash: str, device) -> Report:
-        """All claims, judged, with Holm's adjustment over those that were tested.
-
-        Args:
-            data_hash: of the claims and tables it was made from.
-            device: that it runs on.
-        """
+    def report(self, data_hash: str) -> Report:
+        """All claims, judged, with Holm's adjustment over those that were tested; ``data_hash`` is that of the file."""
         study = self.tables.study
         claims = {
             number: self._claim(claim)
@@ -180,7 +178,7 @@ class Audit:
             expectation=study.expect.result,
             level=self.level,
             resamples=self.resampling.resamples,
-            head=row_head(study=study.study, config_hash=study.digest(), data_hash=data_hash, device=device),
+            head=row_head(study=study.study, config_hash=study.digest(), data_hash=data_hash, device=_DEVICE),
             verdicts={verdict: counted[verdict] for verdict in VERDICTS},
             claims=claims,
             agreement=[self._agreement(curve) for curve in self.file.curves],

@@ -101,7 +101,9 @@ def _by_depth(contrast: Contrast, series: Sequence[Series], curves: Curves, shif
     return (curves(more) - curves(less))[..., inside]
 
 
-def _effect(contrast: Contrast, series: Sequence[Series], controls: Sequence[Series], curves: Curves, shift: float):
+def _effect(
+    contrast: Contrast, series: Sequence[Series], controls: Sequence[Series], curves: Curves, shift: float
+) -> np.ndarray:
     """The effect, minus that of the controls where there are any."""
     if not contrast.each_depth:
         found = _combined(contrast, series, curves, shift)
@@ -151,6 +153,7 @@ def measure(
     controls = []
     if controlled:
         controls = [tables.series(control_of(study, name), source) for name, source in zip(names, sources, strict=True)]
+    _check_images([*series, *controls])
     drawn: dict[int, np.ndarray] = {}
 
     def draws(one: Series) -> np.ndarray:
@@ -174,6 +177,17 @@ def measure(
         contrast.group,
         tuple(dict.fromkeys(path for one in (*series, *controls) for path in one.paths)),
     )
+
+
+def _check_images(series: Sequence[Series]) -> None:
+    """Tables of one kind must be of the same images; they would otherwise be compared unpaired, without a word."""
+    first: dict[str, Series] = {}
+    for one in series:
+        kind = one.paths[0].parent.name
+        if first.setdefault(kind, one).images != one.images:
+            raise UserError(
+                f"tables {kind} of {first[kind].model} and {one.model} are of different images; rebuild them"
+            )
 
 
 def read_otherwise(contrast: Contrast, choices: Choices) -> Contrast:

@@ -1,6 +1,6 @@
 """``report.html``: the audit as one file that needs no network, for readers, reviewers and printers.
 
-    python -m cl_vs_mim.audit.report --claims results/demo/claims.json --figures figures \\
+    python -m cl_vs_mim.audit.report --claims results/demo/claims.json --figures figures/*.png \\
         --others results/gpu/claims.json --output results/demo/report.html
 """
 
@@ -77,13 +77,19 @@ def figure_data(path: Path) -> str:
 
 
 def weakest(claim: ClaimRecord) -> int | None:
-    """Which contrast decided: the one whose interval lies least above its margin, in its own width."""
+    """Which contrast decided: the one whose interval lies least above its margin, in its own width.
+
+    Of several groups, any of which is enough, the one that comes nearest to holding.
+    """
 
     def clearance(place: int) -> float:
         one = claim.contrasts[place]
         return (one.effect.value - one.margin) / (one.effect.standard_error or 1.0)
 
-    return min(range(len(claim.contrasts)), key=clearance, default=None)
+    groups: dict[str, list[int]] = {}
+    for place, one in enumerate(claim.contrasts):
+        groups.setdefault(one.group, []).append(place)
+    return max((min(places, key=clearance) for places in groups.values()), key=clearance, default=None)
 
 
 def written_rule() -> list[Markup]:
@@ -128,16 +134,16 @@ def main(arguments: argparse.Namespace) -> None:
     """Write the page."""
     report = read_report(arguments.claims)
     others = [one for one in map(read_report, arguments.others) if one.study != report.study]
-    names = dict.fromkeys(claim.figure for claim in report.claims.values())
-    paths = {name: arguments.figures / f"{name}.png" for name in names}  # a small study draws some of them only
-    figures = {name: figure_data(path) for name, path in paths.items() if path.exists()}
+    figures = {path.stem: figure_data(path) for path in arguments.figures}
     write_text(arguments.output, render(report, figures, others))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cl_vs_mim.audit.report", description=main.__doc__)
     parser.add_argument("--claims", type=Path, required=True, help="claims.json of the study")
-    parser.add_argument("--figures", type=Path, required=True, help="folder of the study's figures")
+    parser.add_argument(
+        "--figures", type=Path, nargs="*", default=[], help="….png of the study, named as in claims.yaml"
+    )
     parser.add_argument("--others", type=Path, nargs="*", default=[], help="claims.json of other studies")
     parser.add_argument("--output", type=Path, required=True, help="….html")
     return parser

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from cl_vs_mim.workflow import run_name
 
 _SIZES = {":smallest": min, ":largest": max}
 _UNTRAINED = "_untrained"
+_KEPT = 16  # tables; one of a large study's spectra holds millions of rows
 
 # ------------------------------------------------------------------------------------------------
 # Which encoder
@@ -120,19 +122,13 @@ def source_of(contrast: Contrast, term: Term, heads: Heads = "mean", grid: int |
 
 
 class Tables:
-    """The tables of a study, each read once."""
+    """The tables of a study; the last ones read, and what was made of all, are kept."""
 
     def __init__(self, study: Study, folder: Path) -> None:
         self.study = study
         self.folder = folder
-        self._frames: dict[Path, pd.DataFrame] = {}
+        self.frame = lru_cache(_KEPT)(read_table)  # a table as it is
         self._series: dict[tuple[str, Source], Series] = {}
-
-    def frame(self, path: Path) -> pd.DataFrame:
-        """A table as it is."""
-        if path not in self._frames:
-            self._frames[path] = read_table(path)
-        return self._frames[path]
 
     def series(self, model: str, source: Source) -> Series:
         """Values of an encoder; heads are pooled.
@@ -152,7 +148,7 @@ class Tables:
             path = folder / source.table / f"{run_name(model, seed)}.parquet"
             if not path.exists():
                 raise UserError(f"there is no table {source.table} of {model}, seed {seed}")
-            frame = _chosen(self.frame(path), source, path)
+            frame = _chosen(self.frame(path), source, path, self.study.figures.bootstrap.level)
             pivot = frame.pivot_table(
                 index="image", columns="depth", values="value", aggfunc=source.heads, observed=True, dropna=False
             )
@@ -169,12 +165,18 @@ class Tables:
         values = np.stack(arrays)
         if not np.isfinite(values).all() and source.decision is None:
             raise UserError(f"a table {source.table} of {model} has values that are not finite; rebuild it")
+        if not np.isfinite(values).any(axis=1).all():
+            raise UserError(f"no image of a table {source.table} of {model} is decided in a way that counts")
+        if len(images) == 1:
+            raise UserError(f"a table {source.table} of {model} has one image, which has no interval")
         depths = axes[1].to_numpy(dtype=np.float64)
         return Series(model, depths, values, images, np.stack(errors) if errors else None, tuple(paths))
 
 
-def _chosen(frame: pd.DataFrame, source: Source, path: Path) -> pd.DataFrame:
-    """The rows that count, with columns ``image depth value`` and, where the table has an interval, its error."""
+def _chosen(frame: pd.DataFrame, source: Source, path: Path, level: float) -> pd.DataFrame:
+    """The rows that count, with columns ``image depth value`` and, where the table has an interval (of ``level``), its
+    error.
+    """
     if source.decision is not None:
         column, equals, among = source.decision
         frame = frame.assign(value=frame[column].isin(equals).astype(float))
@@ -197,7 +199,7 @@ def _chosen(frame: pd.DataFrame, source: Source, path: Path) -> pd.DataFrame:
         grid, patch = int(frame["grid"].iloc[0]), int(frame["patch_size"].iloc[0])
         frame = frame.assign(value=frame["value"] / uniform_attention_distance(grid, patch))
     if {"low", "high"} <= set(frame):
-        frame = frame.assign(standard_error=normal_error(frame["low"], frame["high"]))
+        frame = frame.assign(standard_error=normal_error(frame["low"], frame["high"], level))
     absent = {name: 0 for name in ("image", "depth") if name not in frame}
     return frame.assign(**absent)
 
