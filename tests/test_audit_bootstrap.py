@@ -122,6 +122,17 @@ def test_what_does_not_vary_has_no_interval() -> None:
     assert (found.value, found.low, found.high, found.p_value) == (1.0, None, None, 1.0)
 
 
+def test_ties_are_ties_whatever_the_last_digits_are() -> None:
+    """Answers right or wrong give many resamples on the margin itself; rounding must not push them off it."""
+    draws = np.array([0.0, 0.0, 0.1, -0.1] * 50)
+    exact, shaken = (summarise(0.0, one, margin=0, level=0.95) for one in (draws, draws + 1e-16))
+    assert exact == shaken and exact.p_value == 1.0
+    rng = np.random.default_rng(0)
+    answers = rng.integers(0, 2, (1, 40, 1)).astype(float)
+    other = series("a", answers + rng.normal(0, 1e-16, answers.shape))
+    np.testing.assert_array_equal(Resampling(300, 0).draws(series("a", answers)), Resampling(300, 0).draws(other))
+
+
 def test_two_images_are_the_least() -> None:
     with pytest.raises(ValueError, match="two images or more"):
         Resampling(5, 0).draws(Series("a", np.arange(1), np.zeros((1, 1, 1)), ("val/0",), None, (Path("x"),)))

@@ -10,6 +10,8 @@ import numpy as np
 
 from cl_vs_mim.audit.series import Series
 
+_DIGITS = 12  # of resamples: the last ones depend on the number of threads, and of answers right or wrong many are ties
+
 # ------------------------------------------------------------------------------------------------
 # Effects
 # ------------------------------------------------------------------------------------------------
@@ -31,7 +33,7 @@ def summarise(
     value: float, draws: np.ndarray, *, margin: float, level: float, effect_size: float | None = None
 ) -> Effect:
     """An effect from its resamples (R,); without an interval where they are all the same."""
-    draws = draws[np.isfinite(draws)]  # a resample may hold no image that counts
+    draws = draws[np.isfinite(draws)].round(_DIGITS)  # a resample may hold no image that counts
     spread = float(draws.std(ddof=1)) if len(draws) > 1 else 0.0
     if spread <= 1e-12 * max(1.0, abs(value)):
         return Effect(float(value), None, None, 1.0, None, None)
@@ -97,7 +99,7 @@ class Resampling:
         if series.errors is not None:
             noise = self._generator(f"errors of {series.model} in {series.paths[0].parent.name}")
             by_seed = by_seed + noise.normal(size=by_seed.shape) * series.errors
-        return np.einsum("rs,rsd->rd", self.seed_weights(series.model, seeds), by_seed)
+        return np.einsum("rs,rsd->rd", self.seed_weights(series.model, seeds), by_seed).round(_DIGITS)
 
 
 def means(series: Series) -> np.ndarray:
