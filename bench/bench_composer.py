@@ -18,12 +18,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from cl_vs_mim.artifacts import device_name, write_table
 from cl_vs_mim.config import ObjectImages
+from cl_vs_mim.core.errors import run_cli
+from cl_vs_mim.core.tables import device_name, write_table
 from cl_vs_mim.data.kit import Kit
 from cl_vs_mim.data.objects import ObjectRecipe
 from cl_vs_mim.data.writer import build
-from cl_vs_mim.errors import run_cli
 
 _CPU_AT_START = time.process_time()  # imports
 TARGET = 600.0  # images/s of 96 px on 2 cores

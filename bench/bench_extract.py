@@ -33,11 +33,12 @@ from PIL import Image
 from cl_vs_mim.analysis.extract import measure
 from cl_vs_mim.analysis.metrics import AllMetrics
 from cl_vs_mim.analysis.streaming import stream
-from cl_vs_mim.analysis.subject import batches
-from cl_vs_mim.artifacts import row_head, sha256_json, with_head, write_table
+from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.files import sha256_json
+from cl_vs_mim.core.tables import row_head, with_head, write_table
 from cl_vs_mim.data.images import index_image_folder, normalise
-from cl_vs_mim.encoder import Encoder, EncoderSpec, build_encoder
-from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.encoder.model import Encoder, EncoderSpec, build_encoder
+from cl_vs_mim.evaluated import batches
 from plain_metrics import differences, reduce, store
 
 _LEAST_SECONDS = 5.0  # of a speed: small shapes take more rounds than --repeats

@@ -20,8 +20,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from cl_vs_mim.artifacts import device_name, read_table, write_table
-from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.tables import device_name, read_table, write_table
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = {"set-up": "setup", "fig3": "fig3", "all": "all", "set-up again": "setup", "test": "test"}

@@ -29,10 +29,10 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from cl_vs_mim.artifacts import row_head, with_head, write_table
 from cl_vs_mim.config import Architecture, Model, load_study
+from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.tables import row_head, with_head, write_table
 from cl_vs_mim.data.images import index_image_folder
-from cl_vs_mim.errors import UserError, run_cli
 from cl_vs_mim.pretrain import loop
 from cl_vs_mim.pretrain.registry import build_objective
 from cl_vs_mim.pretrain.sources import make_source

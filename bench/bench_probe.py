@@ -22,11 +22,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cl_vs_mim.artifacts import row_head, sha256_json, with_head, write_table
 from cl_vs_mim.config import load_study
+from cl_vs_mim.core.errors import run_cli
+from cl_vs_mim.core.files import sha256_json
+from cl_vs_mim.core.tables import row_head, with_head, write_table
 from cl_vs_mim.data.images import ImageFolderIndex, index_image_folder
-from cl_vs_mim.encoder import build_encoder
-from cl_vs_mim.errors import run_cli
+from cl_vs_mim.encoder.model import build_encoder
 from cl_vs_mim.transfer.features import Reading, split_features
 from cl_vs_mim.transfer.fitting import fit_probes, standardisation
 from cl_vs_mim.transfer.selection import set_names

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cl_vs_mim.data.images import normalise
-from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.encoder.model import Encoder
 
 _FLOOR = 1e-14  # of a singular value, relative to the largest
 

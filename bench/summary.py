@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from cl_vs_mim.artifacts import read_table, write_text
-from cl_vs_mim.errors import run_cli
+from cl_vs_mim.core.errors import run_cli
+from cl_vs_mim.core.files import write_text
+from cl_vs_mim.core.tables import read_table
 
 PAGES = {
     "first_run.csv": (

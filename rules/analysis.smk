@@ -34,7 +34,7 @@ rule extract:
             ),
         ],
         encoder_settings=lambda wildcards: settings_of(wildcards.run),
-        code=code_digest("encoder", "spec", "resize", "checkpoints", "analysis", "data.images"),
+        code=code_digest("cl_vs_mim.analysis.extract"),
     log:
         f"{RESULTS}/logs/extract/{{run}}.log",
     benchmark:
@@ -93,9 +93,7 @@ rule embedding:
         tables=lambda wildcards, output: Path(output[0]).parent.parent,
         settings=[STUDY.analysis.crop_fraction, sections_digest(STUDY.analysis.embedding)],
         encoder_settings=lambda wildcards: settings_of(wildcards.run),
-        code=code_digest(
-            "encoder", "spec", "checkpoints", "analysis.embedding", "analysis.subject", "data.images", "data.labels"
-        ),
+        code=code_digest("cl_vs_mim.analysis.embedding"),
     log:
         f"{RESULTS}/logs/embedding/{{run}}.log",
     benchmark:

@@ -16,7 +16,7 @@ AUDITED += [
     for run in PAIR
 ]
 try:
-    CLAIMED_FIGURES = [figure for figure in claimed_figures("config/claims.yaml") if figure in FIGURES]
+    CLAIMED_FIGURES = [figure for figure in claimed_figures(Path("config/claims.yaml")) if figure in FIGURES]
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -39,7 +39,7 @@ rule claims:
         tables=lambda wildcards, input: Path(input.tables[0]).parent.parent,
         settings=sections_digest(STUDY.figures),
         study=[STUDY.title, STUDY.reduced, STUDY.expect.result],
-        code=code_digest("audit", "statistics", "analysis.attention"),
+        code=code_digest("cl_vs_mim.audit.__main__"),
     log:
         f"{RESULTS}/logs/audit/claims.log",
     benchmark:
@@ -61,7 +61,7 @@ rule audit_report:
         report(f"{RESULTS}/report.html", caption="../report/audit.rst", category="Audit"),
     params:
         others=lambda wildcards, input: f"--others {' '.join(input.others)}" if input.others else "",
-        code=code_digest("audit"),
+        code=code_digest("cl_vs_mim.audit.report"),
         template=folder_digest("audit/templates"),
     log:
         f"{RESULTS}/logs/audit/report.log",
@@ -83,7 +83,7 @@ rule pitfalls_page:
     params:
         config=CONFIG,
         tables=lambda wildcards, input: Path(input.tables[0]).parent.parent,
-        code=code_digest("audit"),
+        code=code_digest("cl_vs_mim.audit.pitfalls"),
         template=folder_digest("audit/templates"),
     log:
         f"{RESULTS}/logs/audit/pitfalls.log",

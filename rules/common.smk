@@ -6,24 +6,11 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from cl_vs_mim.config import FolderData, load_study
-from cl_vs_mim.errors import UserError
-from cl_vs_mim.workflow import (
-    TRAINING_CODE,
-    analysed_runs,
-    claimed_figures,
-    code_digest,
-    control_runs,
-    decoder_figure_runs,
-    figure_texts,
-    folder_digest,
-    hybrid_runs,
-    method_runs,
-    pair_runs,
-    runs_with_decoder,
-    sections_digest,
-    tokenizer_file,
-    trained_runs,
-)
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.config.encoders import analysed_runs, control_runs, decoder_figure_runs, hybrid_runs, method_runs, pair_runs, runs_with_decoder, tokenizer_file, trained_runs
+from cl_vs_mim.audit.claims import claimed_figures
+from cl_vs_mim.core.closure import code_digest
+from cl_vs_mim.config.encoders import sections_digest
 
 # Rules call `python -m cl_vs_mim…`: it must be the Python that runs Snakemake, also when the environment is not active.
 # A prefix replaces Snakemake's own, so that pipefail has to be said again: without it `… | tee log` never fails.
@@ -51,7 +38,6 @@ FIG11 = decoder_figure_runs(STUDY)  # and the control of MAE's architecture
 TRANSFER = STUDY.transfer
 PROTOCOLS = {"finetuning": "finetuning", "paper": "probe"}  # -> key under transfer in the YAML
 DONE = [name for name, key in PROTOCOLS.items() if TRANSFER is not None and getattr(TRANSFER, key) is not None]
-DENSE_CODE = ("encoder", "spec", "resize", "checkpoints", "transfer.dense")  # of encoders on images of any size
 OBJECTS = f"{RESULTS}/data/objects/manifest.json"
 
 
@@ -114,3 +100,15 @@ def results_of(wildcards):
     if wildcards.table == "transfer":
         found |= {"detection": dense("detection"), "segmentation": dense("segmentation")}
     return found
+
+
+def folder_digest(folder):
+    from cl_vs_mim.core.files import sha256_json, sha256_file
+    import cl_vs_mim
+    return sha256_json([[p.name, sha256_file(p)] for p in sorted((Path(cl_vs_mim.__file__).parent / folder).iterdir())])[:12]
+
+
+def figure_texts(module):
+    from importlib import import_module
+    found = import_module(f"cl_vs_mim.figures.{module}")
+    return found.TITLE, found.CAPTION

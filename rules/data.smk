@@ -21,7 +21,7 @@ if isinstance(STUDY.data, FolderData):
         conda:
             "../environment.yml"
         shell:
-            "python -m cl_vs_mim.checks --adopt --config {params.config} --dataset {wildcards.dataset}"
+            "python -m cl_vs_mim.data.checks --adopt --config {params.config} --dataset {wildcards.dataset}"
             " --data $(dirname {output}) 2>&1 | tee {log}"
 
 else:
@@ -34,7 +34,7 @@ else:
         params:
             config=CONFIG,
             settings=sections_digest(STUDY.data),
-            code=code_digest("data"),
+            code=code_digest("cl_vs_mim.data.build"),
         log:
             f"{RESULTS}/logs/compose/{{dataset}}.log",
         benchmark:
@@ -56,7 +56,7 @@ rule check:
     params:
         config=CONFIG,
         settings=sections_digest(STUDY.data),
-        code=code_digest("checks", "transfer.detection", "transfer.segmentation"),
+        code=code_digest("cl_vs_mim.data.checks"),
     log:
         f"{RESULTS}/logs/check/{{dataset}}.log",
     benchmark:
@@ -64,5 +64,5 @@ rule check:
     conda:
         "../environment.yml"
     shell:
-        "python -m cl_vs_mim.checks --config {params.config} --dataset {wildcards.dataset}"
+        "python -m cl_vs_mim.data.checks --config {params.config} --dataset {wildcards.dataset}"
         " --data $(dirname {input}) --output {output} 2>&1 | tee {log}"

@@ -19,7 +19,7 @@ if DETECTION is not None:
             runs=f"{RESULTS}/runs",
             encoder_settings=lambda wildcards: settings_of(wildcards.run),
             settings=sections_digest(DETECTION),
-            code=code_digest(*DENSE_CODE, "randomness", "transfer.detection"),
+            code=code_digest("cl_vs_mim.transfer.detection.command"),
         log:
             f"{RESULTS}/logs/detection/{{run}}.log",
         benchmark:

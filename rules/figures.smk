@@ -23,7 +23,7 @@ rule figure:
         settings=sections_digest(STUDY.figures),
         study=[STUDY.title, STUDY.reduced, *(model.label for model in STUDY.models.values())],
         texts=lambda wildcards: figure_texts(module_of(wildcards.figure)),
-        code=code_digest("figures", "statistics", "analysis.attention"),
+        code=lambda wildcards: code_digest(f"cl_vs_mim.figures.{module_of(wildcards.figure)}"),
     log:
         f"{RESULTS}/logs/figures/{{figure}}.log",
     benchmark:

@@ -18,7 +18,7 @@ if "finetuning" in DONE:
             runs=f"{RESULTS}/runs",
             encoder_settings=lambda wildcards: settings_of(wildcards.run),
             settings=sections_digest(TRANSFER.finetuning),
-            code=code_digest(*TRAINING_CODE, "transfer.classifiers", "transfer.finetune"),
+            code=code_digest("cl_vs_mim.transfer.finetune"),
         log:
             f"{RESULTS}/logs/finetune/{{run}}.log",
         benchmark:
@@ -71,7 +71,7 @@ if "paper" in DONE:
             runs=f"{RESULTS}/runs",
             encoder_settings=lambda wildcards: settings_of(wildcards.run),
             settings=sections_digest(TRANSFER.probe),
-            code=code_digest(*TRAINING_CODE, "transfer.classifiers", "transfer.finetune"),
+            code=code_digest("cl_vs_mim.transfer.finetune"),
         log:
             f"{RESULTS}/logs/augmented_probe/{{run}}.log",
         benchmark:

@@ -18,7 +18,7 @@ rule pretrain:
         runs=f"{RESULTS}/runs",
         tokenizer=lambda wildcards, input: f"--tokenizer {input.tokenizer}" if input.tokenizer else "",
         settings=lambda wildcards: settings_of(wildcards.run),
-        code=code_digest(*TRAINING_CODE),
+        code=code_digest("cl_vs_mim.pretrain.loop"),
     log:
         f"{RESULTS}/logs/pretrain/{{run}}.log",
     benchmark:

@@ -13,7 +13,7 @@ rule reconstruct:
         tables=lambda wildcards, output: Path(output[0]).parent.parent,
         settings=[STUDY.analysis.sample_digest(), sections_digest(STUDY.analysis.reconstruction)],
         encoder_settings=lambda wildcards: settings_of(wildcards.run),
-        code=code_digest("encoder", "decoder", "spec", "checkpoints", "analysis", "data.images"),
+        code=code_digest("cl_vs_mim.analysis.reconstruct"),
     log:
         f"{RESULTS}/logs/reconstruct/{{run}}.log",
     benchmark:

@@ -18,7 +18,7 @@ if SEGMENTATION is not None:
             runs=f"{RESULTS}/runs",
             encoder_settings=lambda wildcards: settings_of(wildcards.run),
             settings=sections_digest(SEGMENTATION),
-            code=code_digest(*TRAINING_CODE, *DENSE_CODE, "transfer.classifiers", "transfer.segmentation"),
+            code=code_digest("cl_vs_mim.transfer.segmentation.command"),
         log:
             f"{RESULTS}/logs/segmentation/{{run}}.log",
         benchmark:

@@ -13,7 +13,7 @@ rule table:
         inputs=lambda wildcards: " ".join(
             f"--{kind}-tables {' '.join(paths)}" for kind, paths in results_of(wildcards).items() if paths
         ),
-        code=code_digest("tables", "figures.scores", "figures.tables", "statistics"),
+        code=code_digest("cl_vs_mim.figures.result_tables"),
     log:
         f"{RESULTS}/logs/tables/{{table}}.log",
     benchmark:
@@ -23,7 +23,7 @@ rule table:
     conda:
         "../environment.yml"
     shell:
-        "python -m cl_vs_mim.tables.transfer --config {params.config} {params.inputs} --reference {input.reference}"
+        "python -m cl_vs_mim.figures.result_tables --config {params.config} {params.inputs} --reference {input.reference}"
         " --output {output.csv} 2>&1 | tee {log}"
 
 

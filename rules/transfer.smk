@@ -16,10 +16,7 @@ rule linear_probe:
         cache=f"{RESULTS}/features",
         encoder_settings=lambda wildcards: settings_of(wildcards.run),
         settings=[STUDY.analysis.sample_digest(), sections_digest(STUDY.analysis.probe)],
-        code=code_digest(
-            *("encoder", "spec", "checkpoints", "randomness", "analysis.subject", "data.images", "data.labels"),
-            *("transfer.features", "transfer.fitting", "transfer.selection", "transfer.linear_probe"),
-        ),
+        code=code_digest("cl_vs_mim.transfer.linear_probe"),
     log:
         f"{RESULTS}/logs/linear_probe/{{run}}.log",
     benchmark:
@@ -49,10 +46,7 @@ rule robustness:
         tables=lambda wildcards, output: Path(output[0]).parent.parent,
         encoder_settings=lambda wildcards: settings_of(wildcards.run),
         settings=[STUDY.analysis.sample_digest(), sections_digest(STUDY.analysis.robustness)],
-        code=code_digest(
-            *("encoder", "spec", "checkpoints", "randomness", "analysis.subject", "analysis.noise"),
-            *("analysis.robustness", "data.images", "data.labels", "transfer.features", "transfer.linear_probe"),
-        ),
+        code=code_digest("cl_vs_mim.transfer.robustness"),
     log:
         f"{RESULTS}/logs/robustness/{{run}}.log",
     benchmark:
@@ -61,6 +55,6 @@ rule robustness:
     conda:
         "../environment.yml"
     shell:
-        "python -m cl_vs_mim.analysis.robustness --config {params.config} {params.subject} --threads {threads}"
+        "python -m cl_vs_mim.transfer.robustness --config {params.config} {params.subject} --threads {threads}"
         " --probes {input.probes} {params.cues} --tables {params.tables} --run {wildcards.run}"
         " 2>&1 | tee {log}"

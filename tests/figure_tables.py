@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cl_vs_mim.artifacts import HEAD, write_table
+from cl_vs_mim.core.tables import HEAD, write_table
 
 ENCODERS = {
     "untrained_vit": ("untrained ViT-64/8", "untrained", "control", "vit"),

@@ -10,18 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
-from cl_vs_mim.artifacts import (
-    HEAD,
-    atomic_path,
-    read_table,
-    row_head,
-    sha256_json,
-    with_head,
-    write_json,
-    write_table,
-    write_text,
-)
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.files import atomic_path, sha256_json, write_json, write_text
+from cl_vs_mim.core.tables import HEAD, read_table, row_head, with_head, write_table
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -65,7 +56,7 @@ def test_write_errors_name_the_file_and_the_remedy(tmp_path: Path, monkeypatch, 
 def test_a_really_full_device_is_reported() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    from cl_vs_mim.artifacts import clear_os_errors
+    from cl_vs_mim.core.files import clear_os_errors
 
     def write() -> None:
         with clear_os_errors(Path("results/x.csv")), Path("/dev/full").open("w") as stream:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cl_vs_mim.analysis.attention import (
+from cl_vs_mim.metrics.attention import (
     attention_distance,
     attention_entropy,
     attention_rows,

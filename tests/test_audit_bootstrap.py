@@ -12,7 +12,7 @@ from cl_vs_mim.audit.judge import p_value
 from cl_vs_mim.audit.measure import Measured
 from cl_vs_mim.audit.series import Series
 from cl_vs_mim.audit.verdict import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, ON_THIS_PAIR, SUPPORTED, Verdict, judge
-from cl_vs_mim.statistics import normal_error
+from cl_vs_mim.core.intervals import normal_error
 
 TRUTH = 0.3
 

@@ -18,7 +18,7 @@ from cl_vs_mim.audit.judge import Audit
 from cl_vs_mim.audit.plots import number
 from cl_vs_mim.audit.series import Tables
 from cl_vs_mim.config import load_study
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 DESKTOP, PHONE = (1280, 900), (390, 844)

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cl_vs_mim.artifacts import sha256_file
-from cl_vs_mim.checkpoints import load_encoder, read_header, save_encoder
-from cl_vs_mim.encoder import EncoderSpec, build_encoder
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.files import sha256_file
+from cl_vs_mim.encoder.checkpoints import load_encoder, read_header, save_encoder
+from cl_vs_mim.encoder.model import EncoderSpec, build_encoder
 from random_checkpoints import Shape, container, encoder_state, plain_forward
 
 ORACLES = Path(__file__).parent / "oracles"

@@ -12,10 +12,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from cl_vs_mim import checks
 from cl_vs_mim.config import FolderData, load_study
-from cl_vs_mim.errors import UserError
-from cl_vs_mim.transfer.segmentation.data import TRAINING, VALIDATION
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.data import checks
+from cl_vs_mim.data.ade20k import TRAINING, VALIDATION
 from test_segmentation import write_scenes
 
 ROOT = Path(__file__).resolve().parent.parent

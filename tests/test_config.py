@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from cl_vs_mim.config import FolderData, load_study
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.data.contact_sheet import SHIPPABLE
 from cl_vs_mim.data.kit import Kit
 from cl_vs_mim.data.scenery import Comb, Scenery, draw_rotation
-from cl_vs_mim.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 KIT = ROOT / "data" / "kit"
@@ -102,7 +102,7 @@ def test_a_missing_file_is_named(copy: Path) -> None:
 
 
 def test_a_corrupt_picture_with_a_matching_hash_is_named(copy: Path) -> None:
-    from cl_vs_mim.artifacts import sha256_file
+    from cl_vs_mim.core.files import sha256_file
 
     table = pd.read_csv(copy / "manifest.csv", dtype=str, keep_default_na=False)
     path = copy / table.loc[0, "path"]

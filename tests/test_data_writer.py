@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from cl_vs_mim.config import ObjectImages
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.data import writer
 from cl_vs_mim.data.kit import Kit
 from cl_vs_mim.data.objects import ObjectRecipe
 from cl_vs_mim.data.writer import Rendered, build, data_hash, verify
-from cl_vs_mim.errors import UserError
 
 KIT = Path(__file__).parents[1] / "data" / "kit"
 SETTINGS = ObjectImages(image_size=32, train_per_identity=14, val_per_identity=2, heldout_per_object=2)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from cl_vs_mim.checkpoints import load_decoder, load_encoder, save_encoder
-from cl_vs_mim.decoder import DecoderSpec, MAEDecoder, build_decoder, encode_visible, patchify, unpatchify
-from cl_vs_mim.encoder import EncoderSpec, build_encoder
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.encoder.checkpoints import load_decoder, load_encoder, save_encoder
+from cl_vs_mim.encoder.decoder import DecoderSpec, MAEDecoder, build_decoder, encode_visible, patchify, unpatchify
+from cl_vs_mim.encoder.model import EncoderSpec, build_encoder
 
 ORACLES = Path(__file__).parent / "oracles"
 SHAPE = {"img_size": 32, "patch_size": 8, "num_heads": 3}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cl_vs_mim.encoder import Encoder, EncoderSpec, build_encoder
+from cl_vs_mim.encoder.model import Encoder, EncoderSpec, build_encoder
 from cl_vs_mim.transfer.dense import DenseEncoder, _cut, _join
 
 SPECS = {

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from cl_vs_mim.config import load_study
 from cl_vs_mim.config.detection import Detection
-from cl_vs_mim.errors import UserError
-from cl_vs_mim.transfer.detection.annotations import read_coco
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.data.coco import read_coco
 from detection_scenes import SIDE, TINY, edit, tiny, write_scenes
 
 

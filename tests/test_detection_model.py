@@ -16,10 +16,10 @@ pytest.importorskip("detectron2")
 
 from detectron2.config import instantiate
 
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.data.coco import read_coco
 from cl_vs_mim.data.images import normalise
-from cl_vs_mim.encoder import Encoder, EncoderSpec, build_encoder
-from cl_vs_mim.errors import UserError
-from cl_vs_mim.transfer.detection.annotations import read_coco
+from cl_vs_mim.encoder.model import Encoder, EncoderSpec, build_encoder
 from cl_vs_mim.transfer.detection.backbone import (
     FEATURE,
     EncoderBackbone,

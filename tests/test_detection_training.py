@@ -24,14 +24,14 @@ pytest.importorskip("detectron2")
 from detectron2.structures import Boxes, BoxMode, Instances
 from pycocotools import mask as coco_mask
 
-from cl_vs_mim.artifacts import HEAD, read_table
-from cl_vs_mim.checkpoints import save_encoder
 from cl_vs_mim.config import load_study
-from cl_vs_mim.encoder import EncoderSpec, build_encoder
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.tables import HEAD, read_table
+from cl_vs_mim.data.coco import read_coco
+from cl_vs_mim.encoder.checkpoints import save_encoder
+from cl_vs_mim.encoder.model import EncoderSpec, build_encoder
 from cl_vs_mim.pretrain.state import RunFolder
 from cl_vs_mim.transfer.detection.__main__ import main, parser
-from cl_vs_mim.transfer.detection.annotations import read_coco
 from cl_vs_mim.transfer.detection.data import TrainingSamples, records_of
 from cl_vs_mim.transfer.detection.evaluate import METRICS, average_precision
 from cl_vs_mim.transfer.detection.recipe import detector_config

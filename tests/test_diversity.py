@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cl_vs_mim.analysis.diversity import depth_similarity, head_similarity, token_similarity
+from cl_vs_mim.metrics.diversity import depth_similarity, head_similarity, token_similarity
 
 SHAPES = [(1, 2, 5, 3), (3, 4, 10, 8), (2, 3, 17, 1)]  # batch, heads, 1+N, channels
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from cl_vs_mim.analysis.attention import (
+from cl_vs_mim.metrics.attention import (
     attention_distance,
     attention_entropy,
     normalized_mutual_information,
     query_similarity,
     uniform_attention_distance,
 )
-from cl_vs_mim.analysis.fourier import frequencies
+from cl_vs_mim.metrics.fourier import frequencies
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
 STATED = re.findall(r"`([^`]+\))` = (-?\d+(?:\.\d+)?)", PAGE.read_text())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cl_vs_mim.encoder import Encoder, EncoderSpec, build_encoder, sincos_positions
+from cl_vs_mim.encoder.model import Encoder, EncoderSpec, build_encoder, sincos_positions
 
 ORACLES = Path(__file__).parent / "oracles"
 

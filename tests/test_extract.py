@@ -14,20 +14,20 @@ import torch
 import yaml
 from PIL import Image
 
-from cl_vs_mim.analysis.attention import attention_distance, attention_rows
-from cl_vs_mim.analysis.diversity import depth_similarity, head_similarity, token_similarity
 from cl_vs_mim.analysis.extract import KINDS, MEASURED, _parser, main
-from cl_vs_mim.analysis.fourier import relative_log_amplitudes
 from cl_vs_mim.analysis.movement import displacement_variation
 from cl_vs_mim.analysis.queries import choose_queries
-from cl_vs_mim.analysis.spectrum import image_log_singular_values, token_log_singular_values
-from cl_vs_mim.artifacts import HEAD, read_table
-from cl_vs_mim.checkpoints import save_encoder
 from cl_vs_mim.config import load_study
+from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.tables import HEAD, read_table
 from cl_vs_mim.data.images import decode_many, index_image_folder, normalise
-from cl_vs_mim.encoder import build_encoder
-from cl_vs_mim.errors import UserError, run_cli
-from cl_vs_mim.resize import at_grid
+from cl_vs_mim.encoder.checkpoints import save_encoder
+from cl_vs_mim.encoder.model import build_encoder
+from cl_vs_mim.encoder.resize import at_grid
+from cl_vs_mim.metrics.attention import attention_distance, attention_rows
+from cl_vs_mim.metrics.diversity import depth_similarity, head_similarity, token_similarity
+from cl_vs_mim.metrics.fourier import relative_log_amplitudes
+from cl_vs_mim.metrics.spectrum import image_log_singular_values, token_log_singular_values
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES, SIZE, SEED = 5, 48, 0

@@ -13,12 +13,12 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from cl_vs_mim.analysis.attention import uniform_attention_distance
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.figures import fig02, fig03, fig04, style
 from cl_vs_mim.figures.reference import published_curves
 from cl_vs_mim.figures.tables import depth_curves, read_tables, relative_depth
+from cl_vs_mim.metrics.attention import uniform_attention_distance
 from figure_tables import ENCODERS, attention_table, image_table, maps_table, write_all
 
 

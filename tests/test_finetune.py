@@ -11,12 +11,12 @@ import torch.nn.functional as F
 import yaml
 from safetensors.torch import load_file
 
-from cl_vs_mim.artifacts import HEAD, read_table
-from cl_vs_mim.checkpoints import save_encoder
 from cl_vs_mim.config import Architecture
 from cl_vs_mim.config.transfer import AugmentedProbe, FineTuning
-from cl_vs_mim.encoder import Encoder, EncoderSpec, build_encoder
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.tables import HEAD, read_table
+from cl_vs_mim.encoder.checkpoints import save_encoder
+from cl_vs_mim.encoder.model import Encoder, EncoderSpec, build_encoder
 from cl_vs_mim.pretrain import loop
 from cl_vs_mim.pretrain.interrupt import PAUSED
 from cl_vs_mim.pretrain.trainer import make_optimizer

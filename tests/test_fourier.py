@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cl_vs_mim.analysis.fourier import frequencies, relative_log_amplitude, relative_log_amplitudes
+from cl_vs_mim.metrics.fourier import frequencies, relative_log_amplitude, relative_log_amplitudes
 
 ORACLE = np.load(Path(__file__).parent / "oracles" / "metrics.npz")
 

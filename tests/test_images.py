@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.data.images import decode, decode_many, index_image_folder, normalise, select_evenly
-from cl_vs_mim.errors import UserError
 
 
 @pytest.fixture

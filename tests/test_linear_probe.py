@@ -12,12 +12,12 @@ import torch
 import yaml
 from PIL import Image
 
-from cl_vs_mim.artifacts import HEAD, read_table
-from cl_vs_mim.checkpoints import save_encoder
 from cl_vs_mim.config import load_study
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.tables import HEAD, read_table
 from cl_vs_mim.data.images import index_image_folder, normalise
-from cl_vs_mim.encoder import build_encoder
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.encoder.checkpoints import save_encoder
+from cl_vs_mim.encoder.model import build_encoder
 from cl_vs_mim.transfer.features import pooled
 from cl_vs_mim.transfer.linear_probe import _parser, load_probe, main
 from cl_vs_mim.transfer.selection import hold_back

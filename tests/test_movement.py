@@ -14,7 +14,7 @@ from cl_vs_mim.analysis.movement import (
     within_spread,
 )
 from cl_vs_mim.data.images import normalise
-from cl_vs_mim.encoder import EncoderSpec, build_encoder
+from cl_vs_mim.encoder.model import EncoderSpec, build_encoder
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:

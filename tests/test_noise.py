@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cl_vs_mim.analysis.noise import band_noise, calibrated_rms, noise_for_images, ring
+from cl_vs_mim.transfer.noise import band_noise, calibrated_rms, noise_for_images, ring
 
 
 def radius(size: int) -> np.ndarray:

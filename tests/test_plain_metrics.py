@@ -10,7 +10,7 @@ import torch
 
 from cl_vs_mim.analysis.metrics import AllMetrics
 from cl_vs_mim.analysis.streaming import stream
-from cl_vs_mim.encoder import EncoderSpec, build_encoder
+from cl_vs_mim.encoder.model import EncoderSpec, build_encoder
 
 SPECS = {
     "vit": EncoderSpec("vit", 48, 8, 24, 3, 2),

@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from cl_vs_mim.checkpoints import load_decoder, load_encoder, save_encoder
 from cl_vs_mim.config import Architecture, Model
-from cl_vs_mim.decoder import DecoderSpec, VQDecoder, build_decoder
-from cl_vs_mim.encoder import EncoderSpec, build_encoder
+from cl_vs_mim.encoder.checkpoints import load_decoder, load_encoder, save_encoder
+from cl_vs_mim.encoder.decoder import DecoderSpec, VQDecoder, build_decoder
+from cl_vs_mim.encoder.model import EncoderSpec, build_encoder
 from cl_vs_mim.pretrain.beit import blockwise_mask
 from cl_vs_mim.pretrain.registry import build_objective
 

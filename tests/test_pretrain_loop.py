@@ -20,10 +20,10 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from cl_vs_mim.checkpoints import load_encoder
 from cl_vs_mim.config import Training, load_study
-from cl_vs_mim.encoder import build_encoder
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.encoder.checkpoints import load_encoder
+from cl_vs_mim.encoder.model import build_encoder
 from cl_vs_mim.pretrain import interrupt, loop
 from cl_vs_mim.pretrain.data import batch_positions
 from cl_vs_mim.pretrain.interrupt import PAUSED

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from cl_vs_mim.config.models import Blur, RandAugment, View
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.data.augment import Draws, draw
 from cl_vs_mim.data.images import index_image_folder
-from cl_vs_mim.errors import UserError
 from cl_vs_mim.pretrain import sources
 from cl_vs_mim.pretrain.sources import MemorySource, Recipe, StreamSource, load_into_memory, make_source
 

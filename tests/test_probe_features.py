@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.data.images import index_image_folder, normalise
 from cl_vs_mim.data.labels import image_labels
-from cl_vs_mim.encoder import EncoderSpec, build_encoder
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.encoder.model import EncoderSpec, build_encoder
 from cl_vs_mim.transfer import features as module
 from cl_vs_mim.transfer.features import Reading, depth_features, features_key, pooled, split_features
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.figures import appendix_coarse, fig10, style
 from cl_vs_mim.figures.probes import COLUMNS
 from cl_vs_mim.figures.tables import read_tables

@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from cl_vs_mim.config.analysis import Probe as ProbeSettings
-from cl_vs_mim.errors import UserError
-from cl_vs_mim.randomness import generator_for
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.randomness import generator_for
 from cl_vs_mim.transfer.fitting import LinearMaps, fit_probes, predict, standardisation
 from cl_vs_mim.transfer.selection import choose_rates, hold_back, selection_table, set_names
 

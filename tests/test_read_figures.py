@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.figures import appendix_tsne, fig09, fig11
 from figure_tables import (
     BLOCKS,

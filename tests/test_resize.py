@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cl_vs_mim.encoder import build_encoder
-from cl_vs_mim.resize import at_grid
-from cl_vs_mim.spec import EncoderSpec
+from cl_vs_mim.encoder.model import build_encoder
+from cl_vs_mim.encoder.resize import at_grid
+from cl_vs_mim.encoder.spec import EncoderSpec
 from cl_vs_mim.transfer.dense import DenseEncoder
 
 SHAPE = {"image_size": 48, "patch_size": 8, "width": 32, "depth": 2, "heads": 2}

@@ -13,21 +13,22 @@ import torch
 import yaml
 from PIL import Image
 
-from cl_vs_mim.analysis import embedding, reconstruct, robustness
+from cl_vs_mim.analysis import embedding, reconstruct
 from cl_vs_mim.analysis.embedding import choose_images, purity
-from cl_vs_mim.analysis.fourier import relative_log_amplitudes
-from cl_vs_mim.analysis.robustness import Reader, cue_table, decide, noise_table, stylized_table
-from cl_vs_mim.artifacts import read_table
-from cl_vs_mim.checkpoints import save_encoder
 from cl_vs_mim.config import load_study
 from cl_vs_mim.config.analysis import Embedding, FourierNoise
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.tables import read_table
 from cl_vs_mim.data.images import index_image_folder, normalise
 from cl_vs_mim.data.labels import ImageLabels
-from cl_vs_mim.decoder import DecoderSpec, build_decoder
-from cl_vs_mim.encoder import build_encoder
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.encoder.checkpoints import save_encoder
+from cl_vs_mim.encoder.decoder import DecoderSpec, build_decoder
+from cl_vs_mim.encoder.model import build_encoder
+from cl_vs_mim.metrics.fourier import relative_log_amplitudes
+from cl_vs_mim.transfer import robustness
 from cl_vs_mim.transfer.features import pooled
 from cl_vs_mim.transfer.linear_probe import Probe
+from cl_vs_mim.transfer.robustness import Reader, cue_table, decide, noise_table, stylized_table
 
 ROOT = Path(__file__).resolve().parent.parent
 CATEGORIES = ("bird", "flower", "tool")

@@ -13,12 +13,12 @@ import yaml
 from PIL import Image
 
 from cl_vs_mim.config.segmentation import Segmentation
-from cl_vs_mim.encoder import Encoder, EncoderSpec, build_encoder
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.data.ade20k import IGNORED, TRAINING, VALIDATION, open_pair, read_split
+from cl_vs_mim.encoder.model import Encoder, EncoderSpec, build_encoder
 from cl_vs_mim.pretrain import loop
 from cl_vs_mim.pretrain.interrupt import PAUSED
 from cl_vs_mim.transfer.segmentation.__main__ import main, parser
-from cl_vs_mim.transfer.segmentation.data import IGNORED, TRAINING, VALIDATION, open_pair, read_split
 from cl_vs_mim.transfer.segmentation.source import SceneSource, random_crop
 
 mmseg = pytest.importorskip("mmseg")

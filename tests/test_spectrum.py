@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cl_vs_mim.analysis.spectrum import (
+from cl_vs_mim.metrics.spectrum import (
     FLOOR,
     bootstrap_image_spectrum,
     image_log_singular_values,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cl_vs_mim.statistics import bootstrap_mean
+from cl_vs_mim.core.intervals import bootstrap_mean
 
 
 def test_the_interval_covers_the_true_mean_as_often_as_it_says() -> None:

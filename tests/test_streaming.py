@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from cl_vs_mim.analysis.attention import (
+from cl_vs_mim.analysis.metrics import AttentionDistance, attention_metrics
+from cl_vs_mim.analysis.streaming import stream
+from cl_vs_mim.data.images import normalise
+from cl_vs_mim.encoder.model import BlockTrace, EncoderSpec, build_encoder
+from cl_vs_mim.metrics.attention import (
     attention_distance,
     attention_entropy,
     normalized_mutual_information,
     query_similarity,
 )
-from cl_vs_mim.analysis.metrics import AttentionDistance, attention_metrics
-from cl_vs_mim.analysis.streaming import stream
-from cl_vs_mim.data.images import normalise
-from cl_vs_mim.encoder import BlockTrace, EncoderSpec, build_encoder
 
 SPEC = EncoderSpec("beit", 32, 8, 24, 3, 2, positions="relative", layer_scale=0.1)
 

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from cl_vs_mim.artifacts import write_table
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.tables import write_table
 from cl_vs_mim.figures import (
     appendix_diversity,
     appendix_finetuned,

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.figures import training
 from cl_vs_mim.figures.style import describe
 

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from cl_vs_mim.artifacts import HEAD, read_table
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.tables import HEAD, read_table
 from cl_vs_mim.figures import fig01, fig12
+from cl_vs_mim.figures import result_tables as table1
 from cl_vs_mim.figures.scores import classification_scores, dense_scores, side_by_side
-from cl_vs_mim.tables import transfer as table1
 from figure_tables import attention_table, fourier_table
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -21,23 +21,22 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cl_vs_mim.analysis.subject import (
+from cl_vs_mim.config import block_index, load_study
+from cl_vs_mim.config.analysis import Embedding
+from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.progress import progress
+from cl_vs_mim.core.tables import with_columns, write_table
+from cl_vs_mim.data.images import decode_many, index_image_folder, normalise
+from cl_vs_mim.data.labels import ImageLabels, image_labels
+from cl_vs_mim.evaluated import (
     SPLIT,
     add_subject_arguments,
     choose_device,
     data_hash,
-    find_subject,
+    find_encoder,
     open_encoder,
     table_head,
 )
-from cl_vs_mim.analysis.tables import with_columns
-from cl_vs_mim.artifacts import write_table
-from cl_vs_mim.config import block_index, load_study
-from cl_vs_mim.config.analysis import Embedding
-from cl_vs_mim.data.images import decode_many, index_image_folder, normalise
-from cl_vs_mim.data.labels import ImageLabels, image_labels
-from cl_vs_mim.errors import UserError, run_cli
-from cl_vs_mim.progress import progress
 
 KINDS = ("embedding", "embedding_purity")
 
@@ -126,7 +125,7 @@ def main(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     device = choose_device(arguments.device)
     study = load_study(arguments.config)
-    subject = find_subject(study, arguments.model, arguments.seed)
+    subject = find_encoder(study, arguments.model, arguments.seed)
     architecture = study.architectures[subject.architecture]
     encoder = open_encoder(subject, architecture, arguments.encoder).to(device)
     settings = study.analysis.embedding

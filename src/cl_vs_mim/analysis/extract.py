@@ -5,7 +5,7 @@
         --tables results/demo/tables --run moco_v3_seed0
 
 writes ``<tables>/<kind>/<run>.parquet`` for every kind of :data:`KINDS`, each row with its head
-(:data:`cl_vs_mim.artifacts.HEAD`), the encoder's columns, ``grid`` and ``patch_size``, and then
+(:data:`cl_vs_mim.core.tables.HEAD`), the encoder's columns, ``grid`` and ``patch_size``, and then
 
 ``attention``        metric, image, depth (1 … L), head: Figures 3 and 4.
 ``attention_maps``   depth, head (-1: the mean), query (0 on the object, 1 off it), key patch; one image: Figure 2.
@@ -34,30 +34,30 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cl_vs_mim.analysis.fourier import frequencies
 from cl_vs_mim.analysis.metrics import AllMetrics
 from cl_vs_mim.analysis.movement import centroid_separation, movement_tokens_table
 from cl_vs_mim.analysis.queries import choose_queries
-from cl_vs_mim.analysis.spectrum import bootstrap_image_spectrum
 from cl_vs_mim.analysis.streaming import stream
-from cl_vs_mim.analysis.subject import (
+from cl_vs_mim.analysis.tables import maps_table, metrics_table, pixels_table, values_table
+from cl_vs_mim.config import Study, block_index, load_study
+from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.progress import progress
+from cl_vs_mim.core.tables import HEAD, with_columns, write_table
+from cl_vs_mim.data.images import decode_many
+from cl_vs_mim.encoder.model import Encoder
+from cl_vs_mim.encoder.resize import at_grid
+from cl_vs_mim.evaluated import (
     add_subject_arguments,
     analysis_images,
     batches,
     choose_device,
     data_hash,
-    find_subject,
+    find_encoder,
     open_encoder,
     table_head,
 )
-from cl_vs_mim.analysis.tables import maps_table, metrics_table, pixels_table, values_table, with_columns
-from cl_vs_mim.artifacts import HEAD, write_table
-from cl_vs_mim.config import Study, block_index, load_study
-from cl_vs_mim.data.images import decode_many
-from cl_vs_mim.encoder import Encoder
-from cl_vs_mim.errors import UserError, run_cli
-from cl_vs_mim.progress import progress
-from cl_vs_mim.resize import at_grid
+from cl_vs_mim.metrics.fourier import frequencies
+from cl_vs_mim.metrics.spectrum import bootstrap_image_spectrum
 
 KINDS = (
     "attention",
@@ -183,7 +183,7 @@ def main(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     device = choose_device(arguments.device)
     study = load_study(arguments.config)
-    subject = find_subject(study, arguments.model, arguments.seed, arguments.stage)
+    subject = find_encoder(study, arguments.model, arguments.seed, arguments.stage)
     architecture = study.architectures[subject.architecture]
     encoder = open_encoder(subject, architecture, arguments.encoder).to(device)
     if arguments.grid is not None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cl_vs_mim.analysis.attention import (
+from cl_vs_mim.analysis.movement import displacement_variation, token_mean, within_spread
+from cl_vs_mim.analysis.streaming import BlockMetric, StateMetric
+from cl_vs_mim.encoder.model import BlockTrace, EncoderSpec
+from cl_vs_mim.metrics.attention import (
     attention_distance,
     attention_entropy,
     normalized_mutual_information,
     query_similarity,
 )
-from cl_vs_mim.analysis.diversity import depth_similarity, head_similarity, token_similarity
-from cl_vs_mim.analysis.fourier import relative_log_amplitudes
-from cl_vs_mim.analysis.movement import displacement_variation, token_mean, within_spread
-from cl_vs_mim.analysis.spectrum import token_log_singular_values
-from cl_vs_mim.analysis.streaming import BlockMetric, StateMetric
-from cl_vs_mim.encoder import BlockTrace, EncoderSpec
+from cl_vs_mim.metrics.diversity import depth_similarity, head_similarity, token_similarity
+from cl_vs_mim.metrics.fourier import relative_log_amplitudes
+from cl_vs_mim.metrics.spectrum import token_log_singular_values
 
 # ------------------------------------------------------------------------------------------------
 # Attention maps (Figures 2 to 4)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cl_vs_mim.data.images import normalise
-from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.encoder.model import Encoder
 
 _AXES = ("x", "y", "z")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
 
 Patch = tuple[int, int]  # row, column on the grid
 

@@ -23,29 +23,28 @@ import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
-from cl_vs_mim.analysis.fourier import frequencies, relative_log_amplitudes
-from cl_vs_mim.analysis.subject import (
+from cl_vs_mim.analysis.tables import values_table
+from cl_vs_mim.config import MAEObjective, SimMIMObjective, load_study
+from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.progress import progress
+from cl_vs_mim.core.randomness import generator_for
+from cl_vs_mim.core.tables import with_columns, write_table
+from cl_vs_mim.data.images import decode_many, normalise
+from cl_vs_mim.encoder.checkpoints import load_decoder
+from cl_vs_mim.encoder.decoder import Decoder, MAEDecoder
+from cl_vs_mim.encoder.masks import block_mask, random_patches
+from cl_vs_mim.encoder.model import Encoder
+from cl_vs_mim.evaluated import (
     add_subject_arguments,
     analysis_images,
     batches,
     choose_device,
     data_hash,
-    find_subject,
+    find_encoder,
     open_encoder,
     table_head,
 )
-from cl_vs_mim.analysis.tables import values_table, with_columns
-from cl_vs_mim.artifacts import write_table
-from cl_vs_mim.checkpoints import load_decoder
-from cl_vs_mim.config import MAEObjective, SimMIMObjective, load_study
-from cl_vs_mim.data.images import decode_many, normalise
-from cl_vs_mim.decoder import Decoder, MAEDecoder
-from cl_vs_mim.encoder import Encoder
-from cl_vs_mim.errors import UserError, run_cli
-from cl_vs_mim.pretrain.mae import random_patches
-from cl_vs_mim.pretrain.simmim import block_mask
-from cl_vs_mim.progress import progress
-from cl_vs_mim.randomness import generator_for
+from cl_vs_mim.metrics.fourier import frequencies, relative_log_amplitudes
 
 KINDS = ("reconstruction", "decoder_fourier")
 _GREY = 0.5  # of hidden patches in the picture of the masked image
@@ -137,7 +136,7 @@ def main(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     device = choose_device(arguments.device)
     study = load_study(arguments.config)
-    subject = find_subject(study, arguments.model, arguments.seed)
+    subject = find_encoder(study, arguments.model, arguments.seed)
     objective = getattr(study.models.get(subject.model), "objective", None)
     if not isinstance(objective, MAEObjective | SimMIMObjective):
         raise UserError(f"{subject.model} has no decoder; give a model of method mae or simmim")

@@ -1,7 +1,7 @@
 """Metrics that are fed block by block and keep a few numbers per image and depth. Maps are never stored.
 
 A ViT-B's twelve maps are 22 MB an image; the values kept of them are 1 kB. A metric reduces the maps on the device
-while the block that made them is the only one alive (:meth:`cl_vs_mim.encoder.Encoder.trace`), so memory does
+while the block that made them is the only one alive (:meth:`cl_vs_mim.encoder.model.Encoder.trace`), so memory does
 not depend on the number of images, and intervals can still be bootstrapped over them.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cl_vs_mim.data.images import normalise
-from cl_vs_mim.encoder import BlockTrace, Encoder
+from cl_vs_mim.encoder.model import BlockTrace, Encoder
 
 # ------------------------------------------------------------------------------------------------
 # Metrics

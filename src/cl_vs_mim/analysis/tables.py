@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from cl_vs_mim.analysis.attention import attention_rows
 from cl_vs_mim.analysis.queries import Patch
 from cl_vs_mim.analysis.streaming import BlockMetric
-from cl_vs_mim.artifacts import with_head
 from cl_vs_mim.data.images import normalise
-from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.encoder.model import Encoder
+from cl_vs_mim.metrics.attention import attention_rows
 
 
 def values_table(
@@ -88,12 +86,3 @@ def pixels_table(pixels: Tensor) -> pd.DataFrame:
     row, col = (axis.ravel() for axis in np.indices(pixels.shape[1:], dtype=np.int32))
     red, green, blue = pixels.flatten(1).numpy()
     return pd.DataFrame({"row": row, "col": col, "red": red, "green": green, "blue": blue})
-
-
-def with_columns(frame: pd.DataFrame, constants: Mapping[str, Any]) -> pd.DataFrame:
-    """Constant columns in front; strings as categories."""
-    strings = {name: value for name, value in constants.items() if isinstance(value, str)}
-    for name, value in constants.items():
-        if name not in strings:
-            frame = frame.assign(**{name: np.int32(value)})
-    return with_head(frame, strings)

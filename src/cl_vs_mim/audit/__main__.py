@@ -10,13 +10,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cl_vs_mim.artifacts import sha256_file, write_json, write_text
 from cl_vs_mim.audit.claims import load_claims
 from cl_vs_mim.audit.judge import Audit
 from cl_vs_mim.audit.result import json_schema
 from cl_vs_mim.audit.series import Tables
 from cl_vs_mim.config import load_study
-from cl_vs_mim.errors import run_cli
+from cl_vs_mim.core.errors import run_cli
+from cl_vs_mim.core.files import sha256_file, write_json, write_text
 
 
 def main(arguments: argparse.Namespace) -> None:

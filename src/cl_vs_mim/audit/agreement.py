@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cl_vs_mim.artifacts import read_table
 from cl_vs_mim.audit.bootstrap import Effect, Resampling, means, summarise
 from cl_vs_mim.audit.claims import Contrast, Curve, Term
 from cl_vs_mim.audit.series import Tables, model_of, source_of
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.tables import read_table
 
 _LEAST = 3  # points, below which an order says nothing
 

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model
 
 from cl_vs_mim.config.sections import Name, Section
 from cl_vs_mim.config.validation import UniqueKeyLoader, describe
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Value = str | float | int
@@ -176,3 +176,8 @@ def load_claims(path: Path) -> ClaimFile:
     except ValidationError as error:
         problems = "\n".join(f"  {describe(detail, raw, ClaimFile)}" for detail in error.errors())
         raise UserError(f"claims {path} are not valid:\n{problems}") from error
+
+
+def claimed_figures(path: Path) -> list[str]:
+    """Names of the figures that ``claims.yaml`` names, each once, in its order."""
+    return list(dict.fromkeys(claim.figure for claim in load_claims(path).claims.values()))

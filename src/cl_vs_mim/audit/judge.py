@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from cl_vs_mim.artifacts import row_head
 from cl_vs_mim.audit.agreement import agree
 from cl_vs_mim.audit.bootstrap import Effect, Resampling, holm
 from cl_vs_mim.audit.claims import Claim, ClaimFile, Contrast, Curve
@@ -26,8 +25,9 @@ from cl_vs_mim.audit.result import (
 )
 from cl_vs_mim.audit.series import Tables
 from cl_vs_mim.audit.verdict import CONTRADICTED, NOT_TESTED, Verdict, judge
-from cl_vs_mim.errors import UserError
-from cl_vs_mim.progress import progress
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.progress import progress
+from cl_vs_mim.core.tables import row_head
 
 _DEVICE = torch.device("cpu")  # nothing after a table needs another
 

@@ -11,7 +11,7 @@ import numpy as np
 from cl_vs_mim.audit.bootstrap import Effect, Resampling, means, summarise
 from cl_vs_mim.audit.claims import Contrast, Heads, Term
 from cl_vs_mim.audit.series import Series, Tables, control_of, model_of, source_of
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
 
 _REDUCE = {
     "mean": lambda values: values.mean(axis=-1),

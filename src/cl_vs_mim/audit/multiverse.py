@@ -15,8 +15,8 @@ from cl_vs_mim.audit.claims import Claim, Contrast, Multiverse
 from cl_vs_mim.audit.measure import Choices, Measured, measure
 from cl_vs_mim.audit.series import Tables, model_of, seeds_of
 from cl_vs_mim.audit.verdict import Verdict, judge
-from cl_vs_mim.errors import UserError
-from cl_vs_mim.workflow import run_name
+from cl_vs_mim.config.encoders import run_name
+from cl_vs_mim.core.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cl_vs_mim.analysis.fourier import frequencies
-from cl_vs_mim.artifacts import write_text
 from cl_vs_mim.audit.bootstrap import Resampling
 from cl_vs_mim.audit.claims import Contrast
 from cl_vs_mim.audit.measure import measure
 from cl_vs_mim.audit.series import Tables, model_of
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import run_cli
+from cl_vs_mim.core.errors import run_cli
+from cl_vs_mim.core.files import write_text
+from cl_vs_mim.metrics.fourier import frequencies
 
 _ENCODERS = ("cl", "mim", "cl_untrained", "mim_untrained")
 _LAST = {"over": "last"}

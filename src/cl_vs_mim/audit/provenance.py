@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from cl_vs_mim.artifacts import HEAD, sha256_file
 from cl_vs_mim.audit.result import TableRecord
 from cl_vs_mim.audit.series import Tables
+from cl_vs_mim.core.files import sha256_file
+from cl_vs_mim.core.tables import HEAD
 
 _ALSO = ("model", "label", "method", "architecture", "stage")  # of the head, where a table has them
 

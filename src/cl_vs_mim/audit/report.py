@@ -18,11 +18,11 @@ from markupsafe import Markup, escape
 from PIL import Image
 from pydantic import ValidationError
 
-from cl_vs_mim.artifacts import write_text
 from cl_vs_mim.audit import verdict as rule
 from cl_vs_mim.audit.plots import interval_plot, multiverse_plots, number
 from cl_vs_mim.audit.result import VERDICTS, ClaimRecord, Report
-from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.files import write_text
 
 _FIGURE_WIDTH = 1500  # px; twice what the page shows
 _FIGURE_COLOURS = 200

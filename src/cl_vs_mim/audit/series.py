@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from cl_vs_mim.analysis.attention import uniform_attention_distance
-from cl_vs_mim.artifacts import read_table
 from cl_vs_mim.audit.claims import Contrast, Heads, Term, Value
 from cl_vs_mim.config import Study
-from cl_vs_mim.errors import UserError
-from cl_vs_mim.statistics import normal_error
-from cl_vs_mim.workflow import run_name
+from cl_vs_mim.config.encoders import run_name
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.intervals import normal_error
+from cl_vs_mim.core.tables import read_table
+from cl_vs_mim.metrics.attention import uniform_attention_distance
 
 _SIZES = {":smallest": min, ":largest": max}
 _UNTRAINED = "_untrained"

@@ -27,6 +27,8 @@ from cl_vs_mim.config.models import (
 from cl_vs_mim.config.sections import Section
 from cl_vs_mim.config.study import Compute, Expectation, Study, load_study
 
+DECIDES_NO_RESULT = True  # its values enter what decides a result by themselves
+
 __all__ = [
     "Analysis",
     "Architecture",

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from cl_vs_mim.artifacts import sha256_json
 from cl_vs_mim.config.sections import Count, Fraction, Name, NonNegative, Section
+from cl_vs_mim.core.files import sha256_json
 
 Block = int  # 1 … L, or negative from the end (-1 = the last one)
 Labels = Literal["class", "category"]  # the folder of an image, or the column of that name in images.csv

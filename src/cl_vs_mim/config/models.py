@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from cl_vs_mim.config.sections import Count, Fraction, Name, NonNegative, Range, Section
-from cl_vs_mim.spec import EncoderSpec
+from cl_vs_mim.encoder.spec import EncoderSpec
 
 
 class Architecture(Section):
-    """An encoder; the field names are those of :class:`cl_vs_mim.spec.EncoderSpec`."""
+    """An encoder; the field names are those of :class:`cl_vs_mim.encoder.spec.EncoderSpec`."""
 
     label: str  # as written in figures, e.g. "ViT-Ti/8"
     family: Literal["vit", "beit"]

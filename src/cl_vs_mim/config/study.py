@@ -14,7 +14,7 @@ from cl_vs_mim.config.models import Architecture, Model
 from cl_vs_mim.config.sections import Name, Section
 from cl_vs_mim.config.transfer import Transfer
 from cl_vs_mim.config.validation import UniqueKeyLoader, describe, nearest
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
 
 
 class Compute(Section):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
 from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel
+
+from cl_vs_mim.core.errors import nearest
 
 # ------------------------------------------------------------------------------------------------
 # YAML
@@ -111,12 +112,3 @@ def _plain(annotation: Any) -> Any:
     while typing.get_origin(annotation) is Annotated:
         annotation = typing.get_args(annotation)[0]
     return annotation
-
-
-def nearest(word: str, candidates: typing.Iterable[str]) -> str:
-    """``; did you mean …?`` for the closest candidate, else the list of all; empty where there is none."""
-    candidates = list(candidates)
-    close = difflib.get_close_matches(word, candidates, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; valid: {', '.join(sorted(candidates))}" if candidates else ""

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.data.compose import Grain, Light, Pose, ambience, depth_of_field, extent, harmonise, lay, warp
 from cl_vs_mim.data.kit import KitFile
 from cl_vs_mim.data.objects import ground, match_sharpness, place, tilt_limit
 from cl_vs_mim.data.pieces import MAX_ENLARGEMENT, Pieces
 from cl_vs_mim.data.scenery import GROUNDED, Scenery, draw_rotation
 from cl_vs_mim.data.views import View, draw_view
-from cl_vs_mim.errors import UserError
 
 MIN_VISIBLE = 0.65  # of an object's opaque pixels
 _FREE = 0.9  # the same in space, where planets do not stand one before the other

@@ -13,12 +13,12 @@ import os
 from pathlib import Path
 
 from cl_vs_mim.config import KitData, load_study
+from cl_vs_mim.core.errors import UserError, run_cli
 from cl_vs_mim.data.cue_conflict import CueConflictRecipe
 from cl_vs_mim.data.kit import Kit
 from cl_vs_mim.data.objects import ObjectRecipe
 from cl_vs_mim.data.scenes import SceneRecipe
 from cl_vs_mim.data.writer import Recipe, build
-from cl_vs_mim.errors import UserError, run_cli
 
 RECIPES = {"objects": ObjectRecipe, "scenes": SceneRecipe, "cue_conflict": CueConflictRecipe}
 

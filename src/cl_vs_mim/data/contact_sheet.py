@@ -21,8 +21,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cl_vs_mim.artifacts import atomic_path, clear_os_errors, write_text
 from cl_vs_mim.config import CueConflictImages, ObjectImages, load_study
+from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.files import atomic_path, clear_os_errors, write_text
 from cl_vs_mim.data.arrange import compose_scene
 from cl_vs_mim.data.compose import Grain
 from cl_vs_mim.data.cue_conflict import CueConflictRecipe
@@ -30,7 +31,6 @@ from cl_vs_mim.data.kit import Kit, KitFile
 from cl_vs_mim.data.objects import compose_single
 from cl_vs_mim.data.pieces import Pieces
 from cl_vs_mim.data.scenery import Scenery
-from cl_vs_mim.errors import UserError, run_cli
 
 SHIPPABLE = (
     "GPL-2.0-or-later",

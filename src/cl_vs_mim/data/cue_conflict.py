@@ -21,15 +21,15 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from cl_vs_mim.artifacts import write_table
 from cl_vs_mim.config import CueConflictImages
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.tables import write_table
 from cl_vs_mim.data.compose import Grain, Pose, extent, warp
 from cl_vs_mim.data.kit import Kit, KitFile
 from cl_vs_mim.data.objects import FRAME, encode_jpeg, visible_box
 from cl_vs_mim.data.pieces import MAX_ENLARGEMENT, Cutout, Pieces
 from cl_vs_mim.data.scenery import Scenery, draw_rotation
 from cl_vs_mim.data.writer import Rendered
-from cl_vs_mim.errors import UserError
 
 DATASET = 3  # in the seed of every image
 SPLIT = "test"

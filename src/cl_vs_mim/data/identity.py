@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from cl_vs_mim.artifacts import sha256_file
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.files import sha256_file
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
-from cl_vs_mim.errors import UserError
-from cl_vs_mim.progress import progress
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.progress import progress
 
 # ------------------------------------------------------------------------------------------------
 # Index

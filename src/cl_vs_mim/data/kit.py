@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from cl_vs_mim.artifacts import sha256_file
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.files import sha256_file
 
 KINDS = ("object", "background", "texture")
 SPLITS = ("train", "test")

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.data.images import ImageFolderIndex
-from cl_vs_mim.errors import UserError
 
 _TABLE = "images.csv"  # of a composed data set, beside its splits
 

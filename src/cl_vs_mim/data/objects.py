@@ -30,8 +30,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from cl_vs_mim.artifacts import write_table
 from cl_vs_mim.config import ObjectImages
+from cl_vs_mim.core.tables import write_table
 from cl_vs_mim.data.compose import (
     Grain,
     Light,

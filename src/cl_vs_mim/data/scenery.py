@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cl_vs_mim.artifacts import sha256_file
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.files import sha256_file
 from cl_vs_mim.data.kit import Kit, KitFile
-from cl_vs_mim.errors import UserError
 
 SETTINGS = ("land", "road", "sky", "space", "water", "underwater", "closeup", "tabletop", "stage")
 GROUNDED = ("land", "road", "water", "stage")  # objects rest on a base line

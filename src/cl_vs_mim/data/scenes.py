@@ -24,8 +24,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from cl_vs_mim.artifacts import write_text
 from cl_vs_mim.config import SceneImages
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.files import write_text
 from cl_vs_mim.data.arrange import MIN_AREA, Scene, compose_scene
 from cl_vs_mim.data.compose import Grain
 from cl_vs_mim.data.kit import Kit
@@ -33,7 +34,6 @@ from cl_vs_mim.data.objects import encode_jpeg
 from cl_vs_mim.data.pieces import Pieces
 from cl_vs_mim.data.scenery import Scenery
 from cl_vs_mim.data.writer import Rendered
-from cl_vs_mim.errors import UserError
 
 DATASET = 2  # in the seed of every image
 SURE = 0.6  # weight from which a pixel's class is beyond doubt

@@ -33,10 +33,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from cl_vs_mim.artifacts import clear_os_errors, sha256_file, sha256_json, write_json, write_text
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.files import clear_os_errors, sha256_file, sha256_json, write_json, write_text
+from cl_vs_mim.core.progress import progress
 from cl_vs_mim.data.identity import data_hash, read_manifest, verify
-from cl_vs_mim.errors import UserError
-from cl_vs_mim.progress import progress
 
 __all__ = ["Recipe", "Rendered", "build", "composer_digest", "data_hash", "read_manifest", "verify"]
 

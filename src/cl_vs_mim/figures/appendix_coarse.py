@@ -12,7 +12,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import run_cli
+from cl_vs_mim.core import pages
+from cl_vs_mim.core.errors import run_cli
 from cl_vs_mim.figures import style
 from cl_vs_mim.figures.cli import figure_parser
 from cl_vs_mim.figures.curves import drawn_columns, shared_legend
@@ -56,8 +57,8 @@ def draw(frame: pd.DataFrame, study: Study) -> tuple[Figure, pd.DataFrame]:
     curves, chance = accuracy_curves(frame, study), chance_rows(frame)
     splits = [name for name in SPLITS if name in set(frame["split"])]
 
-    with style.house_style():
-        figure = style.new_figure(style.DOUBLE if len(splits) > 1 else style.SINGLE, 5.2)
+    with pages.house_style():
+        figure = pages.new_figure(style.DOUBLE if len(splits) > 1 else style.SINGLE, 5.2)
         panels = figure.subplots(len(POOLINGS), len(splits), sharex=True, sharey=True, squeeze=False)
         styles = style.series_styles(paradigms(frame))
         for row, pooling in zip(panels, POOLINGS, strict=True):

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import run_cli
+from cl_vs_mim.core.errors import run_cli
 from cl_vs_mim.figures import style
 from cl_vs_mim.figures.overview import draw_overview, overview_parser, run_overview
 from cl_vs_mim.figures.tables import paradigms

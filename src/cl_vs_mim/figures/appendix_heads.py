@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import run_cli
+from cl_vs_mim.core import pages
+from cl_vs_mim.core.errors import run_cli
 from cl_vs_mim.figures import style
 from cl_vs_mim.figures.cli import figure_parser
 from cl_vs_mim.figures.curves import drawn_columns
@@ -39,8 +40,8 @@ def draw(frame: pd.DataFrame, study: Study) -> tuple[Figure, pd.DataFrame]:
     styles = style.series_styles(paradigms(frame))
     models = list(dict.fromkeys(frame["model"]))
     curves = {metric: depth_curves(frame, metric, study.figures.bootstrap) for metric in _METRICS}
-    with style.house_style():
-        figure = style.new_figure(style.DOUBLE, 3.6)
+    with pages.house_style():
+        figure = pages.new_figure(style.DOUBLE, 3.6)
         panels = figure.subplots(len(_METRICS), len(models), squeeze=False, sharey="row", sharex=True)
         for row, (metric, label) in zip(panels, _METRICS.items(), strict=True):
             for axes, model in zip(row, models, strict=True):

@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.core import pages
+from cl_vs_mim.core.errors import UserError, run_cli
 from cl_vs_mim.figures import style
 from cl_vs_mim.figures.cli import figure_parser
 from cl_vs_mim.figures.fig02 import COLUMNS
@@ -43,8 +44,8 @@ def draw(frame: pd.DataFrame, study: Study) -> tuple[Figure, pd.DataFrame]:
     models = list(dict.fromkeys(frame["model"]))
     blocks, heads = int(frame["depth"].max()), int(frame["head"].max()) + 1
     side = min(style.DOUBLE / (len(models) * heads + 1), _WIDEST)
-    with style.house_style():
-        figure = style.new_figure(style.DOUBLE, 2 * blocks * side + 1.2)
+    with pages.house_style():
+        figure = pages.new_figure(style.DOUBLE, 2 * blocks * side + 1.2)
         figure.get_layout_engine().set(w_pad=0.005, h_pad=0.005, wspace=0.02, hspace=0.02)
         halves = figure.subfigures(2, len(models), squeeze=False)
         for column, model in enumerate(models):

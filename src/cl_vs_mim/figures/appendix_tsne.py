@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.core import pages
+from cl_vs_mim.core.errors import UserError, run_cli
 from cl_vs_mim.figures import style
 from cl_vs_mim.figures.cli import figure_parser
 from cl_vs_mim.figures.tables import of_pair, read_tables
@@ -51,8 +52,8 @@ def draw(frame: pd.DataFrame, purity: pd.DataFrame, study: Study) -> tuple[Figur
     groups = dict(zip(dict.fromkeys(frame["group"]), _CLASSES * 9, strict=False))
     columns = int(frame.groupby("model")["depth"].nunique().max())
 
-    with style.house_style():
-        figure = style.new_figure(style.DOUBLE, 1.75 * int(np.ceil(len(models) / 2)) + 0.8)
+    with pages.house_style():
+        figure = pages.new_figure(style.DOUBLE, 1.75 * int(np.ceil(len(models) / 2)) + 0.8)
         panels = figure.subplots(int(np.ceil(len(models) / 2)), 2 * columns, squeeze=False)
         for place, model in enumerate(models):
             group = frame[frame["model"] == model]

@@ -11,9 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from cl_vs_mim.artifacts import read_table
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import run_cli
+from cl_vs_mim.core import pages
+from cl_vs_mim.core.errors import run_cli
+from cl_vs_mim.core.tables import read_table
 from cl_vs_mim.figures import style
 from cl_vs_mim.figures.cli import REFERENCE, figure_parser
 from cl_vs_mim.figures.scatter import draw_points, draw_published, name_points
@@ -65,8 +66,8 @@ def draw(shown: dict[str, pd.DataFrame], reference: Path, study: Study) -> tuple
     tuned = shown["b (middle)"]
     styles = style.series_styles(paradigms(tuned))
     published = _published(read_table(reference))
-    with style.house_style():
-        figure = style.new_figure(style.DOUBLE, 4.8)
+    with pages.house_style():
+        figure = pages.new_figure(style.DOUBLE, 4.8)
         panels = figure.subplots(2, 3)
         for axes in panels[0, 1:]:
             axes.sharey(panels[0, 0])

@@ -13,9 +13,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cl_vs_mim.artifacts import read_table
 from cl_vs_mim.config import Study, block_index, load_study
-from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.core import pages
+from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.tables import read_table
 from cl_vs_mim.figures import style
 from cl_vs_mim.figures.cli import figure_parser
 from cl_vs_mim.figures.tables import of_pair, read_tables
@@ -59,8 +60,8 @@ def draw(frame: pd.DataFrame, image: pd.DataFrame, study: Study) -> tuple[Figure
     frame["times_uniform"] = frame["value"] * frame["grid"] ** 2
     models = list(dict.fromkeys(frame["model"]))
 
-    with style.house_style():
-        figure = style.new_figure(style.DOUBLE, 1.05 * len(models) + 0.75)
+    with pages.house_style():
+        figure = pages.new_figure(style.DOUBLE, 1.05 * len(models) + 0.75)
         panels = figure.subplots(len(models), 5, squeeze=False)
         for row, model in zip(panels, models, strict=True):
             group = frame[frame["model"] == model]

@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cl_vs_mim.analysis.attention import uniform_attention_distance
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.core import pages
+from cl_vs_mim.core.errors import UserError, run_cli
 from cl_vs_mim.figures import style
 from cl_vs_mim.figures.cli import REFERENCE, figure_parser
 from cl_vs_mim.figures.curves import (
@@ -28,6 +28,7 @@ from cl_vs_mim.figures.curves import (
 )
 from cl_vs_mim.figures.reference import published_curves
 from cl_vs_mim.figures.tables import check_complete, depth_curves, of_pair, paradigms, read_tables
+from cl_vs_mim.metrics.attention import uniform_attention_distance
 
 TITLE = "Figure 3: attention distance"
 CAPTION = (
@@ -65,8 +66,8 @@ def draw(frame: pd.DataFrame, reference: Path, study: Study) -> tuple[Figure, pd
     scale = uniform / uniform_attention_distance(_PUBLISHED_GRID, _PUBLISHED_PATCH)
     published = reference_rows(published, deepest, scale, METRIC)
 
-    with style.house_style():
-        figure = style.new_figure(style.DOUBLE, 3.3)
+    with pages.house_style():
+        figure = pages.new_figure(style.DOUBLE, 3.3)
         axes = figure.subplots()
         draw_reference(axes, published, "MoCo v3 ViT-B/16, authors' notebook, scaled")
         draw_curves(axes, curves, style.series_styles(paradigms(frame)))

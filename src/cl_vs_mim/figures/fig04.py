@@ -13,7 +13,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import run_cli
+from cl_vs_mim.core import pages
+from cl_vs_mim.core.errors import run_cli
 from cl_vs_mim.figures import style
 from cl_vs_mim.figures.cli import REFERENCE, figure_parser
 from cl_vs_mim.figures.curves import (
@@ -56,8 +57,8 @@ def draw(frame: pd.DataFrame, reference: Path, study: Study) -> tuple[Figure, pd
     published = reference_rows(published, int(information["depth"].max()), 1.0, "nmi")
     styles = style.series_styles(paradigms(frame))
 
-    with style.house_style():
-        figure = style.new_figure(style.DOUBLE, 3.5)
+    with pages.house_style():
+        figure = pages.new_figure(style.DOUBLE, 3.5)
         left, right = figure.subplots(1, 2)
         draw_reference(left, published, "MoCo v3 ViT-B/16, authors' notebook")
         draw_curves(left, information, styles)

@@ -13,7 +13,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import run_cli
+from cl_vs_mim.core import pages
+from cl_vs_mim.core.errors import run_cli
 from cl_vs_mim.figures import style
 from cl_vs_mim.figures.cli import figure_parser
 from cl_vs_mim.figures.curves import draw_curves, drawn_columns, level_note, shared_legend
@@ -42,8 +43,8 @@ def draw_panels(frame: pd.DataFrame, metrics: list[str], study: Study) -> tuple[
     check_complete(frame, study)
     styles = style.series_styles(paradigms(frame))
     curves = [depth_curves(frame, metric, study.figures.bootstrap) for metric in metrics]
-    with style.house_style():
-        figure = style.new_figure(style.DOUBLE, 2.9)
+    with pages.house_style():
+        figure = pages.new_figure(style.DOUBLE, 2.9)
         panels = figure.subplots(1, len(metrics))
         for letter, axes, metric, rows in zip("abc", panels, metrics, curves, strict=False):
             draw_curves(axes, rows, styles)

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.core import pages
+from cl_vs_mim.core.errors import UserError, run_cli
 from cl_vs_mim.figures import style
 from cl_vs_mim.figures.cli import figure_parser
 from cl_vs_mim.figures.states import pale
@@ -55,8 +56,8 @@ def draw(frame: pd.DataFrame, movement: pd.DataFrame, study: Study) -> tuple[Fig
     styles = style.series_styles(paradigms(frame))
     numbers = movement[movement["metric"] == "displacement_variation"].groupby(["model", "depth"])["value"].median()
 
-    with style.house_style():
-        figure = style.new_figure(style.DOUBLE, 1.15 * len(models) + 0.7)
+    with pages.house_style():
+        figure = pages.new_figure(style.DOUBLE, 1.15 * len(models) + 0.7)
         panels = figure.subplots(len(models), 6, squeeze=False)
         for row, model in zip(panels, models, strict=True):
             group = frame[frame["model"] == model]

@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.core import pages
+from cl_vs_mim.core.errors import UserError, run_cli
 from cl_vs_mim.figures import style
 from cl_vs_mim.figures.cli import figure_parser
 from cl_vs_mim.figures.curves import drawn_columns, shared_legend
@@ -64,8 +65,8 @@ def draw(tokens: pd.DataFrame, images: pd.DataFrame, study: Study) -> tuple[Figu
     styles = style.series_styles(paradigms(tokens))
     trained = [name for name in study.figures.pair if name in styles]
 
-    with style.house_style():
-        figure = style.new_figure(style.DOUBLE, 4.9)
+    with pages.house_style():
+        figure = pages.new_figure(style.DOUBLE, 4.9)
         panels = figure.subplots(2, len(trained) + 1, squeeze=False, width_ratios=[*[1] * len(trained), 1.4])
         for row, lines, level in zip(panels, (token_lines, image_lines), ("token level", "image level"), strict=True):
             _draw_spectra(row[:-1], lines, trained, study, styles)

@@ -13,7 +13,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.core import pages
+from cl_vs_mim.core.errors import UserError, run_cli
 from cl_vs_mim.figures import style
 from cl_vs_mim.figures.cli import REFERENCE, figure_parser
 from cl_vs_mim.figures.curves import draw_reference, drawn_columns, shared_legend
@@ -80,8 +81,8 @@ def draw(frame: pd.DataFrame, reference: Path, study: Study) -> tuple[Figure, pd
     deepest = curves["depth"].max()
     published = published_rows(reference, _PUBLISHED, deepest, ["MoCo v3", "SimMIM"])
 
-    with style.house_style():
-        figure = style.new_figure(style.DOUBLE, 3.2)
+    with pages.house_style():
+        figure = pages.new_figure(style.DOUBLE, 3.2)
         trained = [name for name in study.figures.pair if name in styles]
         *spectra, right = figure.subplots(1, len(trained) + 1, width_ratios=[*[1] * len(trained), 1.6])
         for axes, model in zip(spectra, trained, strict=True):

@@ -15,12 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.core import pages
+from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.intervals import bootstrap_mean
 from cl_vs_mim.figures import style
 from cl_vs_mim.figures.cli import REFERENCE, figure_parser
 from cl_vs_mim.figures.reference import published_curves
 from cl_vs_mim.figures.tables import SERIES, of_pair, paradigms, read_tables
-from cl_vs_mim.statistics import bootstrap_mean
 
 TITLE = "Figure 9: shape, texture and frequency noise"
 CAPTION = (
@@ -115,8 +116,8 @@ def draw(cues: pd.DataFrame, noise: pd.DataFrame, reference: Path, study: Study)
     published = published[published["method"].str.contains("ViT")].rename(columns={"depth": "frequency"})
     published = published.assign(kind="reference", value=-published["value"])  # published as change of accuracy
 
-    with style.house_style():
-        figure = style.new_figure(style.DOUBLE, 3.9)
+    with pages.house_style():
+        figure = pages.new_figure(style.DOUBLE, 3.9)
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.1])
         _draw_bias(left, bias, styles)
         _draw_drops(right, drops, published, styles, study)

@@ -14,7 +14,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import run_cli
+from cl_vs_mim.core import pages
+from cl_vs_mim.core.errors import run_cli
 from cl_vs_mim.figures import style
 from cl_vs_mim.figures.cli import REFERENCE, figure_parser
 from cl_vs_mim.figures.curves import draw_reference, drawn_columns, reference_rows, shared_legend
@@ -63,8 +64,8 @@ def draw(frame: pd.DataFrame, reference: Path, study: Study) -> tuple[Figure, pd
     curves, chance = accuracy_curves(frame, study), chance_rows(frame)
     published, scale = _published(curves, reference, study)
 
-    with style.house_style():
-        figure = style.new_figure(style.DOUBLE, 3.5)
+    with pages.house_style():
+        figure = pages.new_figure(style.DOUBLE, 3.5)
         panels = figure.subplots(1, 2, sharey=True)
         styles = style.series_styles(paradigms(frame))
         for axes, (letter, pooling) in zip(panels, zip("ab", POOLINGS, strict=True), strict=True):

@@ -14,9 +14,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cl_vs_mim.artifacts import read_table
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.core import pages
+from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.tables import read_table
 from cl_vs_mim.figures import style
 from cl_vs_mim.figures.cli import REFERENCE, figure_parser
 from cl_vs_mim.figures.curves import draw_reference, drawn_columns
@@ -79,8 +80,8 @@ def draw(
     published = _published(reference, curves)
     painted = [name for name in drawn_models(study) if name in set(pictures["model"])]
 
-    with style.house_style():
-        figure = style.new_figure(style.DOUBLE, 3.6)
+    with pages.house_style():
+        figure = pages.new_figure(style.DOUBLE, 3.6)
         left, right = figure.subfigures(1, 2, width_ratios=[1, 1])
         axes = left.subplots()
         draw_reference(axes, published, "published (ViT-B/16)", style.PUBLISHED)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cl_vs_mim.artifacts import read_table
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.core import pages
+from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.tables import read_table
 from cl_vs_mim.figures import fig08, style
 from cl_vs_mim.figures.cli import REFERENCE, figure_parser
 from cl_vs_mim.figures.curves import draw_curves, drawn_columns
@@ -72,8 +73,8 @@ def draw(
     states = state_curves(rows, fig08.METRIC, study)
     styles = _styles(shares, paradigms(nmi))
     published = _published(read_table(reference))
-    with style.house_style():
-        figure = style.new_figure(style.DOUBLE, 5.0)
+    with pages.house_style():
+        figure = pages.new_figure(style.DOUBLE, 5.0)
         (ours, theirs), (information, spectrum) = figure.subplots(2, 2)
         ours.plot(points["x_value"], points["y_value"], color="#999999", linewidth=0.8, zorder=1)
         draw_points(ours, points, styles)

@@ -8,15 +8,16 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cl_vs_mim.analysis.attention import uniform_attention_distance
 from cl_vs_mim.config import Study
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core import pages
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.figures import style
 from cl_vs_mim.figures.cli import figure_parser
 from cl_vs_mim.figures.curves import drawn_columns
 from cl_vs_mim.figures.fig08 import COLUMNS as FOURIER_COLUMNS
 from cl_vs_mim.figures.style import SeriesStyle
 from cl_vs_mim.figures.tables import depth_curves, of_study, paradigms, read_tables
+from cl_vs_mim.metrics.attention import uniform_attention_distance
 
 BLOCK_COLUMNS = ("image", "depth", "head", "metric", "value", "grid", "patch_size")
 OPTIONS = {"diversity_tables": "diversity tables", "fourier_tables": "Fourier tables"}
@@ -66,8 +67,8 @@ def draw_overview(
         depth_curves(rows, metric, study.figures.bootstrap, first=rows["first"].iloc[0]).query("kind == 'mean'")
         for metric, rows in frame.groupby("metric", sort=False)
     ]
-    with style.house_style():
-        figure = style.new_figure(style.DOUBLE, 4.6)
+    with pages.house_style():
+        figure = pages.new_figure(style.DOUBLE, 4.6)
         panels = figure.subplots(2, 2)
         for axes, rows in zip(panels.flat, curves, strict=True):
             for model, group in rows.groupby("model", sort=False):

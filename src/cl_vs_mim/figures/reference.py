@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cl_vs_mim.artifacts import read_table
+from cl_vs_mim.core.tables import read_table
 from cl_vs_mim.figures.tables import relative_depth
 
 _COLUMNS = ["panel", "method", "model", "depth", "relative_depth", "value", "source", "confidence"]

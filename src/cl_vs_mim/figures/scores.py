@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cl_vs_mim.artifacts import HEAD
 from cl_vs_mim.config import Bootstrap, Study
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.intervals import bootstrap_mean
+from cl_vs_mim.core.tables import HEAD
 from cl_vs_mim.figures.tables import SERIES, of_study, read_tables
-from cl_vs_mim.statistics import bootstrap_mean
 
 CLASSIFICATION = ("image", "labels", "classes", "split", "depth", "pooling", "metric", "value", "protocol", "chance")
 DENSE = ("task", "metric", "category", "value")

@@ -3,43 +3,22 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cl_vs_mim.artifacts import atomic_path, write_table
 from cl_vs_mim.config import Study
+from cl_vs_mim.core.files import atomic_path
+from cl_vs_mim.core.pages import DPI, house_style
+from cl_vs_mim.core.tables import write_table
 
 SINGLE, DOUBLE = 3.25, 6.75  # widths of one and of two columns, inches
-_DPI = 300
 _FOOTER_SIZE = 7  # points: the smallest type of a figure
 _FOOTER_CHARACTERS = 18  # per inch at that size
 
-_RC = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
-    "font.size": 8,
-    "axes.labelsize": 8,
-    "axes.titlesize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "lines.linewidth": 1.4,
-    "lines.markersize": 4.5,
-    "pdf.fonttype": 42,  # embedded as TrueType, so that text stays text
-    "savefig.dpi": _DPI,
-}
 
 # ------------------------------------------------------------------------------------------------
 # Series
@@ -112,20 +91,6 @@ def series_styles(paradigms: Mapping[str, str]) -> dict[str, SeriesStyle]:
 # ------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def house_style() -> Iterator[None]:
-    """matplotlib's settings inside the block; outside it nothing changes."""
-    with mpl.rc_context(_RC):
-        yield
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure (inches) that belongs to no window and no global list."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def add_footer(figure: Figure, text: str) -> None:
     """Put ``text`` under the axes in small grey type, wrapped to the figure's width."""
     characters = int(figure.get_figwidth() * _FOOTER_CHARACTERS)
@@ -183,7 +148,7 @@ def save(figure: Figure, drawn: pd.DataFrame, output: Path, *, title: str, capti
     output = Path(output)
     with house_style():
         with atomic_path(output.with_suffix(".pdf")) as temporary:
-            figure.savefig(temporary, metadata={"Title": title, "Subject": caption, "CreationDate": None})
+            figure.savefig(temporary, metadata={"Title": title, "EvaluatedEncoder": caption, "CreationDate": None})
         with atomic_path(output.with_suffix(".png")) as temporary:
-            figure.savefig(temporary, dpi=_DPI, metadata={"Title": title, "Software": None})
+            figure.savefig(temporary, dpi=DPI, metadata={"Title": title, "Software": None})
     write_table(output.with_suffix(".csv"), drawn)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cl_vs_mim.artifacts import HEAD, read_table
 from cl_vs_mim.config import Bootstrap, Study
-from cl_vs_mim.errors import UserError
-from cl_vs_mim.statistics import bootstrap_mean
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.intervals import bootstrap_mean
+from cl_vs_mim.core.tables import HEAD, read_table
 
 SERIES = ("model", "label", "method", "paradigm", "architecture")
 

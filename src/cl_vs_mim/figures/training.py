@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.core import pages
+from cl_vs_mim.core.errors import UserError, run_cli
 from cl_vs_mim.figures import style
 from cl_vs_mim.figures.cli import figure_parser
 from cl_vs_mim.figures.tables import read_tables
@@ -51,8 +52,8 @@ def draw(frame: pd.DataFrame, study: Study) -> tuple[Figure, pd.DataFrame]:
     )
     models = dict.fromkeys(frame["model"])
     styles = style.series_styles({name: study.models[name].paradigm for name in models})
-    with style.house_style():
-        figure = style.new_figure(style.DOUBLE, 4.6)
+    with pages.house_style():
+        figure = pages.new_figure(style.DOUBLE, 4.6)
         panels = figure.subplots(2, 2, sharex=True)
         for axes, (column, label) in zip(panels.flat, _PANELS.items(), strict=True):
             for (model, _), rows in frame.groupby(["model", "seed"], sort=False):

@@ -6,79 +6,16 @@ entry of a tokenizer's codebook.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cl_vs_mim.config import BEiTObjective
-from cl_vs_mim.decoder import VQDecoder
-from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.encoder.decoder import VQDecoder
+from cl_vs_mim.encoder.masks import blockwise_mask
+from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.pretrain.distributed import own_rows
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
-
-_ASPECT = (0.3, 1 / 0.3)  # of a block, height over width; the original's
-_ATTEMPTS = 10  # to place a block before single patches fill up what is left
-
-# ------------------------------------------------------------------------------------------------
-# Mask
-# ------------------------------------------------------------------------------------------------
-
-
-def blockwise_mask(batch: int, grid: int, ratio: float, least: int, generator: torch.Generator | None) -> Tensor:
-    """Random blocks of patches (arXiv 2106.08254, Algorithm 1), floor(ratio * grid^2) patches in every image.
-
-    Blocks of at least ``least`` patches and of random shape are laid until the count is reached; where no block fits
-    any more, single patches fill up, so that every image hides the same number (the original may hide fewer).
-
-    Args:
-        batch: number of masks B.
-        grid: patches along a side.
-        ratio: share to hide (the original: 0.4).
-        least: patches in the smallest block (the original: 16 of 196).
-        generator: on the CPU; makes the draws.
-
-    Returns:
-        (B, grid, grid) float32 in {0, 1}; 1 is hidden.
-
-    Raises:
-        ValueError: no patch would be hidden, or all.
-    """
-    wanted = int(ratio * grid**2)
-    if not 0 < wanted < grid**2:
-        raise ValueError(f"mask ratio {ratio} hides {wanted} of {grid**2} patches")
-    return torch.stack([_one_mask(grid, wanted, min(least, wanted), generator) for _ in range(batch)])
-
-
-def _one_mask(grid: int, wanted: int, least: int, generator: torch.Generator | None) -> Tensor:
-    mask = torch.zeros(grid, grid)
-    draws = torch.rand(_ATTEMPTS * 4, 4, generator=generator).tolist()  # a fixed number: images do not depend on others
-    order = torch.rand(grid**2, generator=generator)
-    low, high = (math.log(ratio) for ratio in _ASPECT)
-    for size, shape, place_row, place_col in draws:
-        left = wanted - int(mask.sum())
-        if left <= 0:
-            break
-        area = min(least, left) + size * max(0, left - least)
-        aspect = math.exp(low + (high - low) * shape)
-        height, width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        if not (0 < height < grid and 0 < width < grid):
-            continue
-        row, col = int(place_row * (grid - height + 1)), int(place_col * (grid - width + 1))
-        block = mask[row : row + height, col : col + width]
-        if 0 < block.numel() - int(block.sum()) <= left:
-            block.fill_(1)
-    left = wanted - int(mask.sum())
-    if left:
-        free = (order.view(grid, grid) + 2 * mask).flatten().argsort()[:left]
-        mask.view(-1)[free] = 1
-    return mask
-
-
-# ------------------------------------------------------------------------------------------------
-# Objective
-# ------------------------------------------------------------------------------------------------
 
 
 class BEiT(Objective):

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cl_vs_mim.artifacts import sha256_json
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.files import sha256_json
+from cl_vs_mim.core.randomness import generator_for
 from cl_vs_mim.data.images import ImageFolderIndex, index_image_folder
-from cl_vs_mim.errors import UserError
-from cl_vs_mim.randomness import generator_for
 
 
 def index_training_images(folder: Path) -> tuple[ImageFolderIndex, str]:

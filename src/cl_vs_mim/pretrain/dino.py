@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cl_vs_mim.config import DINOObjective
-from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.pretrain.distributed import mean_over_processes
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
 

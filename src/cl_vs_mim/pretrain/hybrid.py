@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from cl_vs_mim.config import HybridObjective
-from cl_vs_mim.decoder import SimMIMDecoder
-from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.encoder.decoder import SimMIMDecoder
+from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.pretrain.moco_v3 import MoCoV3
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
 from cl_vs_mim.pretrain.simmim import SimMIM

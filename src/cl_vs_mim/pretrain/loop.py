@@ -4,7 +4,7 @@
         --data results/demo/data/objects --runs results/demo/runs \\
         --output results/demo/encoders/moco_v3_seed0.safetensors
 
-Every random draw is a function of the seed, its purpose and the step (see :mod:`cl_vs_mim.randomness`). A run that
+Every random draw is a function of the seed, its purpose and the step (see :mod:`cl_vs_mim.core.randomness`). A run that
 was killed goes on from its last checkpoint and ends with the weights of an undisturbed run: on a CPU bit for bit, for
 a fixed number of threads (1 and 2 threads differ in the last digits, because sums are split differently).
 """
@@ -20,11 +20,13 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from cl_vs_mim.artifacts import row_head, sha256_file, with_head, write_table
-from cl_vs_mim.checkpoints import load_decoder, load_encoder, save_encoder
 from cl_vs_mim.config import load_study
-from cl_vs_mim.decoder import VQDecoder
-from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.files import sha256_file
+from cl_vs_mim.core.progress import progress
+from cl_vs_mim.core.tables import row_head, with_head, write_table
+from cl_vs_mim.encoder.checkpoints import load_decoder, load_encoder, save_encoder
+from cl_vs_mim.encoder.decoder import VQDecoder
 from cl_vs_mim.pretrain.beit import BEiT
 from cl_vs_mim.pretrain.data import index_training_images, steps_per_epoch
 from cl_vs_mim.pretrain.interrupt import add_stop_option, deadline_of, leave_paused, stop_on_signals
@@ -33,7 +35,6 @@ from cl_vs_mim.pretrain.registry import build_objective
 from cl_vs_mim.pretrain.sources import Source, make_source
 from cl_vs_mim.pretrain.state import RunFolder, resolve_run, warn
 from cl_vs_mim.pretrain.trainer import Trainer
-from cl_vs_mim.progress import progress
 
 # ------------------------------------------------------------------------------------------------
 # Training

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from cl_vs_mim.config import MAEObjective
-from cl_vs_mim.decoder import DecoderSpec, MAEDecoder, encode_visible, patch_statistics, patchify
-from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.encoder.decoder import DecoderSpec, MAEDecoder, encode_visible, patch_statistics, patchify
+from cl_vs_mim.encoder.masks import random_patches
+from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.pretrain.distributed import own_rows
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
 
@@ -20,24 +21,6 @@ __all__ = ["MAE", "masked_patch_loss", "patchify", "random_patches"]
 # ------------------------------------------------------------------------------------------------
 # Mask and loss
 # ------------------------------------------------------------------------------------------------
-
-
-def random_patches(batch: int, count: int, ratio: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """Which patches each image shows: floor(count * (1 - ratio)) of them, drawn without replacement.
-
-    Returns:
-        visible (B, V) int64 positions, in random order, and mask (B, count) float32, 1 where hidden.
-
-    Raises:
-        ValueError: no patch would be visible, or none hidden.
-    """
-    kept = int(count * (1 - ratio))
-    if not 0 < kept < count:
-        raise ValueError(f"mask ratio {ratio} leaves {kept} of {count} patches visible")
-    device = generator.device if generator is not None else None
-    order = torch.rand(batch, count, generator=generator, device=device).argsort(dim=1)
-    visible = order[:, :kept]
-    return visible, torch.ones(batch, count, device=device).scatter_(1, visible, 0.0)
 
 
 def masked_patch_loss(images: Tensor, prediction: Tensor, mask: Tensor, patch_size: int, norm_pix: bool) -> Tensor:

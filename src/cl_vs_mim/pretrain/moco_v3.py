@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cl_vs_mim.config import MoCoV3Objective
-from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.pretrain.distributed import gather_rows
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
 

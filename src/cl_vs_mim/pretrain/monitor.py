@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_vs_mim.analysis.attention import normalized_mutual_information
 from cl_vs_mim.data.images import normalise
-from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.encoder.model import Encoder
+from cl_vs_mim.metrics.attention import normalized_mutual_information
 
 WATCHED = 64  # training images whose attention is looked at after every epoch: the first ones
 

@@ -10,8 +10,8 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 
 from cl_vs_mim.config import View
-from cl_vs_mim.decoder import Decoder
-from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.encoder.decoder import Decoder
+from cl_vs_mim.encoder.model import Encoder
 
 
 class ObjectiveOutput(NamedTuple):

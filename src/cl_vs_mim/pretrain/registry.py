@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cl_vs_mim.config import Architecture, Model
-from cl_vs_mim.encoder import build_encoder
+from cl_vs_mim.core.randomness import global_randomness
+from cl_vs_mim.encoder.model import build_encoder
 from cl_vs_mim.pretrain.beit import BEiT
 from cl_vs_mim.pretrain.dino import DINO
 from cl_vs_mim.pretrain.hybrid import Hybrid
@@ -13,7 +14,6 @@ from cl_vs_mim.pretrain.objective import Objective
 from cl_vs_mim.pretrain.simmim import SimMIM
 from cl_vs_mim.pretrain.supervised import Supervised
 from cl_vs_mim.pretrain.vq_tokenizer import VQTokenizer
-from cl_vs_mim.randomness import global_randomness
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "beit": BEiT,

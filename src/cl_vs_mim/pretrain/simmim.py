@@ -6,49 +6,19 @@ encoder's tokens, and the loss is the L1 distance on what was hidden.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from cl_vs_mim.config import SimMIMObjective
-from cl_vs_mim.decoder import DecoderSpec, SimMIMDecoder
-from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.encoder.decoder import DecoderSpec, SimMIMDecoder
+from cl_vs_mim.encoder.masks import block_mask
+from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.pretrain.distributed import own_rows
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
 
 # ------------------------------------------------------------------------------------------------
 # Mask and loss
 # ------------------------------------------------------------------------------------------------
-
-
-def block_mask(batch: int, grid: int, unit: int, ratio: float, generator: torch.Generator | None) -> Tensor:
-    """Random masks made of squares: in every image ceil(ratio * squares) of the (grid / unit)^2 squares are hidden.
-
-    Args:
-        batch: number of masks B.
-        grid: patches along a side of the image.
-        unit: patches along a side of one square (the paper: 32 px, 2 patches of 16 px).
-        ratio: share to hide, 0 … 1 (the paper: 0.6).
-        generator: makes the draw; masks are made on its device.
-
-    Returns:
-        (B, grid, grid) float32 in {0, 1}; 1 is hidden.
-
-    Raises:
-        ValueError: the squares do not tile the grid, or the ratio is not in 0 … 1.
-    """
-    if grid % unit:
-        raise ValueError(f"squares of {unit} patches do not tile a grid of {grid}x{grid} patches")
-    if not 0 <= ratio <= 1:
-        raise ValueError(f"mask ratio {ratio} is not in 0 … 1")
-    squares = (grid // unit) ** 2
-    hidden = math.ceil(squares * ratio)
-    device = generator.device if generator is not None else None
-    order = torch.rand(batch, squares, generator=generator, device=device).argsort(dim=1)  # random permutations
-    coarse = torch.zeros(batch, squares, device=device).scatter_(1, order[:, :hidden], 1.0)
-    coarse = coarse.view(batch, grid // unit, grid // unit)
-    return coarse.repeat_interleave(unit, dim=1).repeat_interleave(unit, dim=2)
 
 
 def masked_l1_loss(images: Tensor, reconstruction: Tensor, patch_mask: Tensor) -> Tensor:

@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cl_vs_mim.config import View
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.randomness import generator_for
 from cl_vs_mim.data.augment import Draws, augment, draw, render
 from cl_vs_mim.data.images import ImageFolderIndex, decode_many, open_image
-from cl_vs_mim.errors import UserError
 from cl_vs_mim.pretrain.data import batch_positions
-from cl_vs_mim.randomness import generator_for
 
 _AHEAD = 4  # batches that each worker has ready
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}

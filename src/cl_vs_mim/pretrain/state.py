@@ -18,10 +18,11 @@ import filelock
 import pandas as pd
 import torch
 
-from cl_vs_mim.artifacts import atomic_path, clear_os_errors, sha256_file, sha256_json, write_json, write_table
 from cl_vs_mim.config import Architecture, Model
-from cl_vs_mim.errors import UserError
-from cl_vs_mim.workflow import TRAINING_CODE, code_digest
+from cl_vs_mim.core.closure import code_digest
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.files import atomic_path, clear_os_errors, sha256_file, sha256_json, write_json
+from cl_vs_mim.core.tables import write_table
 
 FORMAT = 1  # of the training state and of the arithmetic; raised when a newer code cannot go on with an older run
 _KEPT = 2  # checkpoints
@@ -37,7 +38,7 @@ def resolve_run(
     """
     return {
         "format": FORMAT,
-        "code": code_digest(*TRAINING_CODE),
+        "code": code_digest("cl_vs_mim.pretrain.trainer", f"cl_vs_mim.pretrain.{model.objective.method}"),
         "seed": seed,
         "data_hash": data_hash,
         "architecture": architecture.model_dump(mode="json", exclude={"label"}),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from cl_vs_mim.config import SupervisedObjective
-from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
 
 

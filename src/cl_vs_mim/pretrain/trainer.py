@@ -15,12 +15,12 @@ from timm.optim import Lars
 from torch import Tensor, nn
 
 from cl_vs_mim.config import Training
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.randomness import generator_for, global_randomness
 from cl_vs_mim.pretrain.distributed import share_batch_norms
 from cl_vs_mim.pretrain.objective import Objective
 from cl_vs_mim.pretrain.schedule import learning_rate, weight_decay
 from cl_vs_mim.pretrain.sources import Recipe, Source
-from cl_vs_mim.randomness import generator_for, global_randomness
 
 
 def compile_blocks(module: nn.Module, device: torch.device) -> None:

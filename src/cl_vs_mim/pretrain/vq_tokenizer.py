@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_vs_mim.config import VQTokenizerObjective
-from cl_vs_mim.decoder import DecoderSpec, VQDecoder, patchify
-from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.encoder.decoder import DecoderSpec, VQDecoder, patchify
+from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.pretrain.distributed import gather_rows
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cl_vs_mim.config.analysis import block_index
 from cl_vs_mim.config.models import SupervisedObjective
 from cl_vs_mim.config.transfer import AugmentedProbe, FineTuning
-from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
 from cl_vs_mim.pretrain.supervised import Supervised
 

@@ -14,8 +14,8 @@ from timm.layers import resample_abs_pos_embed
 from timm.layers.pos_embed_rel import gen_relative_position_index
 from torch import Tensor, nn
 
-from cl_vs_mim.encoder import Encoder
-from cl_vs_mim.resize import resized_bias_table
+from cl_vs_mim.encoder.model import Encoder
+from cl_vs_mim.encoder.resize import resized_bias_table
 
 
 class DenseEncoder(nn.Module):

@@ -21,13 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl_vs_mim.analysis.subject import batches
-from cl_vs_mim.artifacts import atomic_path, package_versions, sha256_json
+from cl_vs_mim.core.closure import code_digest
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.files import atomic_path, sha256_json
+from cl_vs_mim.core.progress import progress
+from cl_vs_mim.core.tables import package_versions
 from cl_vs_mim.data.images import ImageFolderIndex, normalise
-from cl_vs_mim.encoder import Encoder
-from cl_vs_mim.errors import UserError
-from cl_vs_mim.progress import progress
-from cl_vs_mim.workflow import code_digest
+from cl_vs_mim.encoder.model import Encoder
+from cl_vs_mim.evaluated import batches
 
 POOLINGS = ("cls", "mean")  # the order of the features' third axis
 Precision = Literal["float32", "float16"]
@@ -140,7 +141,7 @@ def features_key(encoder: Encoder, index: ImageFolderIndex, reading: Reading, co
         "crop_fraction": reading.crop_fraction,
         "final_norm": reading.final_norm,
         "precision": reading.precision,
-        "code": code_digest("encoder", "spec", "data.images", "transfer.features"),
+        "code": code_digest("cl_vs_mim.transfer.features"),
         "packages": package_versions(),
         "device": next(encoder.parameters()).device.type,
     }

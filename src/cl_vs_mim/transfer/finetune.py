@@ -25,29 +25,28 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cl_vs_mim.analysis.subject import add_subject_arguments, batches, find_subject, open_encoder, table_head
-from cl_vs_mim.analysis.tables import with_columns
-from cl_vs_mim.artifacts import row_head, sha256_file, with_head, write_table
-from cl_vs_mim.checkpoints import save_encoder
 from cl_vs_mim.config import Architecture, Study, load_study
 from cl_vs_mim.config.transfer import AugmentedProbe, FineTuning
+from cl_vs_mim.core.closure import code_digest
+from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.files import sha256_file
+from cl_vs_mim.core.progress import progress
+from cl_vs_mim.core.randomness import global_randomness
+from cl_vs_mim.core.tables import row_head, with_columns, with_head, write_table
 from cl_vs_mim.data.images import ImageFolderIndex, normalise
-from cl_vs_mim.encoder import Encoder, build_encoder
-from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.encoder.checkpoints import save_encoder
+from cl_vs_mim.encoder.model import Encoder, build_encoder
+from cl_vs_mim.evaluated import add_subject_arguments, batches, find_encoder, open_encoder, table_head
 from cl_vs_mim.pretrain.data import index_training_images, steps_per_epoch
 from cl_vs_mim.pretrain.interrupt import add_stop_option, deadline_of, leave_paused
 from cl_vs_mim.pretrain.loop import make_fabric, train
 from cl_vs_mim.pretrain.sources import make_source
 from cl_vs_mim.pretrain.state import RunFolder
 from cl_vs_mim.pretrain.trainer import Trainer
-from cl_vs_mim.progress import progress
-from cl_vs_mim.randomness import global_randomness
 from cl_vs_mim.transfer.classifiers import FineTuned, Probed
 from cl_vs_mim.transfer.linear_probe import Split, read_splits
 from cl_vs_mim.transfer.selection import constant_guess
-from cl_vs_mim.workflow import TRAINING_CODE, code_digest
 
-CODE = (*TRAINING_CODE, "transfer.classifiers", "transfer.finetune")
 PROTOCOLS = {"finetuning": "finetuning", "paper": "probe"}  # -> key under transfer
 
 # ------------------------------------------------------------------------------------------------
@@ -147,7 +146,7 @@ def main(arguments: argparse.Namespace) -> None:
     settings = settings_of(study, arguments.protocol)
     if isinstance(settings, AugmentedProbe) and arguments.tuned is not None:
         raise UserError("--tuned: a probe leaves the encoder as it is; leave it out")
-    subject = find_subject(study, arguments.model, arguments.seed)
+    subject = find_encoder(study, arguments.model, arguments.seed)
     architecture = study.architectures[subject.architecture]
     encoder = open_encoder(subject, architecture, arguments.encoder)
     index, data_hash = index_training_images(arguments.data)
@@ -157,7 +156,7 @@ def main(arguments: argparse.Namespace) -> None:
     fabric.launch()
     classifier = build_classifier(encoder, architecture, settings, len(labels.classes), subject.seed)
     resolved = {
-        "code": code_digest(*CODE),
+        "code": code_digest("cl_vs_mim.pretrain.trainer", "cl_vs_mim.transfer.classifiers"),
         "protocol": arguments.protocol,
         "seed": subject.seed,
         "data_hash": data_hash,

@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from cl_vs_mim.config.analysis import Probe as ProbeSettings
-from cl_vs_mim.errors import UserError
-from cl_vs_mim.progress import progress
-from cl_vs_mim.randomness import generator_for
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.progress import progress
+from cl_vs_mim.core.randomness import generator_for
 
 _LR_BATCH = 256  # images that a learning rate of the YAML is for (arXiv 1706.02677)
 _EPS = 1e-6  # added to the variance, as in MAE's probe (code)

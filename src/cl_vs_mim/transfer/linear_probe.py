@@ -32,23 +32,23 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from cl_vs_mim.analysis.subject import (
+from cl_vs_mim.config import load_study
+from cl_vs_mim.config.analysis import Probe as ProbeSettings
+from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.files import atomic_path
+from cl_vs_mim.core.tables import with_columns, write_table
+from cl_vs_mim.data.images import ImageFolderIndex, index_image_folder
+from cl_vs_mim.data.labels import ImageLabels, image_labels
+from cl_vs_mim.encoder.model import Encoder
+from cl_vs_mim.evaluated import (
     SPLIT,
     add_subject_arguments,
     choose_device,
     data_hash,
-    find_subject,
+    find_encoder,
     open_encoder,
     table_head,
 )
-from cl_vs_mim.analysis.tables import with_columns
-from cl_vs_mim.artifacts import atomic_path, write_table
-from cl_vs_mim.config import load_study
-from cl_vs_mim.config.analysis import Probe as ProbeSettings
-from cl_vs_mim.data.images import ImageFolderIndex, index_image_folder
-from cl_vs_mim.data.labels import ImageLabels, image_labels
-from cl_vs_mim.encoder import Encoder
-from cl_vs_mim.errors import UserError, run_cli
 from cl_vs_mim.transfer.features import POOLINGS, Reading, split_features
 from cl_vs_mim.transfer.fitting import Standardisation, fit_probes, predict, standardisation
 from cl_vs_mim.transfer.selection import (
@@ -253,7 +253,7 @@ def main(arguments: argparse.Namespace) -> None:
     device = choose_device(arguments.device)
     study = load_study(arguments.config)
     settings = study.analysis.probe
-    subject = find_subject(study, arguments.model, arguments.seed)
+    subject = find_encoder(study, arguments.model, arguments.seed)
     encoder = open_encoder(subject, study.architectures[subject.architecture], arguments.encoder).to(device)
     content = data_hash(arguments.data)
     train, evaluated = read_splits(arguments.data, list(settings.labels))

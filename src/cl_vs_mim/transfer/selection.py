@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from cl_vs_mim.config.analysis import Probe as ProbeSettings
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.data.images import select_evenly
 from cl_vs_mim.data.labels import ImageLabels
-from cl_vs_mim.errors import UserError
 from cl_vs_mim.transfer.features import POOLINGS
 from cl_vs_mim.transfer.fitting import LinearMaps
 

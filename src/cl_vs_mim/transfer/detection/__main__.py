@@ -18,7 +18,7 @@ import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
-from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.core.errors import UserError, run_cli
 from cl_vs_mim.pretrain.interrupt import add_stop_option
 
 

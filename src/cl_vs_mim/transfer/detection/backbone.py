@@ -15,8 +15,8 @@ from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor
 
 from cl_vs_mim.config.detection import Detection
-from cl_vs_mim.encoder import EncoderSpec, build_encoder
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.encoder.model import EncoderSpec, build_encoder
 from cl_vs_mim.transfer.dense import DenseEncoder
 
 FEATURE = "last_feat"
@@ -27,8 +27,8 @@ class EncoderBackbone(Backbone):
     """The map of an encoder's last block.
 
     Args:
-        spec: the fields of :class:`cl_vs_mim.spec.EncoderSpec`, plain data as in a LazyConfig. The weights are an
-            untrained encoder's until others are loaded into ``dense.encoder``.
+        spec: the fields of :class:`cl_vs_mim.encoder.spec.EncoderSpec`, plain data as in a LazyConfig. The weights are
+            an untrained encoder's until others are loaded into ``dense.encoder``.
         window: side of the attention windows in patches; None: none.
         global_blocks: blocks without windows.
         bf16: whether the encoder runs in mixed precision. The features are float32 all the same: detectron2 casts box

@@ -10,29 +10,24 @@ from typing import Any
 import detectron2
 import torch
 
-from cl_vs_mim.analysis.subject import Subject, choose_device, data_hash, find_subject, open_encoder, table_head
-from cl_vs_mim.analysis.tables import with_columns
-from cl_vs_mim.artifacts import sha256_file, sha256_json, write_table
 from cl_vs_mim.config import Study, load_study
 from cl_vs_mim.config.detection import Detection
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.closure import code_digest
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.files import sha256_file, sha256_json
+from cl_vs_mim.core.tables import with_columns, write_table
+from cl_vs_mim.data.coco import CocoSplit, read_coco
+from cl_vs_mim.evaluated import EvaluatedEncoder, choose_device, data_hash, find_encoder, open_encoder, table_head
 from cl_vs_mim.pretrain.interrupt import deadline_of, leave_paused
 from cl_vs_mim.pretrain.state import RunFolder
-from cl_vs_mim.transfer.detection.annotations import CocoSplit, read_coco
 from cl_vs_mim.transfer.detection.backbone import check_encoder
 from cl_vs_mim.transfer.detection.data import TrainingSamples, records_of
 from cl_vs_mim.transfer.detection.draw import draw_predictions, sample_places
 from cl_vs_mim.transfer.detection.evaluate import average_precision, predictions
 from cl_vs_mim.transfer.detection.recipe import detector_config, save_config
 from cl_vs_mim.transfer.detection.train import Detector, logs_to, train
-from cl_vs_mim.workflow import code_digest
 
 FORMAT = 1  # of the training state; raised when newer code cannot go on with an older run
-# Modules whose code decides the detector's weights.
-CODE = (
-    *("encoder", "spec", "randomness", "transfer.dense", "transfer.detection.backbone"),
-    *("transfer.detection.data", "transfer.detection.recipe", "transfer.detection.train"),
-)
 
 
 def detection_settings(study: Study) -> Detection:
@@ -53,12 +48,14 @@ def content_hash(data: Path, splits: tuple[CocoSplit, CocoSplit]) -> str:
     return sha256_json([split.digest for split in splits])
 
 
-def resolve(study: Study, subject: Subject, encoder: Path | None, settings: Detection, content: str) -> dict[str, Any]:
+def resolve(
+    study: Study, subject: EvaluatedEncoder, encoder: Path | None, settings: Detection, content: str
+) -> dict[str, Any]:
     """Everything that decides the detector's weights, as plain data."""
     later = {"least_score", "draw_images", "draw_score", "log_iterations", "checkpoint_iterations"}
     return {
         "format": FORMAT,
-        "code": code_digest(*CODE),
+        "code": code_digest("cl_vs_mim.pretrain.trainer", "cl_vs_mim.transfer.detection.train"),
         "seed": subject.seed,
         "model": subject.model,
         "data_hash": content,
@@ -76,7 +73,7 @@ def main(arguments: argparse.Namespace) -> None:
     device = choose_device(arguments.device)
     study = load_study(arguments.config)
     settings = detection_settings(study)
-    subject = find_subject(study, arguments.model, arguments.seed)
+    subject = find_encoder(study, arguments.model, arguments.seed)
     architecture = study.architectures[subject.architecture]
     check_encoder(architecture.spec(), settings, subject.model)
     splits = read_coco(arguments.data)
@@ -106,7 +103,7 @@ def report(
     split: CocoSplit,
     arguments: argparse.Namespace,
     study: Study,
-    subject: Subject,
+    subject: EvaluatedEncoder,
     content: str,
 ) -> None:
     """Evaluate on the validation images; write the picture, and last the table."""

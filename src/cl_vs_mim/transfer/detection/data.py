@@ -20,9 +20,9 @@ from detectron2.data.detection_utils import SizeMismatchError
 from torch.utils.data import DataLoader, Dataset
 
 from cl_vs_mim.config.detection import Detection
-from cl_vs_mim.errors import UserError
-from cl_vs_mim.randomness import derive_seed, generator_for
-from cl_vs_mim.transfer.detection.annotations import CocoSplit
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.randomness import derive_seed, generator_for
+from cl_vs_mim.data.coco import CocoSplit
 
 Record = dict[str, Any]  # an image in detectron2's format
 

@@ -14,9 +14,9 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cl_vs_mim.artifacts import atomic_path
 from cl_vs_mim.config.detection import Detection
-from cl_vs_mim.transfer.detection.annotations import CocoSplit
+from cl_vs_mim.core.files import atomic_path
+from cl_vs_mim.data.coco import CocoSplit
 from cl_vs_mim.transfer.detection.data import Record, metadata_of
 
 _SIDE = 480  # px of the longer side of each drawn image

@@ -14,8 +14,8 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from cl_vs_mim.config.detection import Detection
-from cl_vs_mim.progress import progress
-from cl_vs_mim.transfer.detection.annotations import CocoSplit
+from cl_vs_mim.core.progress import progress
+from cl_vs_mim.data.coco import CocoSplit
 from cl_vs_mim.transfer.detection.data import Record, category_names, evaluation_mapper, map_record, register
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")  # small: under 32^2 px of the original image, large: over 96^2

@@ -19,11 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
-from cl_vs_mim.artifacts import atomic_path
 from cl_vs_mim.config.detection import Detection
-from cl_vs_mim.encoder import Encoder
-from cl_vs_mim.randomness import global_randomness
-from cl_vs_mim.spec import EncoderSpec
+from cl_vs_mim.core.files import atomic_path
+from cl_vs_mim.core.randomness import global_randomness
+from cl_vs_mim.encoder.model import Encoder
+from cl_vs_mim.encoder.spec import EncoderSpec
 from cl_vs_mim.transfer.detection.backbone import (
     FEATURE,
     SCALES,

@@ -22,13 +22,13 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from cl_vs_mim.config.detection import Detection
-from cl_vs_mim.encoder import Encoder
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.progress import progress
+from cl_vs_mim.core.randomness import global_randomness
+from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.pretrain.interrupt import stop_on_signals
 from cl_vs_mim.pretrain.loop import deterministic_on_cpu
 from cl_vs_mim.pretrain.state import RunFolder
-from cl_vs_mim.progress import progress
-from cl_vs_mim.randomness import global_randomness
 from cl_vs_mim.transfer.detection.data import Record, TrainingSamples, training_batches
 from cl_vs_mim.transfer.detection.recipe import build_detector, build_optimizer
 

@@ -16,8 +16,8 @@ import argparse
 from importlib.util import find_spec
 from pathlib import Path
 
-from cl_vs_mim.analysis.subject import add_subject_arguments
-from cl_vs_mim.errors import UserError, run_cli
+from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.evaluated import add_subject_arguments
 from cl_vs_mim.pretrain.interrupt import add_stop_option
 
 

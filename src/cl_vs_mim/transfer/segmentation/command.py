@@ -6,27 +6,25 @@ import argparse
 
 import torch
 
-from cl_vs_mim.analysis.subject import data_hash, find_subject, open_encoder, table_head
-from cl_vs_mim.analysis.tables import with_columns
-from cl_vs_mim.artifacts import sha256_file, write_table
 from cl_vs_mim.config import Architecture, load_study
 from cl_vs_mim.config.segmentation import Segmentation
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.closure import code_digest
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.files import sha256_file
+from cl_vs_mim.core.randomness import global_randomness
+from cl_vs_mim.core.tables import with_columns, write_table
+from cl_vs_mim.data.ade20k import TRAINING, VALIDATION, read_split
+from cl_vs_mim.evaluated import data_hash, find_encoder, open_encoder, table_head
 from cl_vs_mim.pretrain.data import steps_per_epoch
 from cl_vs_mim.pretrain.interrupt import deadline_of, leave_paused
 from cl_vs_mim.pretrain.loop import make_fabric, train
 from cl_vs_mim.pretrain.state import RunFolder
 from cl_vs_mim.pretrain.trainer import Trainer
-from cl_vs_mim.randomness import global_randomness
 from cl_vs_mim.transfer.finetune import with_drop_path
-from cl_vs_mim.transfer.segmentation.data import TRAINING, VALIDATION, read_split
 from cl_vs_mim.transfer.segmentation.draw import draw_predictions
 from cl_vs_mim.transfer.segmentation.evaluate import evaluate
 from cl_vs_mim.transfer.segmentation.network import Segmenter
 from cl_vs_mim.transfer.segmentation.source import SceneSource
-from cl_vs_mim.workflow import TRAINING_CODE, code_digest
-
-CODE = (*TRAINING_CODE, "transfer.dense", "transfer.classifiers", "transfer.segmentation")
 
 
 def check_patches(settings: Segmentation, architecture: Architecture, name: str) -> None:
@@ -50,7 +48,7 @@ def main(arguments: argparse.Namespace) -> None:
     settings = None if study.transfer is None else study.transfer.segmentation
     if settings is None:
         raise UserError(f"study {study.study!r} has no transfer.segmentation; add it to its YAML")
-    subject = find_subject(study, arguments.model, arguments.seed)
+    subject = find_encoder(study, arguments.model, arguments.seed)
     architecture = study.architectures[subject.architecture]
     check_patches(settings, architecture, subject.architecture)
     encoder = open_encoder(subject, architecture, arguments.encoder)
@@ -64,7 +62,7 @@ def main(arguments: argparse.Namespace) -> None:
             with_drop_path(encoder, architecture, settings.training.drop_path), settings, len(training.classes)
         )
     resolved = {
-        "code": code_digest(*CODE),
+        "code": code_digest("cl_vs_mim.pretrain.trainer", "cl_vs_mim.transfer.segmentation.network"),
         "task": "segmentation",
         "seed": subject.seed,
         "data_hash": content,

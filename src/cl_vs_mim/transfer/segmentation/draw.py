@@ -11,9 +11,9 @@ import torch
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from cl_vs_mim.artifacts import atomic_path
-from cl_vs_mim.figures import style
-from cl_vs_mim.transfer.segmentation.data import IGNORED, SceneSplit, open_pair
+from cl_vs_mim.core import pages
+from cl_vs_mim.core.files import atomic_path
+from cl_vs_mim.data.ade20k import IGNORED, SceneSplit, open_pair
 
 _ROWS = ("image", "truth", "prediction")
 _SIDE = 1.5  # inches of a panel
@@ -26,8 +26,8 @@ def draw_predictions(
     """Write a PNG: the first ``count`` images of the split, their labels, and what ``classify`` says."""
     palette = mpl.colormaps["tab20"](np.arange(len(split.classes)) % 20)[:, :3]
     seen: set[int] = set()
-    with style.house_style():
-        figure = style.new_figure(max(4.5, _SIDE * count), _SIDE * len(_ROWS) + 1.2)
+    with pages.house_style():
+        figure = pages.new_figure(max(4.5, _SIDE * count), _SIDE * len(_ROWS) + 1.2)
         panels = figure.subplots(len(_ROWS), count, squeeze=False)
         for column in range(count):
             picture, truth = open_pair(split, column)

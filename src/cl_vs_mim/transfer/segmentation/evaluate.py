@@ -10,8 +10,8 @@ import torch
 from mmseg.evaluation import IoUMetric
 from torch import Tensor
 
-from cl_vs_mim.progress import progress
-from cl_vs_mim.transfer.segmentation.data import IGNORED, SceneSplit, open_pair
+from cl_vs_mim.core.progress import progress
+from cl_vs_mim.data.ade20k import IGNORED, SceneSplit, open_pair
 
 TASK = "segmentation"
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cl_vs_mim.config.analysis import block_index
 from cl_vs_mim.config.segmentation import Segmentation
 from cl_vs_mim.data.images import normalise
-from cl_vs_mim.encoder import Encoder
+from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
 from cl_vs_mim.transfer.classifiers import decayed_groups
 from cl_vs_mim.transfer.dense import DenseEncoder

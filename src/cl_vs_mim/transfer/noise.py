@@ -15,7 +15,7 @@ import itertools
 import torch
 from torch import Tensor
 
-from cl_vs_mim.randomness import generator_for
+from cl_vs_mim.core.randomness import generator_for
 
 
 def ring(size: int, frequency: float, width: float) -> Tensor:

@@ -1,6 +1,6 @@
 """Tables 1 and 2: what encoders are good for, with intervals, and the published value beside it.
 
-    python -m cl_vs_mim.tables.transfer --config config/demo.yaml --finetuning-tables … --probe-tables … \\
+    python -m cl_vs_mim.figures.result_tables --config config/demo.yaml --finetuning-tables … --probe-tables … \\
         --reference results/reference/reference_values.csv --output tables/transfer.csv
 
 Table 1 is of the methods, Table 2 of the hybrids: the same command on other tables. Writes ``.csv`` (a row per encoder
@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from cl_vs_mim.artifacts import atomic_path, read_table, write_table
 from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.errors import run_cli
+from cl_vs_mim.core.errors import run_cli
+from cl_vs_mim.core.files import atomic_path
+from cl_vs_mim.core.tables import read_table, write_table
 from cl_vs_mim.figures.scores import classification_scores, dense_scores
 
 TASKS = {  # column of the table -> how it is written, unit

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+DECIDES_NO_RESULT = True
 
 
 class UserError(Exception):
@@ -22,3 +25,12 @@ def run_cli(main: Callable[[argparse.Namespace], None], parser: argparse.Argumen
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str:
+    """``; did you mean …?`` for the closest candidate, else the list of all; empty where there is none."""
+    candidates = list(candidates)
+    close = difflib.get_close_matches(word, candidates, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; valid: {', '.join(sorted(candidates))}" if candidates else ""

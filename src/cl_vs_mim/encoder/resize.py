@@ -8,7 +8,7 @@ from timm.layers import resample_abs_pos_embed
 from timm.layers.pos_embed_rel import resize_rel_pos_bias_table_simple
 from torch import Tensor
 
-from cl_vs_mim.encoder import Encoder, build_encoder
+from cl_vs_mim.encoder.model import Encoder, build_encoder
 
 _CLS_ROWS = 3  # the last rows of a relative position table: CLS to patch, patch to CLS, CLS to CLS
 

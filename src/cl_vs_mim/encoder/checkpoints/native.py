@@ -12,11 +12,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from cl_vs_mim.artifacts import atomic_path
-from cl_vs_mim.checkpoints.files import fill_decoder, fill_encoder, read_safetensors
-from cl_vs_mim.decoder import Decoder, DecoderSpec
-from cl_vs_mim.encoder import Encoder, EncoderSpec
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.files import atomic_path
+from cl_vs_mim.encoder.checkpoints.files import fill_decoder, fill_encoder, read_safetensors
+from cl_vs_mim.encoder.decoder import Decoder, DecoderSpec
+from cl_vs_mim.encoder.model import Encoder, EncoderSpec
 
 # One entry, because safetensors writes several in random order and equal encoders should be equal files.
 _HEADER = "cl_vs_mim"
@@ -80,7 +80,7 @@ def read_header(path: Path) -> tuple[EncoderSpec, dict[str, Any]]:
 
 
 def load_native(path: Path, given: Mapping[str, int | None]) -> Encoder:
-    """The encoder of a file of :func:`save_encoder`; see :func:`cl_vs_mim.checkpoints.load_encoder`."""
+    """The encoder of a file of :func:`save_encoder`; see :func:`cl_vs_mim.encoder.checkpoints.load_encoder`."""
     tensors, metadata = read_safetensors(path)
     spec = _spec_of(path, EncoderSpec, _parse_header(path, metadata)["spec"])
     for argument, field in _ARGUMENTS.items():

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.progress import progress
 from cl_vs_mim.data.images import open_image
-from cl_vs_mim.errors import UserError
-from cl_vs_mim.progress import progress
 
 TRAINING, VALIDATION = "training", "validation"
 IGNORED = 255  # what a pixel without a label is called after the classes have moved down by one, as in mmseg

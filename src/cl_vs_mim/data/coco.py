@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cl_vs_mim.artifacts import sha256_file
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.files import sha256_file
 
 _PARTS = ("images", "annotations", "categories")
 _SHOWN = 5  # names in an error

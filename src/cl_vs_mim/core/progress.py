@@ -27,6 +27,9 @@ class _Lines:
         self._stream.flush()
 
 
+DECIDES_NO_RESULT = True
+
+
 def progress(
     iterable: Iterable[Any] | None = None,
     *,

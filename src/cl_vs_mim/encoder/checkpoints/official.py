@@ -18,9 +18,9 @@ import torch
 from timm.models.beit import gen_relative_position_index
 from torch import Tensor
 
-from cl_vs_mim.checkpoints.files import fill_encoder, read_pickle, read_safetensors
-from cl_vs_mim.encoder import Encoder, EncoderSpec, sincos_positions
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.encoder.checkpoints.files import fill_encoder, read_pickle, read_safetensors
+from cl_vs_mim.encoder.model import Encoder, EncoderSpec, sincos_positions
 
 # ------------------------------------------------------------------------------------------------
 # Containers
@@ -155,7 +155,7 @@ def _some(keys: Any) -> str:
 def load_official(
     path: Path, family: str, img_size: int, patch_size: int, num_heads: int, verified: bool = False
 ) -> Encoder:
-    """The encoder of a published checkpoint; see :func:`cl_vs_mim.checkpoints.load_encoder`."""
+    """The encoder of a published checkpoint; see :func:`cl_vs_mim.encoder.checkpoints.load_encoder`."""
     tensors = read_official(path, family, verified)
     spec = infer_spec(path, FAMILIES[family].model, tensors, img_size, patch_size, num_heads)
     index = tensors.pop("rel_pos_bias.relative_position_index", None)

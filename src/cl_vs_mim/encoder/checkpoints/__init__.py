@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cl_vs_mim.checkpoints.decoders import load_decoder
-from cl_vs_mim.checkpoints.files import verify_sha256
-from cl_vs_mim.checkpoints.native import load_native, read_header, save_encoder
-from cl_vs_mim.checkpoints.official import FAMILIES, load_official
-from cl_vs_mim.encoder import Encoder
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.encoder.checkpoints.decoders import load_decoder
+from cl_vs_mim.encoder.checkpoints.files import verify_sha256
+from cl_vs_mim.encoder.checkpoints.native import load_native, read_header, save_encoder
+from cl_vs_mim.encoder.checkpoints.official import FAMILIES, load_official
+from cl_vs_mim.encoder.model import Encoder
 
 __all__ = ["load_decoder", "load_encoder", "read_header", "save_encoder"]
 

@@ -20,7 +20,7 @@ from timm.models.beit import Beit
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from cl_vs_mim.spec import EncoderSpec
+from cl_vs_mim.encoder.spec import EncoderSpec
 
 __all__ = ["BlockTrace", "Encoder", "EncoderSpec", "build_encoder", "sincos_positions"]
 

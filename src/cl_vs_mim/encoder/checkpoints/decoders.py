@@ -7,12 +7,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cl_vs_mim.checkpoints.files import fill_decoder
-from cl_vs_mim.checkpoints.native import load_native_decoder
-from cl_vs_mim.checkpoints.official import read_tensors
-from cl_vs_mim.decoder import Decoder, DecoderSpec
-from cl_vs_mim.encoder import Encoder
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.encoder.checkpoints.files import fill_decoder
+from cl_vs_mim.encoder.checkpoints.native import load_native_decoder
+from cl_vs_mim.encoder.checkpoints.official import read_tensors
+from cl_vs_mim.encoder.decoder import Decoder, DecoderSpec
+from cl_vs_mim.encoder.model import Encoder
 
 # Official names to ours, tried in order; what none of them matches is the encoder's.
 _NAMES = {
@@ -36,7 +36,7 @@ def load_decoder(
     Args:
         path: the checkpoint that ``encoder`` came from.
         family: ``"native"``, ``"mae"`` or ``"simmim"``.
-        encoder: what :func:`cl_vs_mim.checkpoints.load_encoder` made of the same file.
+        encoder: what :func:`cl_vs_mim.encoder.checkpoints.load_encoder` made of the same file.
         num_heads: of MAE's decoder; no tensor's shape tells it (the official ones have 16).
         norm_pix: whether MAE was trained on normalised patches, which no tensor tells either.
 

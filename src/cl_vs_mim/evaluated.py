@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl_vs_mim.artifacts import row_head, sha256_json
-from cl_vs_mim.checkpoints import load_encoder, read_header
 from cl_vs_mim.config import Architecture, Section, Study
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.files import sha256_json
+from cl_vs_mim.core.tables import row_head
 from cl_vs_mim.data.images import ImageFolderIndex, decode_many, index_image_folder, select_evenly
-from cl_vs_mim.encoder import Encoder, build_encoder
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.encoder.checkpoints import load_encoder, read_header
+from cl_vs_mim.encoder.model import Encoder, build_encoder
 
 SPLIT = "val"
 
@@ -28,7 +29,7 @@ SPLIT = "val"
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluatedEncoder:
     """An encoder's columns in every table."""
 
     model: str  # key in the study, or untrained_<architecture>
@@ -40,7 +41,7 @@ class Subject:
     stage: str = "pretrained"  # or finetuned
 
 
-def find_subject(study: Study, model: str, seed: int, stage: str = "pretrained") -> Subject:
+def find_encoder(study: Study, model: str, seed: int, stage: str = "pretrained") -> EvaluatedEncoder:
     """The model or control of this name.
 
     Raises:
@@ -49,15 +50,15 @@ def find_subject(study: Study, model: str, seed: int, stage: str = "pretrained")
     controls = study.controls()
     if model in controls:
         label = f"untrained {study.architectures[controls[model]].label}"
-        return Subject(model, label, "untrained", "control", controls[model], seed, stage)
+        return EvaluatedEncoder(model, label, "untrained", "control", controls[model], seed, stage)
     if model not in study.models:
         known = ", ".join([*study.models, *controls])
         raise UserError(f"study {study.study!r} has no model {model!r}; known: {known}")
     found = study.models[model]
-    return Subject(model, found.label, found.objective.method, found.paradigm, found.architecture, seed, stage)
+    return EvaluatedEncoder(model, found.label, found.objective.method, found.paradigm, found.architecture, seed, stage)
 
 
-def open_encoder(subject: Subject, architecture: Architecture, path: Path | None) -> Encoder:
+def open_encoder(subject: EvaluatedEncoder, architecture: Architecture, path: Path | None) -> Encoder:
     """The trained encoder of the file, or the untrained one of the seed, in evaluation mode.
 
     Raises:
@@ -138,7 +139,7 @@ def batches(
 
 
 def table_head(
-    study: Study, subject: Subject, content: str, device: torch.device, settings: dict[str, Section]
+    study: Study, subject: EvaluatedEncoder, content: str, device: torch.device, settings: dict[str, Section]
 ) -> dict[str, str | int]:
     """The constant columns of a table: the head of every row, then the encoder's.
 

@@ -1,6 +1,6 @@
 """Is a data set whole? Asked once, before anything is trained on it.
 
-    python -m cl_vs_mim.checks --config config/demo.yaml --dataset scenes --data results/demo/data/scenes \\
+    python -m cl_vs_mim.data.checks --config config/demo.yaml --dataset scenes --data results/demo/data/scenes \\
         --output results/demo/checks/scenes.json
 
 Layout (ImageFolder, COCO, ADE20K), the number of images of each part, and checksums: of every file of a composed data
@@ -19,13 +19,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from cl_vs_mim.artifacts import sha256_file, sha256_json, write_json
 from cl_vs_mim.config import FolderData, load_study
+from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.files import sha256_file, sha256_json, write_json
+from cl_vs_mim.core.progress import progress
+from cl_vs_mim.data.ade20k import TRAINING, VALIDATION, read_split
+from cl_vs_mim.data.coco import read_coco
 from cl_vs_mim.data.images import index_image_folder
-from cl_vs_mim.errors import UserError, run_cli
-from cl_vs_mim.progress import progress
-from cl_vs_mim.transfer.detection.annotations import read_coco
-from cl_vs_mim.transfer.segmentation.data import TRAINING, VALIDATION, read_split
 
 DATASETS = ("objects", "scenes", "cue_conflict")
 _FILES = "files.csv"  # of a composed data set: path and sha256 of every file

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from cl_vs_mim.encoder import Encoder, layer_norm, sincos_positions
-from cl_vs_mim.spec import EncoderSpec
+from cl_vs_mim.encoder.model import Encoder, layer_norm, sincos_positions
+from cl_vs_mim.encoder.spec import EncoderSpec
 
 _NORM_PIX_EPS = 1e-6  # added to a patch's variance, as in the original
 

@@ -1,97 +1,17 @@
-"""What the Snakefile asks of the package: a validated study, and digests that decide what must be rebuilt.
-
-A rule's parameters hold the digest of the configuration it reads and of the code it runs, so a change of either
-rebuilds its output, and a change of a comment, a docstring or another section does not.
-"""
+"""Which encoders a study has: trained and untrained, by the file stem of what belongs to each."""
 
 from __future__ import annotations
 
-import ast
-import hashlib
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
-
-from cl_vs_mim.artifacts import sha256_json
-from cl_vs_mim.config import Section, Study
+from cl_vs_mim.config.sections import Section
+from cl_vs_mim.config.study import Study
+from cl_vs_mim.core.files import sha256_json
 
 DECODERS = ("mae", "simmim")  # methods that turn tokens into pixels
-# Modules and packages of cl_vs_mim whose code decides an encoder's weights.
-TRAINING_CODE = ("spec", "encoder", "decoder", "randomness", "data.augment", "data.images", "pretrain")
 
 
 def sections_digest(*sections: Section) -> str:
     """First 12 hex digits of the sha256 of the given parts of the configuration, defaults written out."""
     return sha256_json([section.model_dump(mode="json") for section in sections])[:12]
-
-
-@cache
-def code_digest(*modules: str) -> str:
-    """First 12 hex digits of the sha256 of what the named modules or packages of ``cl_vs_mim`` do.
-
-    Comments, docstrings and layout are left out, so that cosmetic edits do not retrain anything.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(modules):
-        for path in _sources(f"cl_vs_mim.{name}"):
-            digest.update(_without_docstrings(path.read_text(encoding="utf-8")).encode())
-    return digest.hexdigest()[:12]
-
-
-def _sources(module: str) -> list[Path]:
-    spec = find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"{module}, named in a rule's code digest, does not exist")
-    if spec.submodule_search_locations:
-        return sorted(Path(spec.origin).parent.glob("*.py"))
-    return [Path(spec.origin)]
-
-
-def _without_docstrings(source: str) -> str:
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
-
-
-@cache
-def folder_digest(folder: str) -> str:
-    """First 12 hex digits of the sha256 of the files, names included, of a folder of the package."""
-    digest = hashlib.sha256()
-    for path in sorted((Path(__file__).parent / folder).iterdir()):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def claimed_figures(claims: str) -> list[str]:
-    """Names of the figures that ``claims.yaml`` names, each once, in its order."""
-    from cl_vs_mim.audit.claims import load_claims
-
-    return list(dict.fromkeys(claim.figure for claim in load_claims(Path(claims)).claims.values()))
-
-
-@cache
-def figure_texts(module: str) -> tuple[str, str]:
-    """Title and caption of a module of ``cl_vs_mim.figures``, read without importing it.
-
-    Raises:
-        KeyError: the module states no TITLE or no CAPTION.
-    """
-    (path,) = _sources(f"cl_vs_mim.figures.{module}")
-    texts = {
-        node.targets[0].id: ast.literal_eval(node.value)
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("TITLE", "CAPTION")
-    }
-    return texts["TITLE"], texts["CAPTION"]
-
-
-# ------------------------------------------------------------------------------------------------
-# Runs
-# ------------------------------------------------------------------------------------------------
 
 
 def run_name(model: str, seed: int) -> str:

@@ -1,6 +1,6 @@
 """Shape or texture, and noise of one frequency, as a linear probe reads them (Figure 9).
 
-    python -m cl_vs_mim.analysis.robustness --config config/demo.yaml --model moco_v3 --seed 0 \\
+    python -m cl_vs_mim.transfer.robustness --config config/demo.yaml --model moco_v3 --seed 0 \\
         --encoder results/demo/encoders/moco_v3_seed0.safetensors \\
         --probes results/demo/probes/moco_v3_seed0.safetensors --data results/demo/data/objects \\
         --cue-conflict results/demo/data/cue_conflict --tables results/demo/tables --run moco_v3_seed0
@@ -25,29 +25,28 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cl_vs_mim.analysis.noise import noise_for_images, ring
-from cl_vs_mim.analysis.subject import (
+from cl_vs_mim.config import Study, block_index, load_study
+from cl_vs_mim.config.analysis import FourierNoise
+from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.progress import progress
+from cl_vs_mim.core.tables import with_columns, write_table
+from cl_vs_mim.data.images import ImageFolderIndex, index_image_folder, normalise
+from cl_vs_mim.data.labels import image_labels
+from cl_vs_mim.encoder.model import Encoder
+from cl_vs_mim.evaluated import (
     SPLIT,
     add_subject_arguments,
     analysis_images,
     batches,
     choose_device,
     data_hash,
-    find_subject,
+    find_encoder,
     open_encoder,
     table_head,
 )
-from cl_vs_mim.analysis.tables import with_columns
-from cl_vs_mim.artifacts import write_table
-from cl_vs_mim.config import Study, block_index, load_study
-from cl_vs_mim.config.analysis import FourierNoise
-from cl_vs_mim.data.images import ImageFolderIndex, index_image_folder, normalise
-from cl_vs_mim.data.labels import image_labels
-from cl_vs_mim.encoder import Encoder
-from cl_vs_mim.errors import UserError, run_cli
-from cl_vs_mim.progress import progress
 from cl_vs_mim.transfer.features import pooled
 from cl_vs_mim.transfer.linear_probe import Probe, load_probe
+from cl_vs_mim.transfer.noise import noise_for_images, ring
 
 # ------------------------------------------------------------------------------------------------
 # Reading images with a probe
@@ -201,7 +200,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Read cue-conflict and noisy images with one encoder and its probe."""
     torch.set_num_threads(arguments.threads)
     study = load_study(arguments.config)
-    subject = find_subject(study, arguments.model, arguments.seed)
+    subject = find_encoder(study, arguments.model, arguments.seed)
     architecture = study.architectures[subject.architecture]
     encoder = open_encoder(subject, architecture, arguments.encoder).to(choose_device(arguments.device))
     settings, sample = study.analysis.robustness, study.analysis

@@ -14,10 +14,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from cl_vs_mim.artifacts import sha256_file
-from cl_vs_mim.decoder import Decoder, DecoderSpec, build_decoder
-from cl_vs_mim.encoder import Encoder, EncoderSpec, build_encoder
-from cl_vs_mim.errors import UserError
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.files import sha256_file
+from cl_vs_mim.encoder.decoder import Decoder, DecoderSpec, build_decoder
+from cl_vs_mim.encoder.model import Encoder, EncoderSpec, build_encoder
 
 # ------------------------------------------------------------------------------------------------
 # Reading

@@ -1,0 +1,1 @@
+"""What everything stands on: files, tables, randomness, intervals, progress, errors."""
