@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from cl_vs_mim.config.data import FolderData, KitData
+from cl_vs_mim.config.models import Training
 from cl_vs_mim.config.sections import Section
 from cl_vs_mim.config.study import Study
+from cl_vs_mim.core.errors import UserError, nearest
 from cl_vs_mim.core.files import sha256_json
 
 DECODERS = ("mae", "simmim")  # methods that turn tokens into pixels
@@ -73,3 +78,67 @@ def decoder_figure_runs(study: Study) -> list[str]:
     architectures = {model.architecture for model in study.models.values() if model.objective.method == "mae"}
     controls = [run for run, (name, _) in control_runs(study).items() if study.controls()[name] in architectures]
     return [*runs_with_decoder(study), *controls]
+
+
+# ------------------------------------------------------------------------------------------------
+# What decides an encoder
+# ------------------------------------------------------------------------------------------------
+
+
+def model_and_seed(study: Study, run: str) -> tuple[str, int]:
+    """The model, or ``untrained_<architecture>``, and the seed of an encoder's stem such as ``moco_v3_seed0``.
+
+    Raises:
+        UserError: the study has no such encoder; the nearest one is named.
+    """
+    runs = trained_runs(study) | control_runs(study)
+    if run not in runs:
+        raise UserError(f"study {study.study!r} has no encoder {run!r}{nearest(run, runs)}; known: {', '.join(runs)}")
+    return runs[run]
+
+
+def decides_encoder(study: Study, run: str) -> dict[str, Any]:
+    """All settings that decide the weights of one encoder, as plain data, and none besides.
+
+    It is the answer for the rule that trains, for the run folder and for the head of every row. Labels and notes,
+    sibling seeds, other models, how often is logged, and data sets that training does not read are not in it; neither
+    is the number of training threads, on which only the last digits depend, as they do on the processor (see
+    :class:`cl_vs_mim.config.Compute`).
+
+    Args:
+        study: which has the encoder.
+        run: its stem, such as ``moco_v3_seed0`` or ``untrained_vit_seed0``.
+
+    Raises:
+        UserError: the study has no such encoder.
+    """
+    name, seed = model_and_seed(study, run)
+    control = name in study.controls()
+    architecture = study.architectures[study.controls()[name] if control else study.models[name].architecture]
+    decided: dict[str, Any] = {"architecture": architecture.model_dump(mode="json", exclude={"label"}), "seed": seed}
+    if control:
+        return decided
+    model = study.models[name]
+    decided |= {
+        "objective": model.objective.model_dump(mode="json", exclude={"tokenizer"}),
+        "training": decides_training(model.training),
+        "data": decides_training_images(study.data),
+    }
+    tokenizer = getattr(model.objective, "tokenizer", None)
+    if tokenizer is not None:
+        decided["tokenizer"] = decides_encoder(study, run_name(tokenizer, study.models[tokenizer].seeds[0]))
+    return decided
+
+
+def decides_training(training: Training) -> dict[str, Any]:
+    """What of the optimisation decides the weights, for any training: not how often is logged, and how often the state
+    is saved only where a rollback may return to it."""
+    words = {"log_steps"} if training.rollback_factor is not None else {"log_steps", "checkpoint_steps"}
+    return training.model_dump(mode="json", exclude=words)
+
+
+def decides_training_images(data: KitData | FolderData) -> dict[str, Any]:
+    """What of the data sets decides the single-object images; their content is known by its hash besides."""
+    if isinstance(data, FolderData):
+        return data.model_dump(mode="json", include={"objects"})
+    return data.model_dump(mode="json", include={"kit", "seed", "objects"})

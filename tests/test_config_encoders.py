@@ -1,0 +1,104 @@
+"""What decides an encoder, said once: edits of the study that change it, and edits that change nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cl_vs_mim.config import Study
+from cl_vs_mim.config.encoders import decides_encoder
+from cl_vs_mim.core.errors import UserError
+
+
+@pytest.fixture
+def raw(root: Path) -> dict:
+    """The smoke study as plain data, to be edited."""
+    return yaml.safe_load((root / "config" / "smoke.yaml").read_text())
+
+
+def decided(raw: dict, run: str) -> dict:
+    return decides_encoder(Study.model_validate(raw), run)
+
+
+def put(raw: dict, path: str, value: object) -> None:
+    *parents, key = path.split(".")
+    for parent in parents:
+        raw = raw[parent]
+    raw[key] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("models.moco_v3.seeds", [0, 1, 2]),
+        ("models.moco_v3.label", "another name"),
+        ("models.moco_v3.choices", "other words"),
+        ("models.moco_v3.training.log_steps", 7),
+        ("models.moco_v3.training.checkpoint_steps", 7),
+        ("architectures.vit.label", "another name"),
+        ("models.dino.objective.momentum", 0.5),
+        ("data.scenes.train", 13),
+        ("data.cue_conflict.images", 29),
+        ("analysis.images", 31),
+        ("figures.bootstrap.resamples", 11),
+        ("compute.training_threads", 2),
+    ],
+)
+def test_what_does_not_decide_an_encoder(raw, path, value) -> None:
+    before = decided(raw, "moco_v3_seed0")
+    put(raw, path, value)
+    assert decided(raw, "moco_v3_seed0") == before
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("models.moco_v3.objective.momentum", 0.5),
+        ("models.moco_v3.training.base_lr", 0.5),
+        ("models.moco_v3.training.precision", "32-true"),
+        ("architectures.vit.depth", 4),
+        ("data.objects.train_per_identity", 3),
+        ("data.seed", 3),
+    ],
+)
+def test_what_decides_an_encoder(raw, path, value) -> None:
+    before = decided(raw, "moco_v3_seed0")
+    put(raw, path, value)
+    assert decided(raw, "moco_v3_seed0") != before
+
+
+def test_how_often_the_state_is_saved_decides_where_a_rollback_returns_to(raw) -> None:
+    put(raw, "models.moco_v3.training.rollback_factor", 0.5)
+    before = decided(raw, "moco_v3_seed0")
+    put(raw, "models.moco_v3.training.checkpoint_steps", 7)
+    assert decided(raw, "moco_v3_seed0") != before
+
+
+def test_beit_is_decided_by_what_decides_its_tokenizer_and_not_by_its_name(raw) -> None:
+    before = decided(raw, "beit_seed0")
+    raw["models"]["codebook"] = raw["models"].pop("tokenizer")
+    put(raw, "models.beit.objective.tokenizer", "codebook")
+    assert decided(raw, "beit_seed0") == before
+    put(raw, "models.codebook.training.base_lr", 0.5)
+    assert decided(raw, "beit_seed0") != before
+
+
+def test_a_control_is_decided_by_its_architecture_and_seed(raw) -> None:
+    study = Study.model_validate(raw)
+    decided = decides_encoder(study, "untrained_vit_seed0")
+    assert set(decided) == {"architecture", "seed"} and decided["seed"] == 0
+    assert "label" not in decided["architecture"]
+
+
+def test_it_is_plain_data(root: Path) -> None:
+    study = Study.model_validate(yaml.safe_load((root / "config" / "smoke.yaml").read_text()))
+    decided = decides_encoder(study, "beit_seed0")
+    assert json.loads(json.dumps(decided)) == decided
+
+
+def test_an_encoder_that_the_study_does_not_have_is_named_with_the_nearest(raw) -> None:
+    with pytest.raises(UserError, match=r"no encoder 'moco_v3_seed9'; did you mean 'moco_v3_seed0'\?"):
+        decided(raw, "moco_v3_seed9")
