@@ -28,7 +28,7 @@ from cl_vs_mim.core.files import sha256_json
 from cl_vs_mim.core.tables import row_head, with_head, write_table
 from cl_vs_mim.data.images import ImageFolderIndex, index_image_folder
 from cl_vs_mim.encoder.model import build_encoder
-from cl_vs_mim.transfer.features import Reading, split_features
+from cl_vs_mim.transfer.features import FeatureOptions, split_features
 from cl_vs_mim.transfer.fitting import fit_probes, standardisation
 from cl_vs_mim.transfer.selection import set_names
 
@@ -53,7 +53,7 @@ def main(arguments: argparse.Namespace) -> None:
     device = torch.device(arguments.device)
     encoder = build_encoder(architecture.spec(), seed=0).eval().to(device)
     depth = encoder.spec.depth
-    reading = Reading(batch_size=study.analysis.batch_size, workers=arguments.threads)
+    options = FeatureOptions(batch_size=study.analysis.batch_size, workers=arguments.threads)
     rate = settings.learning_rates[len(settings.learning_rates) // 2]
     single = settings.model_copy(update={"learning_rates": [rate]})
     seconds: dict[str, list[float]] = {"features": [], "one": [], "all": []}
@@ -71,7 +71,7 @@ def main(arguments: argparse.Namespace) -> None:
 
         for _ in range(arguments.repeats):
             start = time.perf_counter()
-            features = split_features(encoder, index, reading, "random", "features").to(device).flatten(1, 2)
+            features = split_features(encoder, index, options, "random", "features").to(device).flatten(1, 2)
             _wait(device)
             seconds["features"].append(time.perf_counter() - start)
             start = time.perf_counter()

@@ -3,7 +3,7 @@
 
 from glob import glob
 
-AUDITED = [*classified("finetuning"), *classified("paper"), *dense("detection"), *dense("segmentation")]
+AUDITED = [*classified("finetuning"), *classified("augmented_probe"), *dense("detection"), *dense("segmentation")]
 for kind in ("attention", "diversity", "fourier", "image_spectrum", "movement", "token_spectrum"):
     AUDITED += tables(kind)
 for kind in ("cue_conflict", "noise", "embedding_purity"):

@@ -36,8 +36,8 @@ HYBRIDS = hybrid_runs(STUDY)  # those of RUNS that Figure 12 draws: hybrids and 
 DECODED = runs_with_decoder(STUDY)  # those of TRAINED that paint
 FIG11 = decoder_figure_runs(STUDY)  # and the control of MAE's architecture
 TRANSFER = STUDY.transfer
-PROTOCOLS = {"finetuning": "finetuning", "paper": "probe"}  # -> key under transfer in the YAML
-DONE = [name for name, key in PROTOCOLS.items() if TRANSFER is not None and getattr(TRANSFER, key) is not None]
+PROTOCOLS = ["finetuning", "augmented_probe"]  # keys under transfer in the YAML, and folders of tables
+DONE = [name for name in PROTOCOLS if getattr(TRANSFER, name, None) is not None]
 OBJECTS = f"{RESULTS}/data/objects/manifest.json"
 
 
@@ -96,7 +96,7 @@ if HYBRIDS:
 def results_of(wildcards):
     """The tables of results behind a table, by kind; detection and segmentation are of the methods' pair."""
     runs = TABLES[wildcards.table]
-    found = {"finetuning": classified("finetuning", runs), "probe": classified("paper", runs)}
+    found = {"finetuning": classified("finetuning", runs), "probe": classified("augmented_probe", runs)}
     if wildcards.table == "transfer":
         found |= {"detection": dense("detection"), "segmentation": dense("segmentation")}
     return found

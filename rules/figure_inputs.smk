@@ -47,10 +47,10 @@ def module_of(figure):
 def options_of(wildcards):
     """The inputs as options of the figure's command."""
     return " ".join(f"--{option} {' '.join(paths)}" for option, paths in FIGURES[wildcards.figure].items())
-if {"finetuning", "paper"} <= set(DONE):
+if {"finetuning", "augmented_probe"} <= set(DONE):
     FIGURES["fig1"] = {
         "tables": classified("finetuning", METHODS),
-        "probe-tables": classified("paper", METHODS),
+        "probe-tables": classified("augmented_probe", METHODS),
         "reference": [REFERENCE],
     }
     if detected := dense("detection"):
@@ -58,7 +58,7 @@ if {"finetuning", "paper"} <= set(DONE):
     if HYBRIDS:
         FIGURES["fig12"] = {
             "tables": classified("finetuning", HYBRIDS),
-            "probe-tables": classified("paper", HYBRIDS),
+            "probe-tables": classified("augmented_probe", HYBRIDS),
             "attention-tables": tables("attention", HYBRIDS),
             "fourier-tables": tables("fourier", HYBRIDS),
             "reference": [REFERENCE],

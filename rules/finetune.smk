@@ -1,5 +1,5 @@
 # Classifiers made of encoders: all weights trained on labels (protocol finetuning), or one layer on the frozen encoder
-# and augmented images (protocol paper). Their training state lives in results/<study>/runs/, as that of pre-training.
+# and augmented images (protocol augmented_probe). Their training state lives in results/<study>/runs/, as that of pre-training.
 
 if "finetuning" in DONE:
 
@@ -56,7 +56,7 @@ if "finetuning" in DONE:
             " --threads {threads} --tables {params.tables} --run {wildcards.run} 2>&1 | tee {log}"
 
 
-if "paper" in DONE:
+if "augmented_probe" in DONE:
 
     rule augmented_probe:
         input:
@@ -64,13 +64,13 @@ if "paper" in DONE:
             checked=f"{RESULTS}/checks/objects.json",
             encoder=encoder_of,
         output:
-            table=f"{RESULTS}/tables/paper/{{run}}.parquet",
+            table=f"{RESULTS}/tables/augmented_probe/{{run}}.parquet",
         params:
             config=CONFIG,
             subject=subject_of,
             runs=f"{RESULTS}/runs",
             encoder_settings=lambda wildcards: settings_of(wildcards.run),
-            settings=sections_digest(TRANSFER.probe),
+            settings=sections_digest(TRANSFER.augmented_probe),
             code=code_digest("cl_vs_mim.transfer.finetune"),
         log:
             f"{RESULTS}/logs/augmented_probe/{{run}}.log",
@@ -80,5 +80,5 @@ if "paper" in DONE:
         conda:
             "../environment.yml"
         shell:
-            "python -m cl_vs_mim.transfer.finetune --protocol paper --config {params.config} {params.subject}"
+            "python -m cl_vs_mim.transfer.finetune --protocol augmented_probe --config {params.config} {params.subject}"
             " --runs {params.runs} --threads {threads} --output {output.table} 2>&1 | tee {log}"

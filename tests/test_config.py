@@ -39,7 +39,7 @@ def test_the_paper_study_has_every_method_the_whole_sweep_and_every_transfer(roo
     assert methods == {"moco_v3", "simmim", "mae", "dino", "beit", "vq_tokenizer", "supervised", "hybrid"}
     sweep = [model.objective.weight for model in study.models.values() if model.objective.method == "hybrid"]
     assert sorted(sweep) == [0, 0.2, 0.4, 0.6, 0.8, 1]
-    assert all(getattr(study.transfer, part) for part in ("finetuning", "probe", "detection", "segmentation"))
+    assert all(getattr(study.transfer, part) for part in ("finetuning", "augmented_probe", "detection", "segmentation"))
 
 
 @pytest.mark.parametrize(

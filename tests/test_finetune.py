@@ -137,7 +137,7 @@ class Workplace:
             architecture.update(SHAPE)
         self.study["transfer"] = {
             "finetuning": tuning().model_dump(mode="json"),
-            "probe": probing().model_dump(mode="json"),
+            "augmented_probe": probing().model_dump(mode="json"),
         }
         file = folder / "moco.safetensors"
         save_encoder(
@@ -169,8 +169,8 @@ def workplace(tmp_path_factory) -> Workplace:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("protocol", ["finetuning", "paper"])
-def test_colours_are_learned_and_answers_are_rows(workplace: Workplace, protocol: str) -> None:
+@pytest.mark.parametrize("protocol", ["finetuning", "augmented_probe"])
+def test_colours_are_learned_and_predictions_are_rows(workplace: Workplace, protocol: str) -> None:
     table = workplace.run(protocol, name=protocol)
     assert table["value"].mean() >= 0.9, "five colours"
     assert len(table) == 2 * len(CATEGORIES) and set(table["split"]) == {"val"}
@@ -207,12 +207,12 @@ def test_controls_are_trained_from_their_seed_and_categories_reach_the_held_out(
 
 
 def test_what_the_study_does_not_have_is_named(workplace: Workplace) -> None:
-    found = workplace.study["transfer"].pop("probe")
-    with pytest.raises(UserError, match=r"has no transfer\.probe; add it to its YAML"):
-        workplace.run("paper")
-    workplace.study["transfer"]["probe"] = found
+    found = workplace.study["transfer"].pop("augmented_probe")
+    with pytest.raises(UserError, match=r"has no transfer\.augmented_probe; add it to its YAML"):
+        workplace.run("augmented_probe")
+    workplace.study["transfer"]["augmented_probe"] = found
     with pytest.raises(UserError, match="a probe leaves the encoder as it is"):
-        workplace.run("paper", tuned=workplace.folder / "x.safetensors")
+        workplace.run("augmented_probe", tuned=workplace.folder / "x.safetensors")
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "lars", "adamw"])

@@ -15,7 +15,7 @@ from cl_vs_mim.data.images import index_image_folder, normalise
 from cl_vs_mim.data.labels import image_labels
 from cl_vs_mim.encoder.model import EncoderSpec, build_encoder
 from cl_vs_mim.transfer import features as module
-from cl_vs_mim.transfer.features import Reading, depth_features, features_key, pooled, split_features
+from cl_vs_mim.transfer.features import FeatureOptions, depth_features, features_key, pooled, split_features
 
 SIZE = 32
 
@@ -128,8 +128,8 @@ def test_features_are_the_embedding_and_every_blocks_output(
 
 def test_a_split_keeps_its_order_whatever_the_batches(data: Path) -> None:
     encoder, index = build_encoder(spec("vit"), seed=0).eval(), index_image_folder(data / "train")
-    whole = split_features(encoder, index, Reading(batch_size=12), "x", "test")
-    parts = split_features(encoder, index, Reading(batch_size=5, workers=2), "x", "test")
+    whole = split_features(encoder, index, FeatureOptions(batch_size=12), "x", "test")
+    parts = split_features(encoder, index, FeatureOptions(batch_size=5, workers=2), "x", "test")
     assert whole.shape == (12, 3, 2, 16)
     np.testing.assert_allclose(whole, parts, atol=1e-5)
     pixels = torch.from_numpy(np.array(Image.open(data / "train" / index.paths[7]))).permute(2, 0, 1)[None]
@@ -143,20 +143,20 @@ def test_a_split_keeps_its_order_whatever_the_batches(data: Path) -> None:
 
 def test_what_does_not_fit_goes_to_a_file_that_is_used_again(data: Path, tmp_path: Path, monkeypatch) -> None:
     encoder, index = build_encoder(spec("vit"), seed=0).eval(), index_image_folder(data / "train")
-    memory = split_features(encoder, index, Reading(), "x", "test")
+    memory = split_features(encoder, index, FeatureOptions(), "x", "test")
     with pytest.raises(UserError, match=r"GiB, more than the 0\.0 GiB allowed; give a folder for them with --cache"):
-        split_features(encoder, index, Reading(memory=memory.nbytes - 1), "x", "test")
-    reading = Reading(memory=memory.nbytes - 1, folder=tmp_path / "cache")
-    assert torch.equal(split_features(encoder, index, reading, "x", "test"), memory)
+        split_features(encoder, index, FeatureOptions(memory=memory.nbytes - 1), "x", "test")
+    options = FeatureOptions(memory=memory.nbytes - 1, folder=tmp_path / "cache")
+    assert torch.equal(split_features(encoder, index, options, "x", "test"), memory)
     monkeypatch.setattr(module, "depth_features", None)  # a second pass would fail
-    assert torch.equal(split_features(encoder, index, reading, "x", "test"), memory)
+    assert torch.equal(split_features(encoder, index, options, "x", "test"), memory)
     (path,) = (tmp_path / "cache").iterdir()
-    assert path.name == f"train-{features_key(encoder, index, reading, 'x')}.npy"
+    assert path.name == f"train-{features_key(encoder, index, options, 'x')}.npy"
 
 
 def test_a_torn_file_is_never_used(data: Path, tmp_path: Path, monkeypatch) -> None:
     encoder, index = build_encoder(spec("vit"), seed=0).eval(), index_image_folder(data / "train")
-    reading = Reading(memory=0, folder=tmp_path / "cache", batch_size=5)
+    options = FeatureOptions(memory=0, folder=tmp_path / "cache", batch_size=5)
     calls = []
 
     def killed(*arguments: object) -> torch.Tensor:
@@ -167,35 +167,35 @@ def test_a_torn_file_is_never_used(data: Path, tmp_path: Path, monkeypatch) -> N
 
     monkeypatch.setattr(module, "depth_features", killed)
     with pytest.raises(KeyboardInterrupt):
-        split_features(encoder, index, reading, "x", "test")
+        split_features(encoder, index, options, "x", "test")
     assert list((tmp_path / "cache").iterdir()) == []
-    again = split_features(encoder, index, reading, "x", "test")
-    assert torch.equal(again, split_features(encoder, index, Reading(batch_size=5), "x", "test"))
+    again = split_features(encoder, index, options, "x", "test")
+    assert torch.equal(again, split_features(encoder, index, FeatureOptions(batch_size=5), "x", "test"))
 
 
 def test_the_name_of_a_file_changes_with_its_content(data: Path) -> None:
     encoder, index = build_encoder(spec("vit"), seed=0).eval(), index_image_folder(data / "train")
     keys = [
-        features_key(encoder, index, Reading(), "x"),
-        features_key(build_encoder(spec("vit"), seed=1).eval(), index, Reading(), "x"),
-        features_key(encoder, index_image_folder(data / "val"), Reading(), "x"),
-        features_key(encoder, index, Reading(final_norm=True), "x"),
-        features_key(encoder, index, Reading(precision="float16"), "x"),
-        features_key(encoder, index, Reading(crop_fraction=0.5), "x"),
-        features_key(encoder, index, Reading(), "y"),
+        features_key(encoder, index, FeatureOptions(), "x"),
+        features_key(build_encoder(spec("vit"), seed=1).eval(), index, FeatureOptions(), "x"),
+        features_key(encoder, index_image_folder(data / "val"), FeatureOptions(), "x"),
+        features_key(encoder, index, FeatureOptions(final_norm=True), "x"),
+        features_key(encoder, index, FeatureOptions(precision="float16"), "x"),
+        features_key(encoder, index, FeatureOptions(crop_fraction=0.5), "x"),
+        features_key(encoder, index, FeatureOptions(), "y"),
     ]
     assert len(set(keys)) == len(keys)
-    assert features_key(encoder, index, Reading(batch_size=3, workers=4, memory=1), "x") == keys[0]
+    assert features_key(encoder, index, FeatureOptions(batch_size=3, workers=4, memory=1), "x") == keys[0]
 
 
 def test_a_feature_that_is_not_finite_is_named(data: Path) -> None:
     encoder, index = build_encoder(spec("vit"), seed=0).eval(), index_image_folder(data / "train")
     with torch.no_grad():
         encoder.backbone.blocks[1].mlp.fc2.bias += 1e5  # fits float32, not float16
-    assert torch.isfinite(split_features(encoder, index, Reading(), "x", "test")).all()
+    assert torch.isfinite(split_features(encoder, index, FeatureOptions(), "x", "test")).all()
     with pytest.raises(UserError, match=r"train/cup/0\.png are not finite at depth 2 in float16; set .* to float32"):
-        split_features(encoder, index, Reading(precision="float16"), "x", "test")
+        split_features(encoder, index, FeatureOptions(precision="float16"), "x", "test")
     with torch.no_grad():
         encoder.backbone.blocks[0].mlp.fc2.bias += float("nan")
     with pytest.raises(UserError, match="at depth 1 in float32; the encoder has diverged"):
-        split_features(encoder, index, Reading(), "x", "test")
+        split_features(encoder, index, FeatureOptions(), "x", "test")

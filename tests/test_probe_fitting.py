@@ -133,8 +133,8 @@ def test_mapped_half_precision_features_are_read_like_any(tmp_path) -> None:
 
 
 def accuracy(features: Tensor, labels: Tensor, maps: LinearMaps, standard) -> np.ndarray:
-    named = predict(features, torch.arange(len(features)), maps, standard, CPU)  # (M, S, R)
-    return (named == labels.view(-1, 1, 1)).double().mean(0).numpy()
+    predictions = predict(features, torch.arange(len(features)), maps, standard, CPU)  # (M, S, R)
+    return (predictions == labels.view(-1, 1, 1)).double().mean(0).numpy()
 
 
 def test_separable_features_are_told_apart_and_random_labels_are_not() -> None:
@@ -212,11 +212,11 @@ def test_the_best_rate_is_chosen_and_of_equals_the_smallest() -> None:
     rates = [3.0, 0.1, 1.0]
     truth = torch.tensor([0, 1, 2, 3])
     right = {(0, 0): 3, (0, 1): 3, (0, 2): 2, (1, 0): 4, (1, 1): 1, (1, 2): 0}  # (set, rate): how many
-    named = torch.full((4, 2, 3), -1)
+    predictions = torch.full((4, 2, 3), -1)
     for (place, rate), count in right.items():
-        named[:count, place, rate] = truth[:count]
+        predictions[:count, place, rate] = truth[:count]
     maps = LinearMaps(torch.arange(2 * 3.0).view(2, 3, 1, 1), torch.arange(2 * 3.0).view(2, 3, 1))
-    choice = choose_rates(maps, named, truth, rates)
+    choice = choose_rates(maps, predictions, truth, rates)
     assert [rates[number] for number in choice.rate] == [0.1, 3.0]
     assert choice.maps.weight.flatten().tolist() == [1, 3]
     assert choice.accuracy.tolist() == [[0.75, 0.75, 0.5], [1.0, 0.25, 0.0]]

@@ -16,7 +16,7 @@ from cl_vs_mim.pretrain.registry import OBJECTIVES
 RECIPES = sorted((Path(__file__).parent.parent / "config" / "recipes").glob("*.yaml"))
 
 TRANSFER = sorted((RECIPES[0].parent / "transfer").glob("*.yaml"))
-KINDS = {"finetuning": FineTuning, "probe": AugmentedProbe, "segmentation": Segmentation, "coco": Detection}
+KINDS = {"finetuning": FineTuning, "augmented": AugmentedProbe, "segmentation": Segmentation, "coco": Detection}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -65,7 +65,9 @@ MODELS = ("moco_v3", "simmim", "untrained_vit")
 @pytest.fixture
 def tables(study: Study, tmp_path: Path) -> dict[str, list[Path]]:
     tuned = [answers(study, name, share) for name, share in zip(MODELS, (0.5, 0.6, 0.3), strict=True)]
-    probed = [answers(study, name, share, "paper") for name, share in zip(MODELS, (0.4, 0.2, 0.25), strict=True)]
+    probed = [
+        answers(study, name, share, "augmented_probe") for name, share in zip(MODELS, (0.4, 0.2, 0.25), strict=True)
+    ]
     boxes = [dense(study, name, value) for name, value in zip(MODELS, (12.0, 15.0, 3.0), strict=True)]
     masks = [dense(study, name, value, "mask") for name, value in zip(MODELS, (11.0, 14.0, 2.0), strict=True)]
     detected = [pd.concat(pair) for pair in zip(boxes, masks, strict=True)]
@@ -101,7 +103,7 @@ def test_several_seeds_have_students_interval(study: Study, tmp_path: Path) -> N
 def test_what_does_not_compare_is_refused(study: Study, tmp_path: Path) -> None:
     one, other = answers(study, "moco_v3", 0.5), answers(study, "simmim", 0.5)
     for changed, message in (
-        (other.assign(protocol="paper"), "different protocol"),
+        (other.assign(protocol="augmented_probe"), "different protocol"),
         (other.assign(labels="category"), "different labels"),
         (other.iloc[1:], "different images"),
     ):
@@ -155,7 +157,7 @@ def test_figure_12_joins_the_hybrids_in_the_order_of_their_weight(study: Study, 
     wide = study.model_copy(update={"models": study.models | sweep})
     shares = {"hybrid_00": 0.2, "hybrid_05": 0.6, "hybrid_10": 0.4}
     tuned = write(tmp_path, "f", [answers(wide, name, share) for name, share in shares.items()])
-    probed = write(tmp_path, "p", [answers(wide, name, share / 2, "paper") for name, share in shares.items()])
+    probed = write(tmp_path, "p", [answers(wide, name, share / 2, "augmented_probe") for name, share in shares.items()])
     bootstrap = study.figures.bootstrap
     points = side_by_side(*(classification_scores(paths, wide, bootstrap) for paths in (probed, tuned)))
 
@@ -213,7 +215,7 @@ def test_table_2_has_the_published_values_of_its_weights(study: Study, tmp_path:
     light = more.model_copy(update={"objective": more.objective.model_copy(update={"weight": 0.2})})
     wide = study.model_copy(update={"models": study.models | {"hybrid_02": light}})
     tuned = write(tmp_path, "f", [answers(wide, name, 0.5) for name in ("hybrid_02", "hybrid_05")])
-    probed = write(tmp_path, "p", [answers(wide, name, 0.5, "paper") for name in ("hybrid_02", "hybrid_05")])
+    probed = write(tmp_path, "p", [answers(wide, name, 0.5, "augmented_probe") for name in ("hybrid_02", "hybrid_05")])
     rows = table1.with_published(table1.collect(wide, tuned, probed), read_table(REFERENCE), wide)
     published = rows.set_index(["model", "task"])["published"]
     assert published["hybrid_02", "linear probe"] == 61.6 and published["hybrid_02", "fine-tuning"] == 82.292

@@ -36,7 +36,7 @@ NUMBERS = {
     "probe_last": (_PROBE, _LAST),
     "probe_two_thirds": (_PROBE, {"depths": [0.6, 0.7]}),
     "probe_cls": (_CLS, _LAST),
-    "probe_augmented": ({"table": "paper", "where": {"split": "val"}}, _LAST),
+    "probe_augmented": ({"table": "augmented_probe", "where": {"split": "val"}}, _LAST),
 }
 
 

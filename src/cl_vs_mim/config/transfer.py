@@ -29,7 +29,7 @@ class FineTuning(Section):
 
 
 class AugmentedProbe(Section):
-    """One linear layer on a frozen encoder, on augmented images: protocol ``paper``."""
+    """One linear layer on a frozen encoder, on augmented images: protocol ``augmented_probe``."""
 
     labels: Labels
     depth: Block = -1  # which block's tokens; the paper probes the last one
@@ -46,6 +46,6 @@ class Transfer(Section):
     """Absent parts are not done in this study."""
 
     finetuning: FineTuning | None = None
-    probe: AugmentedProbe | None = None
+    augmented_probe: AugmentedProbe | None = None
     detection: Detection | None = None
     segmentation: Segmentation | None = None

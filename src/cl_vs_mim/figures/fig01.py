@@ -23,12 +23,13 @@ from cl_vs_mim.figures.tables import paradigms
 
 TITLE = "Figure 1: linear probing, fine-tuning, size, detection"
 CAPTION = (
-    "Top: this study. (a) Fine-tuning against linear probing (protocol paper: one layer on the frozen encoder, "
-    "augmented images), top-1 on validation images. (b) Fine-tuning against the number of the encoder's parameters. "
-    "(c) Fine-tuning against detection, box AP of Mask R-CNN on composed scenes, where the study trains detectors. "
-    "Bars: 95 % over seeds where there are several, else over images, which leaves out what another training would "
-    "give. Hollow grey: trained on labels from random weights. Bottom, muted: the published values, ImageNet-1K and "
-    "COCO; those without a dagger come from other papers and recipes. Other data and scales: only the order compares."
+    "Top: this study. (a) Fine-tuning against linear probing (protocol augmented_probe: one layer on the frozen "
+    "encoder, augmented images), top-1 on validation images. (b) Fine-tuning against the number of the encoder's "
+    "parameters. (c) Fine-tuning against detection, box AP of Mask R-CNN on composed scenes, where the study trains "
+    "detectors. Bars: 95 % over seeds where there are several, else over images, which leaves out what another "
+    "training would give. Hollow grey: trained on labels from random weights. Bottom, muted: the published values, "
+    "ImageNet-1K and COCO; those without a dagger come from other papers and recipes. Other data and scales: only the "
+    "order compares."
 )
 _PUBLISHED_NAMES = {
     "MoCo-dagger (authors 100ep)": "MoCo v3†",

@@ -24,9 +24,9 @@ from cl_vs_mim.figures.tables import check_complete, depth_curves, of_study, par
 
 TITLE = "Figure 12: the hybrid, (1 - λ) MIM + λ CL"
 CAPTION = (
-    "(a) Fine-tuning against linear probing (protocol paper) of encoders trained with L = (1 - λ) L_MIM + λ L_CL, one "
-    "recipe for all λ, points joined in the order of λ; bars: 95 % over seeds where there are several, else over "
-    "images. (b) The published points, ViT-B/16 on ImageNet-1K; 0.8 was not published. (c) Normalised mutual "
+    "(a) Fine-tuning against linear probing (protocol augmented_probe) of encoders trained with L = (1 - λ) L_MIM + λ "
+    "L_CL, one recipe for all λ, points joined in the order of λ; bars: 95 % over seeds where there are several, else "
+    "over images. (b) The published points, ViT-B/16 on ImageNet-1K; 0.8 was not published. (c) Normalised mutual "
     "information of the self-attention by block. (d) Relative log amplitude at the highest frequency by depth. The "
     "paper does not say which λ its (c) and (d) show; here are all. Grey: the untrained encoder. Bands: bootstrap "
     "over images."

@@ -79,7 +79,7 @@ def depth_features(encoder: Encoder, pixels: Tensor, final_norm: bool = False) -
 
 
 @dataclass(frozen=True)
-class Reading:
+class FeatureOptions:
     """How images become features, and where the features may lie."""
 
     crop_fraction: float = 1.0
@@ -91,15 +91,17 @@ class Reading:
     folder: Path | None = None  # of such files
 
 
-def split_features(encoder: Encoder, index: ImageFolderIndex, reading: Reading, content: str, desc: str) -> Tensor:
+def split_features(
+    encoder: Encoder, index: ImageFolderIndex, options: FeatureOptions, content: str, desc: str
+) -> Tensor:
     """(M, L+1, 2, D) features of all images of a split, on the CPU, in the order of the index.
 
-    In memory where they fit into ``reading.memory``, else mapped from a file of ``reading.folder``, read-only.
+    In memory where they fit into ``options.memory``, else mapped from a file of ``options.folder``, read-only.
 
     Args:
         encoder: in evaluation mode.
         index: the split.
-        reading: how.
+        options: how.
         content: hash of the data set, for the name of the file.
         desc: of the progress bar.
 
@@ -109,26 +111,26 @@ def split_features(encoder: Encoder, index: ImageFolderIndex, reading: Reading, 
     """
     spec = encoder.spec
     shape = (len(index), spec.depth + 1, len(POOLINGS), spec.width)
-    dtype = np.dtype(reading.precision)
+    dtype = np.dtype(options.precision)
     needed = int(np.prod(shape)) * dtype.itemsize
-    if needed <= reading.memory:
+    if needed <= options.memory:
         features = np.empty(shape, dtype)
-        _fill(features, encoder, index, reading, desc)
+        _fill(features, encoder, index, options, desc)
         return torch.from_numpy(features)
-    if reading.folder is None:
+    if options.folder is None:
         raise UserError(
-            f"the features of {index.root} take {needed / 2**30:.1f} GiB, more than the {reading.memory / 2**30:.1f} "
+            f"the features of {index.root} take {needed / 2**30:.1f} GiB, more than the {options.memory / 2**30:.1f} "
             "GiB allowed; give a folder for them with --cache, or allow more with --memory-gib"
         )
-    path = Path(reading.folder) / f"{index.root.name}-{features_key(encoder, index, reading, content)}.npy"
+    path = Path(options.folder) / f"{index.root.name}-{features_key(encoder, index, options, content)}.npy"
     if not path.exists():
         with atomic_path(path) as temporary, _mapped(temporary, dtype, shape) as features:
-            _fill(features, encoder, index, reading, desc)
+            _fill(features, encoder, index, options, desc)
     return torch.from_numpy(np.load(path, mmap_mode="c"))  # copy on write: torch warns of tensors it may not write
 
 
-def features_key(encoder: Encoder, index: ImageFolderIndex, reading: Reading, content: str) -> str:
-    """16 hex digits that change with whatever decides the features: weights, images, reading, code and packages."""
+def features_key(encoder: Encoder, index: ImageFolderIndex, options: FeatureOptions, content: str) -> str:
+    """16 hex digits that change with whatever decides the features: weights, images, options, code and packages."""
     weights = hashlib.sha256()
     for name, tensor in encoder.state_dict().items():
         weights.update(name.encode())
@@ -138,9 +140,9 @@ def features_key(encoder: Encoder, index: ImageFolderIndex, reading: Reading, co
         "spec": encoder.spec.to_dict(),
         "content": content,
         "images": sha256_json([index.root.name, *index.paths]),
-        "crop_fraction": reading.crop_fraction,
-        "final_norm": reading.final_norm,
-        "precision": reading.precision,
+        "crop_fraction": options.crop_fraction,
+        "final_norm": options.final_norm,
+        "precision": options.precision,
         "code": code_digest("cl_vs_mim.transfer.features"),
         "packages": package_versions(),
         "device": next(encoder.parameters()).device.type,
@@ -155,23 +157,23 @@ def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> Iterator[np.
     features.flush()
 
 
-def _fill(features: np.ndarray, encoder: Encoder, index: ImageFolderIndex, reading: Reading, desc: str) -> None:
+def _fill(features: np.ndarray, encoder: Encoder, index: ImageFolderIndex, options: FeatureOptions, desc: str) -> None:
     positions = np.arange(len(index))
     size = encoder.spec.image_size
-    pixels = batches(index, positions, size, reading.crop_fraction, reading.batch_size, reading.workers)
+    pixels = batches(index, positions, size, options.crop_fraction, options.batch_size, options.workers)
     done = 0
     with progress(total=len(index), desc=desc, unit="image") as bar:
         for batch in pixels:
-            kept = depth_features(encoder, batch, reading.final_norm).to(getattr(torch, reading.precision)).cpu()
+            kept = depth_features(encoder, batch, options.final_norm).to(getattr(torch, options.precision)).cpu()
             finite = torch.isfinite(kept).flatten(2).all(dim=2)  # (B, L+1)
             if not finite.all():
                 image, depth = torch.nonzero(~finite)[0].tolist()
                 raise UserError(
                     f"{desc}: the features of {index.root / index.paths[done + image]} are not finite at depth "
-                    f"{depth} in {reading.precision}; "
+                    f"{depth} in {options.precision}; "
                     + (
                         "set analysis.probe.precision to float32"
-                        if reading.precision == "float16"
+                        if options.precision == "float16"
                         else "the encoder has diverged, train it again"
                     )
                 )

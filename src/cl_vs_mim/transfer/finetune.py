@@ -4,12 +4,12 @@
         --encoder results/demo/encoders/moco_v3_seed0.safetensors --data results/demo/data/objects \\
         --runs results/demo/runs --output finetuning.parquet --tuned moco_v3_seed0.safetensors
 
-``--protocol finetuning`` trains everything (``transfer.finetuning`` of the study), ``--protocol paper`` a linear layer
-on the frozen encoder with augmented images (``transfer.probe``); the protocol ``cached``, without augmentation, is
-:mod:`cl_vs_mim.transfer.linear_probe`. The training is that of :mod:`cl_vs_mim.pretrain.loop`: it logs, stops on
-signals and goes on as that does.
+``--protocol finetuning`` trains everything (``transfer.finetuning`` of the study), ``--protocol augmented_probe`` a
+linear layer on the frozen encoder with augmented images (``transfer.augmented_probe``); the protocol ``cached``,
+without augmentation, is :mod:`cl_vs_mim.transfer.linear_probe`. The training is that of
+:mod:`cl_vs_mim.pretrain.loop`: it logs, stops on signals and goes on as that does.
 
-``--output``  a row per validation image, 1 where the answer is right; for categories also the held-out objects.
+``--output``  a row per validation image, 1 where the prediction is right; for categories also the held-out objects.
 ``--tuned``   the fine-tuned encoder, for the same analyses as any other.
 """
 
@@ -47,7 +47,7 @@ from cl_vs_mim.transfer.classifiers import FineTuned, Probed
 from cl_vs_mim.transfer.linear_probe import Split, read_splits
 from cl_vs_mim.transfer.selection import constant_guess
 
-PROTOCOLS = {"finetuning": "finetuning", "paper": "probe"}  # -> key under transfer
+PROTOCOLS = ("finetuning", "augmented_probe")  # keys under transfer
 
 # ------------------------------------------------------------------------------------------------
 # The classifier
@@ -60,10 +60,9 @@ def settings_of(study: Study, protocol: str) -> FineTuning | AugmentedProbe:
     Raises:
         UserError: it has none.
     """
-    key = PROTOCOLS[protocol]
-    found = None if study.transfer is None else getattr(study.transfer, key)
+    found = None if study.transfer is None else getattr(study.transfer, protocol)
     if found is None:
-        raise UserError(f"study {study.study!r} has no transfer.{key}; add it to its YAML")
+        raise UserError(f"study {study.study!r} has no transfer.{protocol}; add it to its YAML")
     return found
 
 
@@ -85,25 +84,27 @@ def build_classifier(
 
 
 # ------------------------------------------------------------------------------------------------
-# Answers
+# Predictions
 # ------------------------------------------------------------------------------------------------
 
 
-def answers(classifier: FineTuned | Probed, index: ImageFolderIndex, study: Study, workers: int) -> np.ndarray:
-    """The class that the classifier names for every image, (M,) int64."""
+def predictions(classifier: FineTuned | Probed, index: ImageFolderIndex, study: Study, workers: int) -> np.ndarray:
+    """The class that the classifier predicts for every image, (M,) int64."""
     device = next(classifier.parameters()).device
     classifier.eval()
     size, crop, count = classifier.encoder.spec.image_size, study.analysis.crop_fraction, study.analysis.batch_size
 
-    def named() -> Iterator[Tensor]:
+    def predicted() -> Iterator[Tensor]:
         for images in batches(index, np.arange(len(index)), size, crop, count, workers):
             yield classifier.logits(normalise(images.to(device))).argmax(-1).cpu()
 
-    chunks = progress(named(), total=math.ceil(len(index) / count), desc=f"evaluate {index.root.name}", unit="batch")
+    chunks = progress(
+        predicted(), total=math.ceil(len(index) / count), desc=f"evaluate {index.root.name}", unit="batch"
+    )
     return torch.cat(list(chunks)).numpy()
 
 
-def answer_rows(
+def prediction_rows(
     classifier: FineTuned | Probed,
     train_split: Split,
     evaluated: list[Split],
@@ -119,14 +120,14 @@ def answer_rows(
     for split in evaluated:
         if kind not in split.labels:
             continue
-        named = answers(classifier, split.index, study, workers)
+        predicted = predictions(classifier, split.index, study, workers)
         columns = {
             **{"labels": kind, "classes": np.int32(len(known.classes)), "split": split.name},
             "image": [f"{split.name}/{path}" for path in split.index.paths],
             **{"depth": np.int32(depth), "pooling": settings.pooling},
             "learning_rate": settings.training.base_lr,
             "parameters": np.int64(sum(weight.numel() for weight in classifier.encoder.parameters())),
-            "value": (named == split.labels[kind].numbers).astype(np.float64),
+            "value": (predicted == split.labels[kind].numbers).astype(np.float64),
             "chance": constant_guess(known, split.labels[kind]),
         }
         frames.append(pd.DataFrame(columns))
@@ -139,7 +140,7 @@ def answer_rows(
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Fine-tune or probe one encoder, or go on with it, and write what it answers."""
+    """Fine-tune or probe one encoder, or go on with it, and write its predictions."""
     deadline = deadline_of(arguments)
     torch.set_num_threads(arguments.threads)
     study = load_study(arguments.config)
@@ -176,7 +177,7 @@ def main(arguments: argparse.Namespace) -> None:
             source = make_source(index, labels.numbers, images, trainer.recipe(), fabric.device, workers)
             if not train(trainer, source, run, deadline):
                 leave_paused(trainer.step, trainer.steps)
-        rows = answer_rows(classifier, train_split, evaluated, settings, study, arguments.threads)
+        rows = prediction_rows(classifier, train_split, evaluated, settings, study, arguments.threads)
         head = table_head(study, subject, data_hash, fabric.device, {"transfer": settings})
         head |= {"metric": "top1", "protocol": arguments.protocol}
         if arguments.tuned is not None:
@@ -194,9 +195,9 @@ def main(arguments: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cl_vs_mim.transfer.finetune", description=main.__doc__)
     add_subject_arguments(parser)
-    parser.add_argument("--protocol", choices=list(PROTOCOLS), required=True)
+    parser.add_argument("--protocol", choices=PROTOCOLS, required=True)
     parser.add_argument("--runs", type=Path, required=True, help="where run folders live; keep it between calls")
-    parser.add_argument("--output", type=Path, required=True, help="table of right and wrong answers")
+    parser.add_argument("--output", type=Path, required=True, help="table of right and wrong predictions")
     parser.add_argument("--tuned", type=Path, help="….safetensors of the fine-tuned encoder")
     parser.add_argument("--log-table", type=Path, help="copy of the training log as a tidy table")
     add_stop_option(parser)

@@ -220,8 +220,8 @@ def predict(
     weight = torch.cat([maps.weight, maps.bias.unsqueeze(-1)], dim=-1).to(device)  # (S, R, K, D+1)
     matrix = weight.flatten(1, 2).mT  # (S, D+1, R K)
     standard = Standardisation(*(part.to(device) for part in standard))
-    named = [
+    predictions = [
         torch.bmm(inputs, matrix).view(sets, -1, rates, classes).argmax(dim=-1).transpose(0, 1).cpu()
         for _, inputs in _inputs(features, positions.split(_CHUNK), standard, device)
     ]
-    return torch.cat(named)
+    return torch.cat(predictions)

@@ -49,7 +49,7 @@ from cl_vs_mim.evaluated import (
     open_encoder,
     table_head,
 )
-from cl_vs_mim.transfer.features import POOLINGS, Reading, split_features
+from cl_vs_mim.transfer.features import POOLINGS, FeatureOptions, split_features
 from cl_vs_mim.transfer.fitting import Standardisation, fit_probes, predict, standardisation
 from cl_vs_mim.transfer.selection import (
     Choice,
@@ -198,7 +198,7 @@ def probe_encoder(
     train: Split,
     evaluated: list[Split],
     settings: ProbeSettings,
-    reading: Reading,
+    options: FeatureOptions,
     *,
     content: str,
     label: str,
@@ -211,8 +211,8 @@ def probe_encoder(
     device = next(encoder.parameters()).device
 
     def features_of(split: Split) -> Tensor:  # (M, S, D)
-        features = split_features(encoder, split.index, reading, content, f"features {label}, {split.name}")
-        in_memory = features.nbytes <= reading.memory
+        features = split_features(encoder, split.index, options, content, f"features {label}, {split.name}")
+        in_memory = features.nbytes <= options.memory
         return (features.to(device) if in_memory else features).flatten(1, 2)
 
     fitted, held = hold_back(train.index.labels, settings)
@@ -224,8 +224,8 @@ def probe_encoder(
     fits = fit_probes(features, fitted, targets, counts, settings, standard, sets=names, device=device, desc=desc)
     choices = {}
     for kind, maps in fits.items():
-        named = predict(features, held, maps, standard, device)
-        choices[kind] = choose_rates(maps, named, targets[kind][held], settings.learning_rates)
+        predicted = predict(features, held, maps, standard, device)
+        choices[kind] = choose_rates(maps, predicted, targets[kind][held], settings.learning_rates)
     del features
 
     rows = []
@@ -234,8 +234,8 @@ def probe_encoder(
         everything = torch.arange(len(split.index))
         images = [f"{split.name}/{path}" for path in split.index.paths]
         for kind, labels in split.labels.items():
-            named = predict(features, everything, choices[kind].maps, standard, device).squeeze(-1)  # (M, S)
-            correct = named.numpy() == labels.numbers[:, None]
+            predicted = predict(features, everything, choices[kind].maps, standard, device).squeeze(-1)  # (M, S)
+            correct = predicted.numpy() == labels.numbers[:, None]
             part = accuracy_rows(correct, images, split.name, kind, choices[kind], settings.learning_rates)
             rows.append(part.assign(chance=constant_guess(train.labels[kind], labels)))
     table = pd.concat(rows, ignore_index=True)
@@ -257,7 +257,7 @@ def main(arguments: argparse.Namespace) -> None:
     encoder = open_encoder(subject, study.architectures[subject.architecture], arguments.encoder).to(device)
     content = data_hash(arguments.data)
     train, evaluated = read_splits(arguments.data, list(settings.labels))
-    reading = Reading(
+    options = FeatureOptions(
         crop_fraction=study.analysis.crop_fraction,
         batch_size=study.analysis.batch_size,
         workers=arguments.threads,
@@ -267,7 +267,7 @@ def main(arguments: argparse.Namespace) -> None:
         folder=arguments.cache,
     )
     label = f"{subject.model} seed {subject.seed}"
-    result = probe_encoder(encoder, train, evaluated, settings, reading, content=content, label=label)
+    result = probe_encoder(encoder, train, evaluated, settings, options, content=content, label=label)
 
     head = table_head(study, subject, content, device, {"probe": settings})
     classes = {kind: labels.classes for kind, labels in train.labels.items()}
@@ -280,7 +280,7 @@ def main(arguments: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Fit linear probes on every depth of one encoder; write tidy tables.")
     add_subject_arguments(parser)
-    parser.add_argument("--output", type=Path, required=True, help="table of right and wrong answers")
+    parser.add_argument("--output", type=Path, required=True, help="table of right and wrong predictions")
     parser.add_argument("--selection", type=Path, required=True, help="table of the learning rates tried")
     parser.add_argument("--probes", type=Path, required=True, help="….safetensors of the chosen probes")
     parser.add_argument("--memory-gib", type=float, default=4.0, help="what the features of a split may take of it")

@@ -55,7 +55,7 @@ from cl_vs_mim.transfer.noise import noise_for_images, ring
 
 @dataclass(frozen=True)
 class Reader:
-    """An encoder with the probe that names what it sees."""
+    """An encoder with a probe on top of it."""
 
     encoder: Encoder
     probe: Probe
@@ -76,14 +76,14 @@ class Reader:
 
 
 def read_folder(reader: Reader, images: Iterator[Tensor], count: int, label: str) -> np.ndarray:
-    """(M,) what the reader names in uint8 batches."""
+    """(M,) what the reader predicts for uint8 batches."""
     device = next(reader.encoder.parameters()).device
-    named = []
+    predictions = []
     with progress(total=count, desc=label, unit="image") as bar:
         for batch in images:
-            named.append(reader(normalise(batch.to(device))))
+            predictions.append(reader(normalise(batch.to(device))))
             bar.update(len(batch))
-    return np.concatenate(named)
+    return np.concatenate(predictions)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -121,8 +121,8 @@ def stylized_table(index: ImageFolderIndex) -> pd.DataFrame:
     return pd.DataFrame({"image": list(index.paths), "shape_group": shapes, "texture_group": "", "material": ""})
 
 
-def decide(cues: pd.DataFrame, named: np.ndarray, classes: tuple[str, ...]) -> pd.DataFrame:
-    """``cues`` with what was named and whose decision it is: the shape's, the texture's or neither's.
+def decide(cues: pd.DataFrame, predictions: np.ndarray, classes: tuple[str, ...]) -> pd.DataFrame:
+    """``cues`` with the prediction and whose decision it is: the shape's, the texture's or neither's.
 
     Raises:
         UserError: a shape is none of the probe's classes.
@@ -132,7 +132,7 @@ def decide(cues: pd.DataFrame, named: np.ndarray, classes: tuple[str, ...]) -> p
         raise UserError(
             f"the probe knows no class {', '.join(unknown[:3])}; set analysis.robustness.labels to those of the images"
         )
-    predicted = np.array(classes, dtype=object)[named]
+    predicted = np.array(classes, dtype=object)[predictions]
     shape = predicted == cues["shape_group"].to_numpy()
     texture = ~shape & (predicted == cues["texture_group"].to_numpy())
     return cues.assign(predicted=predicted, decision=np.select([shape, texture], ["shape", "texture"], "other"))
@@ -146,7 +146,7 @@ def decide(cues: pd.DataFrame, named: np.ndarray, classes: tuple[str, ...]) -> p
 def noise_table(
     reader: Reader,
     images: list[Tensor],
-    truth: np.ndarray,
+    targets: np.ndarray,
     names: list[str],
     settings: FourierNoise,
     label: str,
@@ -156,7 +156,7 @@ def noise_table(
     Args:
         reader: of the encoder.
         images: batches (B, 3, S, S) uint8, in memory.
-        truth: (M,) into the probe's classes.
+        targets: (M,) into the probe's classes.
         names: of the M images.
         settings: bands and amplitude.
         label: of the progress bar.
@@ -175,16 +175,16 @@ def noise_table(
     frames = []
     with progress(total=len(bands) * len(names), desc=label, unit="image") as bar:
         for width, frequency in bands:
-            named, done = [], 0
+            predictions, done = [], 0
             for batch in images:
                 pixels = batch.float() / 255
                 if width:
                     places = list(range(done, done + len(batch)))
                     pixels = pixels + noise_for_images(places, size, frequency, width, settings.rms, settings.seed)
-                named.append(reader(normalise(pixels.to(device))))
+                predictions.append(reader(normalise(pixels.to(device))))
                 done += len(batch)
                 bar.update(len(batch))
-            right = (np.concatenate(named) == truth).astype(np.int8)
+            right = (np.concatenate(predictions) == targets).astype(np.int8)
             frames.append(
                 pd.DataFrame({"image": names, "width": width, "frequency": round(frequency, 6), "value": right})
             )

@@ -50,16 +50,16 @@ class Choice(NamedTuple):
     accuracy: np.ndarray  # (S, R) on the images held back
 
 
-def choose_rates(maps: LinearMaps, named: Tensor, truth: Tensor, learning_rates: Sequence[float]) -> Choice:
+def choose_rates(maps: LinearMaps, predictions: Tensor, targets: Tensor, learning_rates: Sequence[float]) -> Choice:
     """For each feature set the rate with the best accuracy on the images held back; of equals the smallest.
 
     Args:
         maps: of all rates.
-        named: (m, S, R) predictions on the images held back.
-        truth: (m,) their labels.
+        predictions: (m, S, R) on the images held back.
+        targets: (m,) their labels.
         learning_rates: R of them, in any order.
     """
-    accuracy = (named == truth.view(-1, 1, 1)).double().mean(dim=0).numpy()  # (S, R)
+    accuracy = (predictions == targets.view(-1, 1, 1)).double().mean(dim=0).numpy()  # (S, R)
     ascending = np.argsort(learning_rates)
     best = ascending[accuracy[:, ascending].argmax(axis=1)]  # (S,)
     sets = torch.arange(len(best))
@@ -91,7 +91,7 @@ def selection_table(choices: Mapping[str, Choice], learning_rates: Sequence[floa
 def accuracy_rows(
     correct: np.ndarray, names: Sequence[str], split: str, kind: str, choice: Choice, learning_rates: Sequence[float]
 ) -> pd.DataFrame:
-    """A row for each image, depth and pooling, from correct (M, S) in {0, 1} of the images called ``names``."""
+    """A row for each image, depth and pooling, from correct (M, S) in {0, 1} of the images with these ``names``."""
     image, place = (axis.ravel() for axis in np.indices(correct.shape))
     columns = {
         "labels": kind,
