@@ -9,6 +9,7 @@ from cl_vs_mim.config import FolderData, load_study
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.config.encoders import analysed_runs, control_runs, decoder_figure_runs, hybrid_runs, method_runs, pair_runs, runs_with_decoder, tokenizer_file, trained_runs
 from cl_vs_mim.audit.claims import claimed_figures
+from cl_vs_mim.cli import commands
 from cl_vs_mim.core.closure import code_digest
 from cl_vs_mim.config.encoders import sections_digest
 
@@ -21,6 +22,8 @@ try:
     STUDY = load_study(Path(CONFIG))
 except UserError as error:
     raise WorkflowError(str(error))
+
+COMMAND = commands()  # verb -> Command: what decides its result, for the rules' params
 
 RESULTS = f"results/{STUDY.study}"
 REFERENCE = "results/reference/reference_values.csv"
