@@ -90,7 +90,8 @@ def test_the_attention_table_has_one_row_per_value(config, data, tmp_path, encod
         **{"paradigm": "mim", "architecture": "beit", "seed": SEED, "grid": 6, "patch_size": 8},
     }
     assert {name: table[name].unique().tolist() for name in constants} == {k: [v] for k, v in constants.items()}
-    assert set(HEAD) <= set(table.columns) and table.notna().all(axis=None)
+    assert set(HEAD) <= set(table.columns) and table.drop(columns="lambda").notna().all(axis=None)
+    assert table["lambda"].isna().all()
     assert sorted(table["depth"].unique()) == [1, 2, 3] and sorted(table["head"].unique()) == [0, 1, 2, 3]
     assert table["value"].dtype == np.float64
     for column in (*HEAD, "model", "label", "method", "paradigm", "architecture", "image", "metric"):

@@ -1,19 +1,21 @@
-"""Whose tables these are: an encoder of the study, trained or not, and the images it is shown."""
+"""The encoder that a command is about, trained or not: finding it, opening it, and its columns in every table."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cl_vs_mim.config import Architecture, Section, Study
+from cl_vs_mim.config import Architecture, Section, Study, load_study
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import sha256_json
 from cl_vs_mim.core.tables import row_head
@@ -22,27 +24,67 @@ from cl_vs_mim.encoder.checkpoints import load_encoder, read_header
 from cl_vs_mim.encoder.model import Encoder, build_encoder
 
 SPLIT = "val"
+Stage = Literal["pretrained", "finetuned"]
 
 # ------------------------------------------------------------------------------------------------
-# Encoders
+# Which encoder
 # ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class EvaluatedEncoder:
-    """An encoder's columns in every table."""
+    """What every table says of the encoder that was measured.
 
-    model: str  # key in the study, or untrained_<architecture>
-    label: str  # as written in figures
-    method: str  # moco_v3, simmim … or untrained
-    paradigm: str  # cl, mim or control
-    architecture: str  # key in the study
+    Attributes:
+        model: key in the study, or ``untrained_<architecture>``.
+        label: as written in figures.
+        method: ``moco_v3``, ``simmim`` … or ``untrained``.
+        paradigm: ``cl``, ``mim``, ``hybrid``, ``supervised`` or ``control``.
+        architecture: key in the study.
+        seed: of the training, or of the untrained weights.
+        stage: ``pretrained`` or ``finetuned``.
+        mixing: the paper's lambda, the share of the contrastive loss; NaN for all but hybrids.
+    """
+
+    model: str
+    label: str
+    method: str
+    paradigm: str
+    architecture: str
     seed: int
-    stage: str = "pretrained"  # or finetuned
+    stage: Stage = "pretrained"
+    mixing: float = math.nan
+
+    @property
+    def name(self) -> str:
+        """For progress bars and messages."""
+        return f"{self.model} seed {self.seed}"
+
+    def columns(self) -> dict[str, str | int | float]:
+        """The columns of a table that say which encoder it is of; ``mixing`` is called ``lambda`` there."""
+        columns = asdict(self)
+        return columns | {"lambda": columns.pop("mixing")}
 
 
-def find_encoder(study: Study, model: str, seed: int, stage: str = "pretrained") -> EvaluatedEncoder:
-    """The model or control of this name.
+def find_run(study: Study, run: str, stage: Stage = "pretrained") -> EvaluatedEncoder:
+    """The encoder of a run.
+
+    Args:
+        study: that has the model.
+        run: file stem of what belongs to the encoder, such as ``moco_v3_seed0`` or ``untrained_vit_seed0``.
+        stage: ``finetuned`` if its weights were trained further on labels.
+
+    Raises:
+        UserError: that is no run, or the study has no such model.
+    """
+    model, _, seed = run.rpartition("_seed")
+    if not model or not seed.isdecimal():
+        raise UserError(f"{run!r} is no run; give a model and a seed, such as moco_v3_seed0 or untrained_vit_seed0")
+    return find_encoder(study, model, int(seed), stage)
+
+
+def find_encoder(study: Study, model: str, seed: int, stage: Stage = "pretrained") -> EvaluatedEncoder:
+    """The model or untrained control of this name.
 
     Raises:
         UserError: the study has neither.
@@ -55,21 +97,67 @@ def find_encoder(study: Study, model: str, seed: int, stage: str = "pretrained")
         known = ", ".join([*study.models, *controls])
         raise UserError(f"study {study.study!r} has no model {model!r}; known: {known}")
     found = study.models[model]
-    return EvaluatedEncoder(model, found.label, found.objective.method, found.paradigm, found.architecture, seed, stage)
+    method = found.objective.method
+    mixing = found.objective.weight if method == "hybrid" else math.nan
+    return EvaluatedEncoder(model, found.label, method, found.paradigm, found.architecture, seed, stage, mixing)
 
 
-def open_encoder(subject: EvaluatedEncoder, architecture: Architecture, path: Path | None) -> Encoder:
+# ------------------------------------------------------------------------------------------------
+# Opening it
+# ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An encoder at work: what nearly every command about one begins with."""
+
+    study: Study
+    evaluated: EvaluatedEncoder
+    architecture: Architecture
+    encoder: Encoder  # in evaluation mode, on the device
+    device: torch.device
+
+    def head(self, *, config_hash: str, data_hash: str) -> dict[str, str | int | float]:
+        """The constant columns of its tables; see :func:`table_head`."""
+        return table_head(self.study, self.evaluated, data_hash, self.device, config_hash=config_hash)
+
+
+def open_run(
+    config: Path, run: str, encoder: Path | None, *, device: str, threads: int, stage: Stage = "pretrained"
+) -> Evaluation:
+    """Read the study, find the run's encoder in it and open it.
+
+    Args:
+        config: the study's YAML.
+        run: such as ``moco_v3_seed0``.
+        encoder: its native checkpoint; None for an untrained one.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: of the CPU that torch may use.
+        stage: whether the file holds the encoder as pre-trained or as fine-tuned.
+
+    Raises:
+        UserError: see :func:`find_run`, :func:`open_encoder` and :func:`choose_device`.
+    """
+    torch.set_num_threads(threads)
+    place = choose_device(device)
+    study = load_study(config)
+    evaluated = find_run(study, run, stage)
+    architecture = study.architectures[evaluated.architecture]
+    return Evaluation(study, evaluated, architecture, open_encoder(evaluated, architecture, encoder).to(place), place)
+
+
+def open_encoder(evaluated: EvaluatedEncoder, architecture: Architecture, path: Path | None) -> Encoder:
     """The trained encoder of the file, or the untrained one of the seed, in evaluation mode.
 
     Raises:
         UserError: a trained model without a file or a control with one; a file of another architecture, model or seed.
     """
-    if subject.paradigm == "control" and subject.stage == "pretrained":
+    if evaluated.paradigm == "control" and evaluated.stage == "pretrained":
         if path is not None:
-            raise UserError(f"{subject.model} is untrained and drawn from its seed; leave out --encoder {path}")
-        return build_encoder(architecture.spec(), subject.seed).eval()
+            raise UserError(f"{evaluated.model} is untrained and drawn from its seed; leave out --encoder {path}")
+        return build_encoder(architecture.spec(), evaluated.seed).eval()
     if path is None:
-        raise UserError(f"{subject.model} is a trained model; give its file with --encoder")
+        raise UserError(f"{evaluated.model} is a trained model; give its file with --encoder")
     encoder = load_encoder(path, "native")
     wanted, found = architecture.spec().to_dict(), encoder.spec.to_dict()
     differences = [
@@ -79,18 +167,32 @@ def open_encoder(subject: EvaluatedEncoder, architecture: Architecture, path: Pa
     ]
     if differences:
         raise UserError(
-            f"{path} is not of architecture {subject.architecture!r}: {', '.join(differences)}; train it again"
+            f"{path} is not of architecture {evaluated.architecture!r}: {', '.join(differences)}; train it again"
         )
     _, provenance = read_header(path)
     for name in ("model", "seed", "stage"):
         stated = provenance.get(name, "pretrained" if name == "stage" else None)
-        if isinstance(stated, str | int) and stated != getattr(subject, name):
-            raise UserError(f"{path} states {name} {stated!r}, but {getattr(subject, name)!r} was asked for")
+        if isinstance(stated, str | int) and stated != getattr(evaluated, name):
+            raise UserError(f"{path} states {name} {stated!r}, but {getattr(evaluated, name)!r} was asked for")
     return encoder
 
 
+def choose_device(name: str) -> torch.device:
+    """The device called ``auto``, ``cpu`` or ``cuda``; ``auto`` takes a GPU if there is one.
+
+    Raises:
+        UserError: there is no GPU.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--device {name}: no CUDA device is at hand; use --device cpu")
+    return device
+
+
 def data_hash(data: Path) -> str:
-    """What the composer calls the content of a data set.
+    """Hash of the content of a data set, as its manifest states it.
 
     Raises:
         UserError: there is no finished data set.
@@ -108,7 +210,11 @@ def data_hash(data: Path) -> str:
 
 
 def analysis_images(study: Study, data: Path) -> tuple[ImageFolderIndex, np.ndarray, list[str]]:
-    """The validation set, the positions of the analysed images in it, and their names (paths relative to ``data``)."""
+    """The images that encoders are analysed on.
+
+    Returns:
+        The validation set, the positions of the analysed images in it, and their names: paths relative to ``data``.
+    """
     index = index_image_folder(data / SPLIT)
     positions = select_evenly(index.labels, study.analysis.images, study.analysis.seed)
     return index, positions, [f"{SPLIT}/{index.paths[position]}" for position in positions]
@@ -117,7 +223,19 @@ def analysis_images(study: Study, data: Path) -> tuple[ImageFolderIndex, np.ndar
 def batches(
     index: ImageFolderIndex, positions: np.ndarray, size: int, crop_fraction: float, batch_size: int, workers: int
 ) -> Iterator[Tensor]:
-    """(B, 3, size, size) uint8, the next batch being decoded while this one is used."""
+    """Batches of images, the next one being decoded while this one is used.
+
+    Args:
+        index: the folder of images.
+        positions: of the images in it, in the order wanted.
+        size: side of the images given out, px.
+        crop_fraction: share of the shorter side that the centre crop keeps.
+        batch_size: images in a batch; the last one may have fewer.
+        workers: threads that decode.
+
+    Yields:
+        (B, 3, size, size) uint8.
+    """
 
     def decoded(start: int) -> Tensor:
         chunk = positions[start : start + batch_size]
@@ -134,51 +252,44 @@ def batches(
 
 
 # ------------------------------------------------------------------------------------------------
-# Tables and command lines
+# Tables
 # ------------------------------------------------------------------------------------------------
 
 
 def table_head(
-    study: Study, subject: EvaluatedEncoder, content: str, device: torch.device, settings: dict[str, Section]
-) -> dict[str, str | int]:
-    """The constant columns of a table: the head of every row, then the encoder's.
+    study: Study,
+    evaluated: EvaluatedEncoder,
+    content: str,
+    device: torch.device,
+    settings: dict[str, Section] | None = None,  # TODO(hand D): goes when all commands give config_hash
+    *,
+    config_hash: str = "",
+) -> dict[str, str | int | float]:
+    """The constant columns of a table: the head of every row, then those of the encoder.
 
     Args:
-        study: whose table it is.
-        subject: whose values they are.
+        study: that the table belongs to.
+        evaluated: the encoder that was measured.
         content: hash of the data set.
         device: where the encoder ran.
-        settings: the further sections of the study that decide the values, by name. Data, architecture, model and
-            the choice of images always count.
+        config_hash: of the settings that decide the values, :meth:`cl_vs_mim.core.commands.Command.config_hash`.
     """
-    sections = {
-        "data": study.data,
-        "architecture": study.architectures[subject.architecture],
-        "model": study.models.get(subject.model),
-        **settings,
-    }
-    digests = {name: None if section is None else section.digest() for name, section in sections.items()}
-    digests["sample"] = study.analysis.sample_digest()
-    head = row_head(study=study.study, config_hash=sha256_json(digests), data_hash=content, device=device)
-    return head | asdict(subject)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device called ``auto``, ``cpu`` or ``cuda``; ``auto`` takes a GPU if there is one.
-
-    Raises:
-        UserError: there is no GPU.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--device {name}: no CUDA device is at hand; use --device cpu")
-    return device
+    if settings is not None:
+        sections = {
+            "data": study.data,
+            "architecture": study.architectures[evaluated.architecture],
+            "model": study.models.get(evaluated.model),
+            **settings,
+        }
+        digests = {name: None if section is None else section.digest() for name, section in sections.items()}
+        digests["sample"] = study.analysis.sample_digest()
+        config_hash = sha256_json(digests)
+    head = row_head(study=study.study, config_hash=config_hash, data_hash=content, device=device)
+    return head | evaluated.columns()
 
 
 def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that every command about one encoder has."""
+    """The options that every command about one encoder has."""  # TODO(hand D): goes with the last argparse parser
     parser.add_argument("--config", type=Path, required=True, help="the study's YAML")
     parser.add_argument("--model", required=True, help="a model of the study, or untrained_<architecture>")
     parser.add_argument("--seed", type=int, required=True)

@@ -124,9 +124,9 @@ def with_head(frame: pd.DataFrame, head: Mapping[str, str]) -> pd.DataFrame:
 
 
 def with_columns(frame: pd.DataFrame, constants: Mapping[str, Any]) -> pd.DataFrame:
-    """Constant columns in front; strings as categories."""
+    """Constant columns in front; strings as categories, whole numbers as int32, others as float64."""
     strings = {name: value for name, value in constants.items() if isinstance(value, str)}
     for name, value in constants.items():
         if name not in strings:
-            frame = frame.assign(**{name: np.int32(value)})
+            frame = frame.assign(**{name: np.int32(value) if isinstance(value, int | np.integer) else value})
     return with_head(frame, strings)
