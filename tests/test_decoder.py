@@ -10,7 +10,9 @@ import torch
 
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.encoder.checkpoints import load_decoder, load_encoder, save_encoder
-from cl_vs_mim.encoder.decoder import DecoderSpec, MAEDecoder, build_decoder, encode_visible, patchify, unpatchify
+from cl_vs_mim.encoder.decoders import DecoderSpec, build_decoder
+from cl_vs_mim.encoder.decoders.mae import MAEDecoder, encode_visible
+from cl_vs_mim.encoder.decoders.patches import patchify, unpatchify
 from cl_vs_mim.encoder.model import EncoderSpec, build_encoder
 
 ORACLES = Path(__file__).parent / "oracles"

@@ -9,7 +9,8 @@ import torch
 
 from cl_vs_mim.config import Architecture, Model
 from cl_vs_mim.encoder.checkpoints import load_decoder, load_encoder, save_encoder
-from cl_vs_mim.encoder.decoder import DecoderSpec, VQDecoder, build_decoder
+from cl_vs_mim.encoder.decoders import DecoderSpec, build_decoder
+from cl_vs_mim.encoder.decoders.vq import VQDecoder
 from cl_vs_mim.encoder.model import EncoderSpec, build_encoder
 from cl_vs_mim.pretrain.beit import blockwise_mask
 from cl_vs_mim.pretrain.registry import build_objective

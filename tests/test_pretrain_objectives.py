@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from cl_vs_mim.config import Architecture, Model
-from cl_vs_mim.encoder.decoder import encode_visible
+from cl_vs_mim.encoder.decoders.mae import encode_visible
 from cl_vs_mim.encoder.model import build_encoder
 from cl_vs_mim.pretrain.mae import masked_patch_loss, patchify, random_patches
 from cl_vs_mim.pretrain.moco_v3 import contrastive_loss

@@ -22,7 +22,7 @@ from cl_vs_mim.core.tables import read_table
 from cl_vs_mim.data.images import index_image_folder, normalise
 from cl_vs_mim.data.labels import ImageLabels
 from cl_vs_mim.encoder.checkpoints import save_encoder
-from cl_vs_mim.encoder.decoder import DecoderSpec, build_decoder
+from cl_vs_mim.encoder.decoders import DecoderSpec, build_decoder
 from cl_vs_mim.encoder.model import build_encoder
 from cl_vs_mim.metrics.fourier import relative_log_amplitudes
 from cl_vs_mim.transfer import robustness

@@ -31,7 +31,8 @@ from cl_vs_mim.core.randomness import generator_for
 from cl_vs_mim.core.tables import with_columns, write_table
 from cl_vs_mim.data.images import decode_many, normalise
 from cl_vs_mim.encoder.checkpoints import load_decoder
-from cl_vs_mim.encoder.decoder import Decoder, MAEDecoder
+from cl_vs_mim.encoder.decoders import Decoder
+from cl_vs_mim.encoder.decoders.mae import MAEDecoder
 from cl_vs_mim.encoder.masks import block_mask, random_patches
 from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.evaluated import (

@@ -11,8 +11,6 @@ from cl_vs_mim.config.study import Study
 from cl_vs_mim.core.errors import UserError, nearest
 from cl_vs_mim.core.files import sha256_json
 
-DECODERS = ("mae", "simmim")  # methods that turn tokens into pixels
-
 
 def sections_digest(*sections: Section) -> str:
     """First 12 hex digits of the sha256 of the given parts of the configuration, defaults written out."""
@@ -49,12 +47,16 @@ def hybrid_runs(study: Study) -> dict[str, tuple[str, int]]:
     return trained | controls
 
 
-def tokenizer_file(study: Study, model: str, encoders: str) -> str | None:
-    """Path of the tokenizer that a model's objective needs, or None; the study's own are in the folder ``encoders``."""
-    objective = study.models[model].objective
-    if getattr(objective, "tokenizer", None) is not None:
-        return f"{encoders}/{run_name(objective.tokenizer, study.models[objective.tokenizer].seeds[0])}.safetensors"
-    return getattr(objective, "tokenizer_file", None)
+def needed_run(study: Study, model: str) -> str | None:
+    """Stem of the encoder that has to be trained before a model (BEiT's tokenizer), or None."""
+    needed = study.models[model].objective.needs()
+    return None if needed is None else run_name(needed, study.models[needed].seeds[0])
+
+
+def needed_file(study: Study, model: str, encoders: str) -> str | None:
+    """Path of what a model's objective needs, or None; the study's own encoders are in the folder ``encoders``."""
+    needed = needed_run(study, model)
+    return study.models[model].objective.given() if needed is None else f"{encoders}/{needed}.safetensors"
 
 
 def control_runs(study: Study) -> dict[str, tuple[str, int]]:
@@ -70,12 +72,12 @@ def pair_runs(study: Study) -> dict[str, tuple[str, int]]:
 
 def runs_with_decoder(study: Study) -> list[str]:
     """Stem of every trained encoder whose method paints pixels (SimMIM, MAE)."""
-    return [run for run, (name, _) in trained_runs(study).items() if study.models[name].objective.method in DECODERS]
+    return [run for run, (name, _) in trained_runs(study).items() if study.models[name].objective.paints]
 
 
 def decoder_figure_runs(study: Study) -> list[str]:
-    """Those of Figure 11: the encoders with a decoder, and the controls of MAE's architectures."""
-    architectures = {model.architecture for model in study.models.values() if model.objective.method == "mae"}
+    """Those of Figure 11: the encoders with a decoder, and the controls of the architectures whose decoder has blocks (MAE)."""
+    architectures = {model.architecture for model in study.models.values() if model.objective.deep_decoder}
     controls = [run for run, (name, _) in control_runs(study).items() if study.controls()[name] in architectures]
     return [*runs_with_decoder(study), *controls]
 
@@ -120,13 +122,13 @@ def decides_encoder(study: Study, run: str) -> dict[str, Any]:
         return decided
     model = study.models[name]
     decided |= {
-        "objective": model.objective.model_dump(mode="json", exclude={"tokenizer"}),
+        "objective": model.objective.decides(),
         "training": decides_training(model.training),
         "data": decides_training_images(study.data),
     }
-    tokenizer = getattr(model.objective, "tokenizer", None)
-    if tokenizer is not None:
-        decided["tokenizer"] = decides_encoder(study, run_name(tokenizer, study.models[tokenizer].seeds[0]))
+    needed = needed_run(study, name)
+    if needed is not None:
+        decided["needs"] = decides_encoder(study, needed)
     return decided
 
 

@@ -1,4 +1,4 @@
-"""Encoders and how they are pre-trained: architecture, augmented views, objective, optimisation."""
+"""Encoders and how they are pre-trained: architecture, objective, optimisation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from cl_vs_mim.config.sections import Count, Fraction, Name, NonNegative, Range, Section
+from cl_vs_mim.config.objective import Objective
+from cl_vs_mim.config.sections import Count, Fraction, Name, NonNegative, Section
 from cl_vs_mim.encoder.spec import EncoderSpec
 
 
@@ -33,177 +34,6 @@ class Architecture(Section):
     def spec(self, drop_path: float = 0.0) -> EncoderSpec:
         """The encoder's specification; raises ``ValueError`` where the fields contradict each other."""
         return EncoderSpec(drop_path=drop_path, **self.model_dump(exclude={"label"}))
-
-
-class Blur(Section):
-    """Gaussian blur of one view."""
-
-    probability: Fraction
-    sigma: Range = (0.1, 2.0)  # px at the reference size of 224 px; scaled with the image
-
-
-class RandAugment(Section):
-    """RandAugment (Cubuk et al., arXiv 1909.13719), torchvision's, image by image."""
-
-    operations: PositiveInt = 2
-    magnitude: Annotated[int, Field(ge=0, le=30)] = 9
-
-
-class View(Section):
-    """How one augmented view is drawn. Strengths as in torchvision's transforms of the same names."""
-
-    size: PositiveInt | None = None  # px; the encoder's image size by default (DINO's small crops differ)
-    crop_scale: Range  # area fraction of RandomResizedCrop
-    crop_ratio: Range = (3 / 4, 4 / 3)  # aspect ratio, width over height
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"  # of the resized crop
-    flip: Fraction = 0.5
-    jitter_probability: Fraction = 0.0
-    brightness: NonNegative = 0.0
-    contrast: NonNegative = 0.0
-    saturation: NonNegative = 0.0
-    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    grayscale: Fraction = 0.0
-    blur: Blur | None = None
-    solarize: Fraction = 0.0
-    rand_augment: RandAugment | None = None
-
-
-class MoCoV3Objective(Section):
-    """MoCo v3 (Chen et al., arXiv 2104.02057): symmetrised InfoNCE against a momentum encoder."""
-
-    method: Literal["moco_v3"]
-    temperature: PositiveFloat
-    momentum: Fraction  # of the momentum encoder at the first step; rises to 1 on a half cosine
-    projector_hidden: PositiveInt
-    output_dim: PositiveInt
-    freeze_patch_projection: bool = True
-    views: tuple[View, View]
-
-
-class SimMIMObjective(Section):
-    """SimMIM (Xie et al., arXiv 2111.09886): masked L1 regression of pixels by a one-layer head."""
-
-    method: Literal["simmim"]
-    mask_ratio: Annotated[float, Field(gt=0, lt=1)]
-    mask_unit: PositiveInt  # patches along a side of one masked square (the original: 32 px at patch 16 = 2)
-    views: tuple[View]
-
-
-class MAEObjective(Section):
-    """MAE (He et al., arXiv 2111.06377): squared error on hidden patches, by a decoder behind the encoder."""
-
-    method: Literal["mae"]
-    mask_ratio: Annotated[float, Field(gt=0, lt=1)]  # of the patches, one by one (the original: 0.75)
-    norm_pix: bool = True  # targets with mean 0 and variance 1 in each patch
-    decoder_width: PositiveInt  # the original: 512
-    decoder_depth: PositiveInt  # the original: 8
-    decoder_heads: PositiveInt  # the original: 16
-    views: tuple[View]
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> MAEObjective:
-        if self.decoder_width % self.decoder_heads or self.decoder_width % 4:
-            raise ValueError(
-                f"decoder_width {self.decoder_width} is not a multiple of decoder_heads {self.decoder_heads} and of 4"
-            )
-        return self
-
-
-class DINOObjective(Section):
-    """DINO (Caron et al., arXiv 2104.14294): a student matches the prototypes of its moving average on other crops."""
-
-    method: Literal["dino"]
-    student_temperature: PositiveFloat = 0.1
-    teacher_temperature_start: PositiveFloat = 0.04
-    teacher_temperature: PositiveFloat  # after the warm-up (the original: 0.04 to 0.07)
-    teacher_warmup: Fraction = 0.0  # share of training over which it rises
-    center_momentum: Fraction = 0.9
-    momentum: Fraction  # of the teacher at the first step; rises to 1 on a half cosine
-    freeze_prototypes: Fraction = 0.0  # share of training at whose start they stand still (the original: one epoch)
-    hidden: PositiveInt  # the original: 2048
-    bottleneck: PositiveInt  # the original: 256
-    prototypes: PositiveInt  # K (the original: 65536)
-    views: Annotated[tuple[View, ...], Field(min_length=2)]  # two large crops, then the small ones
-
-    @model_validator(mode="after")
-    def _large_crops_first(self) -> DINOObjective:
-        if any(view.size is not None for view in self.views[:2]):
-            raise ValueError("views: the first two are the teacher's and have the encoder's image size; leave out size")
-        return self
-
-
-class HybridObjective(Section):
-    """CL + MIM (Figure 12): (1 - weight) * SimMIM + weight * MoCo v3 on one encoder."""
-
-    method: Literal["hybrid"]
-    weight: Fraction  # the paper's lambda: 0, 0.2, 0.4, 0.6, 1
-    mim: SimMIMObjective
-    cl: MoCoV3Objective
-
-    @model_validator(mode="after")
-    def _patch_projection_is_trained(self) -> HybridObjective:
-        if self.cl.freeze_patch_projection and self.weight < 1:
-            raise ValueError("cl.freeze_patch_projection: SimMIM trains the patch projection; set it to false")
-        return self
-
-    @property
-    def mask_unit(self) -> int:
-        """Of the masked part."""
-        return self.mim.mask_unit
-
-
-class VQTokenizerObjective(Section):
-    """A discrete tokenizer of patches (van den Oord et al., arXiv 1711.00937), for BEiT to predict."""
-
-    method: Literal["vq_tokenizer"]
-    codes: PositiveInt  # entries of the codebook (DALL-E's: 8192)
-    code_width: PositiveInt
-    commitment: NonNegative = 0.25
-    momentum: Fraction = 0.99  # of the running means that the codebook follows
-    views: tuple[View]
-
-
-class BEiTObjective(Section):
-    """BEiT (Bao et al., arXiv 2106.08254): name the tokenizer's codes of hidden blocks of patches."""
-
-    method: Literal["beit"]
-    tokenizer: Name | None = None  # a model of the study of method vq_tokenizer; its first seed is used
-    tokenizer_file: str | None = None  # or one that is given: a file as the training loop exports it
-    codes: PositiveInt  # those of the tokenizer
-    mask_ratio: Annotated[float, Field(gt=0, lt=1)]  # the original: 0.4
-    least_block: PositiveInt  # patches of the smallest block (the original: 16 of 196)
-    views: tuple[View]
-
-    @model_validator(mode="after")
-    def _one_tokenizer(self) -> BEiTObjective:
-        if (self.tokenizer is None) == (self.tokenizer_file is None):
-            raise ValueError("give either tokenizer (a model of this study) or tokenizer_file (a path)")
-        return self
-
-
-class SupervisedObjective(Section):
-    """Classification with the parts of the DeiT recipe (Touvron et al., arXiv 2012.12877)."""
-
-    method: Literal["supervised"]
-    classes: PositiveInt  # folders of the training set
-    pooling: Literal["cls", "mean"] = "mean"
-    mixup: NonNegative = 0.8  # alpha; 0: none
-    cutmix: NonNegative = 1.0
-    label_smoothing: Fraction = 0.1
-    views: tuple[View]
-
-
-Objective = Annotated[
-    MoCoV3Objective
-    | SimMIMObjective
-    | MAEObjective
-    | DINOObjective
-    | BEiTObjective
-    | HybridObjective
-    | SupervisedObjective
-    | VQTokenizerObjective,
-    Field(discriminator="method"),
-]
 
 
 class Training(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -60,27 +61,14 @@ class Study(Section):
                     f"models.{name}.architecture: {model.architecture!r} is not among the architectures"
                     f"{nearest(model.architecture, self.architectures)}"
                 )
-            architecture = self.architectures[model.architecture]
-            if model.objective.method == "mae" and architecture.family != "vit":
-                raise ValueError(
-                    f"models.{name}: mae drops patches, which relative positions do not allow; {model.architecture!r} "
-                    "is of family beit"
-                )
-            if model.objective.method == "dino" and architecture.family != "vit":
-                raise ValueError(
-                    f"models.{name}: dino takes crops of several sizes, which relative positions do not allow; "
-                    f"{model.architecture!r} is of family beit"
-                )
-            if model.objective.method == "beit" and model.objective.tokenizer_file is None:
-                self._tokenizer_exists(name)
-            if (model.paradigm == "tokenizer") != (model.objective.method == "vq_tokenizer"):
-                raise ValueError(f"models.{name}.paradigm: tokenizer goes with method vq_tokenizer, and with no other")
-            unit = getattr(model.objective, "mask_unit", 1)
-            if architecture.spec().grid % unit:
-                raise ValueError(
-                    f"models.{name}.objective.mask_unit: {unit} patches do not tile the "
-                    f"{architecture.spec().grid}x{architecture.spec().grid} grid of {model.architecture!r}"
-                )
+            tokenizer = model.objective.trains_tokenizer
+            if (model.paradigm == "tokenizer") != tokenizer:
+                other = "goes with a method that trains tokenizers, and with no other (vq_tokenizer is one)"
+                raise ValueError(f"models.{name}.paradigm: tokenizer {other}")
+            try:
+                model.objective.check(model, self)
+            except ValueError as error:
+                raise ValueError(f"models.{name}.{error}") from error
         self._blocks_and_heads_exist()
         self._images_exist()
         for model, paradigm in zip(self.figures.pair, ("cl", "mim"), strict=True):
@@ -94,21 +82,6 @@ class Study(Section):
             raise ValueError(f"analysis.robustness.labels: no probe is fitted on {self.analysis.robustness.labels!r}")
         return self
 
-    def _tokenizer_exists(self, name: str) -> None:
-        objective = self.models[name].objective
-        found = self.models.get(objective.tokenizer)
-        if found is None or found.objective.method != "vq_tokenizer":
-            tokenizers = [key for key, model in self.models.items() if model.objective.method == "vq_tokenizer"]
-            raise ValueError(
-                f"models.{name}.objective.tokenizer: {objective.tokenizer!r} is no model of method vq_tokenizer "
-                f"(there are: {', '.join(tokenizers) or 'none'})"
-            )
-        if found.objective.codes != objective.codes:
-            raise ValueError(
-                f"models.{name}.objective.codes: {objective.codes}, but tokenizer {objective.tokenizer!r} has "
-                f"{found.objective.codes}"
-            )
-
     def analysed(self) -> dict[str, Model]:
         """The models that are measured and drawn: all but tokenizers."""
         return {name: model for name, model in self.models.items() if model.paradigm != "tokenizer"}
@@ -116,6 +89,10 @@ class Study(Section):
     def methods(self) -> dict[str, Model]:
         """Those of :meth:`analysed` that the appendix sets side by side: no hybrids, which Figure 12 has."""
         return {name: model for name, model in self.analysed().items() if model.paradigm != "hybrid"}
+
+    def mixing(self, name: str) -> float:
+        """Lambda of a model or control, the weight of the contrastive part in a hybrid; NaN for all others."""
+        return self.models[name].objective.mixing() if name in self.models else math.nan
 
     def pair(self) -> list[str]:
         """Names of the two models of the main figures and of the controls of their architectures."""

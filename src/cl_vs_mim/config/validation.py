@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel
 
+from cl_vs_mim.config.objective import ObjectiveConfig, config_of
 from cl_vs_mim.core.errors import nearest
 
 # ------------------------------------------------------------------------------------------------
@@ -93,14 +94,11 @@ def _inner(annotation: Any) -> Any:
 def _resolve(annotation: Any, node: Any) -> Any:
     """Reduce ``X | None`` and unions of sections to the one that ``node`` means."""
     annotation = _plain(annotation)
+    if annotation is ObjectiveConfig:
+        return config_of(node["method"])
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         members = (_plain(kind) for kind in typing.get_args(annotation))
         sections = [kind for kind in members if _is_section(kind)]
-        if isinstance(node, dict) and "method" in node:
-            for kind in sections:
-                field = kind.model_fields.get("method")
-                if field is not None and node["method"] in typing.get_args(field.annotation):
-                    return kind
         if not sections:
             return annotation
         keys = set(node) if isinstance(node, dict) else set()

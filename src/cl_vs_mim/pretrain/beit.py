@@ -6,24 +6,79 @@ entry of a tokenizer's codebook.
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from cl_vs_mim.config import BEiTObjective
-from cl_vs_mim.encoder.decoder import VQDecoder
+from cl_vs_mim.config.objective import ObjectiveConfig
+from cl_vs_mim.config.sections import Name
+from cl_vs_mim.config.views import View
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.encoder.decoders.vq import VQDecoder
 from cl_vs_mim.encoder.masks import blockwise_mask
-from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.pretrain.distributed import own_rows
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
+
+if TYPE_CHECKING:
+    from cl_vs_mim.config import Model, Study
+    from cl_vs_mim.encoder.model import Encoder
+
+
+class Config(ObjectiveConfig):
+    """BEiT (Bao et al., arXiv 2106.08254): name the tokenizer's codes of hidden blocks of patches."""
+
+    method: Literal["beit"]
+    tokenizer: Name | None = None  # a model of the study of method vq_tokenizer; its first seed is used
+    tokenizer_file: str | None = None  # or one that is given: a file as the training loop exports it
+    codes: PositiveInt  # those of the tokenizer
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)]  # the original: 0.4
+    least_block: PositiveInt  # patches of the smallest block (the original: 16 of 196)
+    views: tuple[View]
+
+    @model_validator(mode="after")
+    def _one_tokenizer(self) -> Config:
+        if (self.tokenizer is None) == (self.tokenizer_file is None):
+            raise ValueError("give either tokenizer (a model of this study) or tokenizer_file (a path)")
+        return self
+
+    def check(self, model: Model, study: Study) -> None:
+        """The tokenizer is one, and has as many codes."""
+        if self.tokenizer is None:
+            return
+        tokenizers = {name: one for name, one in study.models.items() if one.objective.method == "vq_tokenizer"}
+        if self.tokenizer not in tokenizers:
+            raise ValueError(
+                f"objective.tokenizer: {self.tokenizer!r} is no model of method vq_tokenizer "
+                f"(there are: {', '.join(tokenizers) or 'none'})"
+            )
+        codes = tokenizers[self.tokenizer].objective.codes
+        if codes != self.codes:
+            raise ValueError(f"objective.codes: {self.codes}, but tokenizer {self.tokenizer!r} has {codes}")
+
+    def decides(self) -> dict[str, Any]:
+        """Not what the tokenizer is called: what decides it enters by itself."""
+        return self.model_dump(mode="json", exclude={"tokenizer"})
+
+    def needs(self) -> str | None:
+        """The tokenizer."""
+        return self.tokenizer
+
+    def given(self) -> str | None:
+        """The tokenizer's file."""
+        return self.tokenizer_file
 
 
 class BEiT(Objective):
     """BEiT around an encoder. The tokenizer comes from a file and is trained no further."""
 
+    Config = Config
     splits_batches = True
 
-    def __init__(self, encoder: Encoder, config: BEiTObjective) -> None:
+    def __init__(self, encoder: Encoder, config: Config) -> None:
         super().__init__(encoder, config.views)
         self.config = config
         self.mask_token = nn.Parameter(torch.empty(1, 1, encoder.spec.width))
@@ -32,6 +87,23 @@ class BEiT(Objective):
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
         self._tokenizer: tuple[Encoder, VQDecoder] | None = None  # no parameter of ours: not saved, not trained
+
+    def attach(self, path: Path) -> None:
+        """Read the tokenizer.
+
+        Raises:
+            UserError: the file is no tokenizer, or not one for this encoder.
+        """
+        from cl_vs_mim.encoder.checkpoints import load_decoder, load_encoder
+
+        encoder = load_encoder(path, "native")
+        decoder = load_decoder(path, "native", encoder)
+        if not isinstance(decoder, VQDecoder):
+            raise UserError(f"{path} holds a decoder of method {decoder.spec.method}, not a tokenizer")
+        try:
+            self.attach_tokenizer(encoder, decoder)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from error
 
     def attach_tokenizer(self, encoder: Encoder, decoder: VQDecoder) -> None:
         """Set what names the patches.
@@ -76,3 +148,6 @@ class BEiT(Objective):
     def no_weight_decay(self) -> set[str]:
         """The mask token too."""
         return super().no_weight_decay() | {"mask_token"}
+
+
+OBJECTIVE = BEiT

@@ -7,18 +7,61 @@ K prototypes has to match the teacher's of every other crop. Centring and sharpe
 from __future__ import annotations
 
 import copy
-import math
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from cl_vs_mim.config import DINOObjective
-from cl_vs_mim.encoder.model import Encoder
+from cl_vs_mim.config.objective import ObjectiveConfig
+from cl_vs_mim.config.sections import Fraction
+from cl_vs_mim.config.views import View
 from cl_vs_mim.pretrain.distributed import mean_over_processes
+from cl_vs_mim.pretrain.ema import follow, rising_momentum
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
 
+if TYPE_CHECKING:
+    from cl_vs_mim.config import Model, Study
+    from cl_vs_mim.encoder.model import Encoder
+
 _GLOBAL = 2  # crops that the teacher sees: the first two views
+
+# ------------------------------------------------------------------------------------------------
+# Configuration
+# ------------------------------------------------------------------------------------------------
+
+
+class Config(ObjectiveConfig):
+    """DINO (Caron et al., arXiv 2104.14294): a student matches the prototypes of its moving average on other crops."""
+
+    method: Literal["dino"]
+    student_temperature: PositiveFloat = 0.1
+    teacher_temperature_start: PositiveFloat = 0.04
+    teacher_temperature: PositiveFloat  # after the warm-up (the original: 0.04 to 0.07)
+    teacher_warmup: Fraction = 0.0  # share of training over which it rises
+    center_momentum: Fraction = 0.9
+    momentum: Fraction  # of the teacher at the first step; rises to 1 on a half cosine
+    freeze_prototypes: Fraction = 0.0  # share of training at whose start they stand still (the original: one epoch)
+    hidden: PositiveInt  # the original: 2048
+    bottleneck: PositiveInt  # the original: 256
+    prototypes: PositiveInt  # K (the original: 65536)
+    views: Annotated[tuple[View, ...], Field(min_length=2)]  # two large crops, then the small ones
+
+    @model_validator(mode="after")
+    def _large_crops_first(self) -> Config:
+        if any(view.size is not None for view in self.views[:2]):
+            raise ValueError("views: the first two are the teacher's and have the encoder's image size; leave out size")
+        return self
+
+    def check(self, model: Model, study: Study) -> None:
+        """Crops of several sizes need positions that can be resampled."""
+        if study.architectures[model.architecture].family != "vit":
+            raise ValueError(
+                "objective.method: dino takes crops of several sizes, which relative positions do not allow; "
+                f"{model.architecture!r} is of family {study.architectures[model.architecture].family}"
+            )
+
 
 # ------------------------------------------------------------------------------------------------
 # Loss and centre
@@ -106,7 +149,9 @@ class DINO(Objective):
     training state keeps.
     """
 
-    def __init__(self, encoder: Encoder, config: DINOObjective) -> None:
+    Config = Config
+
+    def __init__(self, encoder: Encoder, config: Config) -> None:
         super().__init__(encoder, config.views)
         self.config = config
         self.head = DINOHead(encoder.spec.width, config.hidden, config.bottleneck, config.prototypes)
@@ -139,13 +184,10 @@ class DINO(Objective):
         if progress < self.config.freeze_prototypes:
             self.head.prototypes.grad = None
 
-    @torch.no_grad()
     def after_step(self, progress: float) -> None:
         """Move the teacher; its momentum rises from the configured value to 1 on a half cosine."""
-        momentum = 1 - (1 - self.config.momentum) * (1 + math.cos(math.pi * progress)) / 2
-        followers = [*self.teacher.parameters(), *self.teacher_head.parameters()]
-        leaders = [*self.encoder.parameters(), *self.head.parameters()]
-        torch._foreach_lerp_(followers, leaders, 1 - momentum)
+        momentum = rising_momentum(self.config.momentum, progress)
+        follow((self.teacher, self.teacher_head), (self.encoder, self.head), momentum)
 
     def no_weight_decay(self) -> set[str]:
         """Prototypes have a direction only; decay would do nothing but shrink their gradient's scale."""
@@ -161,3 +203,6 @@ def _by_size(views: list[Tensor]) -> list[Tensor]:
         else:
             stacks.append([view])
     return [torch.cat(stack) for stack in stacks]
+
+
+OBJECTIVE = DINO

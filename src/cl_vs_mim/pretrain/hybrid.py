@@ -9,17 +9,50 @@ as a ViT there although SimMIM's own is one layer; which was used is UNKNOWN, an
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
-from cl_vs_mim.config import HybridObjective
-from cl_vs_mim.encoder.decoder import SimMIMDecoder
-from cl_vs_mim.encoder.model import Encoder
+from cl_vs_mim.config.objective import ObjectiveConfig
+from cl_vs_mim.config.sections import Fraction
+from cl_vs_mim.encoder.decoders.simmim import SimMIMDecoder
+from cl_vs_mim.pretrain import moco_v3, simmim
 from cl_vs_mim.pretrain.moco_v3 import MoCoV3
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
 from cl_vs_mim.pretrain.simmim import SimMIM
+
+if TYPE_CHECKING:
+    from cl_vs_mim.config import Model, Study
+    from cl_vs_mim.encoder.model import Encoder
+
+
+class Config(ObjectiveConfig):
+    """CL + MIM (Figure 12): (1 - weight) * SimMIM + weight * MoCo v3 on one encoder."""
+
+    method: Literal["hybrid"]
+    weight: Fraction  # the paper's lambda: 0, 0.2, 0.4, 0.6, 1
+    mim: simmim.Config
+    cl: moco_v3.Config
+
+    @model_validator(mode="after")
+    def _patch_projection_is_trained(self) -> Config:
+        if self.cl.freeze_patch_projection and self.weight < 1:
+            raise ValueError("cl.freeze_patch_projection: SimMIM trains the patch projection; set it to false")
+        return self
+
+    def check(self, model: Model, study: Study) -> None:
+        """Both parts fit."""
+        for key, part in (("mim", self.mim), ("cl", self.cl)):
+            try:
+                part.check(model, study)
+            except ValueError as error:
+                raise ValueError(str(error).replace("objective.", f"objective.{key}.", 1)) from error
+
+    def mixing(self) -> float:
+        """The weight."""
+        return self.weight
 
 
 class Hybrid(Objective):
@@ -30,7 +63,9 @@ class Hybrid(Objective):
     decay, the author's code being built on SimMIM's.
     """
 
-    def __init__(self, encoder: Encoder, config: HybridObjective) -> None:
+    Config = Config
+
+    def __init__(self, encoder: Encoder, config: Config) -> None:
         super().__init__(encoder, (*config.mim.views, *config.cl.views))
         self.weight = config.weight
         with torch.random.fork_rng(devices=[]):  # both parts draw their heads from one state
@@ -71,3 +106,6 @@ class Hybrid(Objective):
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         return self.cl.parameter_groups(weight_decay) if self.weight == 1 else super().parameter_groups(weight_decay)
+
+
+OBJECTIVE = Hybrid

@@ -6,17 +6,67 @@ predicts the pixels; the loss is the squared error on the hidden patches.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated, Literal
+
 import torch
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
-from cl_vs_mim.config import MAEObjective
-from cl_vs_mim.encoder.decoder import DecoderSpec, MAEDecoder, encode_visible, patch_statistics, patchify
+from cl_vs_mim.config.objective import ObjectiveConfig
+from cl_vs_mim.config.views import View
+from cl_vs_mim.encoder.decoders import DecoderSpec
+from cl_vs_mim.encoder.decoders.mae import MAEDecoder, encode_visible
+from cl_vs_mim.encoder.decoders.patches import patch_statistics, patchify
 from cl_vs_mim.encoder.masks import random_patches
-from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.pretrain.distributed import own_rows
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
 
-__all__ = ["MAE", "masked_patch_loss", "patchify", "random_patches"]
+if TYPE_CHECKING:
+    from cl_vs_mim.config import Model, Study
+    from cl_vs_mim.encoder.model import Encoder
+
+__all__ = ["MAE", "Config", "masked_patch_loss", "patchify", "random_patches"]
+
+# ------------------------------------------------------------------------------------------------
+# Configuration
+# ------------------------------------------------------------------------------------------------
+
+
+class Config(ObjectiveConfig):
+    """MAE (He et al., arXiv 2111.06377): squared error on hidden patches, by a decoder behind the encoder."""
+
+    paints = True
+    deep_decoder = True
+
+    method: Literal["mae"]
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)]  # of the patches, one by one (the original: 0.75)
+    norm_pix: bool = True  # targets with mean 0 and variance 1 in each patch
+    decoder_width: PositiveInt  # the original: 512
+    decoder_depth: PositiveInt  # the original: 8
+    decoder_heads: PositiveInt  # the original: 16
+    views: tuple[View]
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Config:
+        if self.decoder_width % self.decoder_heads or self.decoder_width % 4:
+            raise ValueError(
+                f"decoder_width {self.decoder_width} is not a multiple of decoder_heads {self.decoder_heads} and of 4"
+            )
+        return self
+
+    def check(self, model: Model, study: Study) -> None:
+        """Patches that are dropped take their positions with them."""
+        if study.architectures[model.architecture].family != "vit":
+            raise ValueError(
+                "objective.method: mae drops patches, which relative positions do not allow; "
+                f"{model.architecture!r} is of family {study.architectures[model.architecture].family}"
+            )
+
+    def draw_mask(self, grid: int, generator: torch.Generator) -> Tensor:
+        """Single patches."""
+        _, mask = random_patches(1, grid**2, self.mask_ratio, generator)
+        return mask.view(1, grid, grid)
+
 
 # ------------------------------------------------------------------------------------------------
 # Mask and loss
@@ -52,9 +102,10 @@ def masked_patch_loss(images: Tensor, prediction: Tensor, mask: Tensor, patch_si
 class MAE(Objective):
     """MAE around an encoder of the plain family; the decoder is exported beside the encoder."""
 
+    Config = Config
     splits_batches = True
 
-    def __init__(self, encoder: Encoder, config: MAEObjective) -> None:
+    def __init__(self, encoder: Encoder, config: Config) -> None:
         super().__init__(encoder, config.views)
         self.mask_ratio = config.mask_ratio
         spec = DecoderSpec(
@@ -85,3 +136,6 @@ class MAE(Objective):
     def no_weight_decay(self) -> set[str]:
         """The decoder's mask token too."""
         return super().no_weight_decay() | {"decoder.mask_token"}
+
+
+OBJECTIVE = MAE

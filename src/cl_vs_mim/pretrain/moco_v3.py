@@ -8,16 +8,39 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from cl_vs_mim.config import MoCoV3Objective
-from cl_vs_mim.encoder.model import Encoder
+from cl_vs_mim.config.objective import ObjectiveConfig
+from cl_vs_mim.config.sections import Fraction
+from cl_vs_mim.config.views import View
 from cl_vs_mim.pretrain.distributed import gather_rows
+from cl_vs_mim.pretrain.ema import follow, rising_momentum
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
+
+if TYPE_CHECKING:
+    from cl_vs_mim.encoder.model import Encoder
+
+# ------------------------------------------------------------------------------------------------
+# Configuration
+# ------------------------------------------------------------------------------------------------
+
+
+class Config(ObjectiveConfig):
+    """MoCo v3 (Chen et al., arXiv 2104.02057): symmetrised InfoNCE against a momentum encoder."""
+
+    method: Literal["moco_v3"]
+    temperature: PositiveFloat
+    momentum: Fraction  # of the momentum encoder at the first step; rises to 1 on a half cosine
+    projector_hidden: PositiveInt
+    output_dim: PositiveInt
+    freeze_patch_projection: bool = True
+    views: tuple[View, View]
+
 
 # ------------------------------------------------------------------------------------------------
 # Loss
@@ -78,7 +101,9 @@ class MoCoV3(Objective):
     and only parameters, not running statistics, follow the encoder.
     """
 
-    def __init__(self, encoder: Encoder, config: MoCoV3Objective) -> None:
+    Config = Config
+
+    def __init__(self, encoder: Encoder, config: Config) -> None:
         super().__init__(encoder, config.views)
         hidden, out = config.projector_hidden, config.output_dim
         self.temperature = config.temperature
@@ -102,14 +127,14 @@ class MoCoV3(Objective):
         loss = contrastive_loss(q1, k2, self.temperature, offset) + contrastive_loss(q2, k1, self.temperature, offset)
         return ObjectiveOutput(loss, cls[: len(views[0])].detach(), {"momentum": self.momentum})
 
-    @torch.no_grad()
     def before_step(self, progress: float) -> None:
         """Move the momentum copies; their momentum rises from the configured value to 1 on a half cosine."""
-        self.momentum = 1 - (1 - self.initial_momentum) * (1 + math.cos(math.pi * progress)) / 2
-        followers = [*self.momentum_encoder.parameters(), *self.momentum_projector.parameters()]
-        leaders = [*self.encoder.parameters(), *self.projector.parameters()]
-        torch._foreach_lerp_(followers, leaders, 1 - self.momentum)
+        self.momentum = rising_momentum(self.initial_momentum, progress)
+        follow((self.momentum_encoder, self.momentum_projector), (self.encoder, self.projector), self.momentum)
 
     def parameter_groups(self, weight_decay: float) -> list[dict]:
         """One group: the authors' code decays every trained parameter, biases, norms and CLS token included."""
         return [{"params": [p for p in self.parameters() if p.requires_grad], "weight_decay": weight_decay}]
+
+
+OBJECTIVE = MoCoV3

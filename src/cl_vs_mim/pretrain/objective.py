@@ -1,17 +1,26 @@
-"""What the training loop knows of a method: views in, a loss out, and a hook around every step."""
+"""What the training loop knows of a method: views in, a loss out, and a hook around every step.
+
+A method is one module: its ``Config`` (see :mod:`cl_vs_mim.config.objective`), a subclass of :class:`Objective`, and
+``OBJECTIVE`` bound to that. The module may import torch at its top; timm and torchvision it imports where they are
+used, because reading a configuration imports it.
+"""
 
 from __future__ import annotations
 
-from abc import ABC
-from typing import Any, ClassVar, NamedTuple
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
-from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 
-from cl_vs_mim.config import View
-from cl_vs_mim.encoder.decoder import Decoder
-from cl_vs_mim.encoder.model import Encoder
+from cl_vs_mim.config.objective import ObjectiveConfig
+from cl_vs_mim.config.views import View
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.encoder.decoders import Decoder
+
+if TYPE_CHECKING:
+    from cl_vs_mim.encoder.model import Encoder
 
 
 class ObjectiveOutput(NamedTuple):
@@ -29,6 +38,7 @@ class Objective(nn.Module, ABC):
     belongs into parameters or buffers: the training state is ``state_dict()``, the optimizer's, and the step.
 
     Attributes:
+        Config: the keys of the section ``objective`` of the YAML.
         encoder: what is trained, and what is exported at the end.
         views: how the augmented views are drawn; :meth:`forward` gets as many tensors.
         needs_labels: whether :meth:`forward` takes the classes of the images, (B,) int64, as a third argument.
@@ -36,6 +46,7 @@ class Objective(nn.Module, ABC):
             accumulated; not where images of a batch are compared with each other.
     """
 
+    Config: ClassVar[type[ObjectiveConfig]]
     needs_labels: ClassVar[bool] = False
     splits_batches: ClassVar[bool] = False
 
@@ -44,8 +55,17 @@ class Objective(nn.Module, ABC):
         self.encoder = encoder
         self.views = views
 
+    @abstractmethod
     def forward(self, views: list[Tensor], generator: torch.Generator) -> ObjectiveOutput:
         """One batch: a list of (B, 3, S, S) normalised views, and a CPU generator for what the method draws."""
+
+    def attach(self, path: Path) -> None:
+        """Read the file of the model that the method needs (see :meth:`ObjectiveConfig.needs`), before training.
+
+        Raises:
+            UserError: the method needs none, or the file is not of that kind.
+        """
+        raise UserError(f"{type(self).__name__} takes no other model: leave out --needs {path}")
 
     def before_step(self, progress: float) -> None:
         """Called before every forward pass; ``progress`` is the share of all steps that are done, 0 … 1."""
@@ -66,4 +86,6 @@ class Objective(nn.Module, ABC):
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Groups for AdamW: no decay on biases, norms and what :meth:`no_weight_decay` names."""
+        from timm.optim import param_groups_weight_decay
+
         return param_groups_weight_decay(self, weight_decay, no_weight_decay_list=self.no_weight_decay())

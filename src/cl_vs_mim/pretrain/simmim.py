@@ -6,15 +6,54 @@ encoder's tokens, and the loss is the L1 distance on what was hidden.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated, Literal
+
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from cl_vs_mim.config import SimMIMObjective
-from cl_vs_mim.encoder.decoder import DecoderSpec, SimMIMDecoder
+from cl_vs_mim.config.objective import ObjectiveConfig
+from cl_vs_mim.config.views import View
+from cl_vs_mim.encoder.decoders import DecoderSpec
+from cl_vs_mim.encoder.decoders.simmim import SimMIMDecoder, on_grid, pixel_head
 from cl_vs_mim.encoder.masks import block_mask
-from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.pretrain.distributed import own_rows
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
+
+if TYPE_CHECKING:
+    from cl_vs_mim.config import Model, Study
+    from cl_vs_mim.encoder.model import Encoder
+
+__all__ = ["Config", "SimMIM", "block_mask", "masked_l1_loss"]
+
+# ------------------------------------------------------------------------------------------------
+# Configuration
+# ------------------------------------------------------------------------------------------------
+
+
+class Config(ObjectiveConfig):
+    """SimMIM (Xie et al., arXiv 2111.09886): masked L1 regression of pixels by a one-layer head."""
+
+    paints = True
+
+    method: Literal["simmim"]
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)]
+    mask_unit: PositiveInt  # patches along a side of one masked square (the original: 32 px at patch 16 = 2)
+    views: tuple[View]
+
+    def check(self, model: Model, study: Study) -> None:
+        """Whole squares cover the grid."""
+        grid = study.architectures[model.architecture].spec().grid
+        if grid % self.mask_unit:
+            raise ValueError(
+                f"objective.mask_unit: {self.mask_unit} patches do not tile the {grid}x{grid} grid of "
+                f"{model.architecture!r}"
+            )
+
+    def draw_mask(self, grid: int, generator: torch.Generator) -> Tensor:
+        """Squares."""
+        return block_mask(1, grid, self.mask_unit, self.mask_ratio, generator)
+
 
 # ------------------------------------------------------------------------------------------------
 # Mask and loss
@@ -46,17 +85,16 @@ def masked_l1_loss(images: Tensor, reconstruction: Tensor, patch_mask: Tensor) -
 class SimMIM(Objective):
     """SimMIM around an encoder; mask token and head are exported beside it, for pictures of what they paint."""
 
+    Config = Config
     splits_batches = True
 
-    def __init__(self, encoder: Encoder, config: SimMIMObjective) -> None:
+    def __init__(self, encoder: Encoder, config: Config) -> None:
         super().__init__(encoder, config.views)
         spec = encoder.spec
         self.mask_ratio, self.mask_unit = config.mask_ratio, config.mask_unit
         self.mask_token = nn.Parameter(torch.empty(1, 1, spec.width))
         nn.init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
-        self.decoder = nn.Sequential(
-            nn.Conv2d(spec.width, 3 * spec.patch_size**2, kernel_size=1), nn.PixelShuffle(spec.patch_size)
-        )
+        self.decoder = pixel_head(spec)
 
     def forward(self, views: list[Tensor], generator: torch.Generator | None) -> ObjectiveOutput:
         """Masked L1 loss of one view (B, 3, S, S); the masks are drawn by ``generator``."""
@@ -70,8 +108,7 @@ class SimMIM(Objective):
 
     def decode(self, tokens: Tensor) -> Tensor:
         """Pixels from tokens: (B, N, D) -> (B, 3, S, S)."""
-        grid = self.encoder.spec.grid
-        return self.decoder(tokens.transpose(1, 2).unflatten(2, (grid, grid)))
+        return self.decoder(on_grid(tokens, self.encoder.spec.grid))
 
     def export_decoder(self) -> SimMIMDecoder:
         decoder = SimMIMDecoder(self.encoder.spec, DecoderSpec(method="simmim"))
@@ -82,3 +119,6 @@ class SimMIM(Objective):
     def no_weight_decay(self) -> set[str]:
         """The mask token too."""
         return super().no_weight_decay() | {"mask_token"}
+
+
+OBJECTIVE = SimMIM

@@ -7,23 +7,47 @@ pipeline, so that no foreign weights are needed.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Literal
+
 import torch
 import torch.nn.functional as F
+from pydantic import PositiveInt
 from torch import Tensor
 
-from cl_vs_mim.config import VQTokenizerObjective
-from cl_vs_mim.encoder.decoder import DecoderSpec, VQDecoder, patchify
-from cl_vs_mim.encoder.model import Encoder
+from cl_vs_mim.config.objective import ObjectiveConfig
+from cl_vs_mim.config.sections import Fraction, NonNegative
+from cl_vs_mim.config.views import View
+from cl_vs_mim.encoder.decoders import DecoderSpec
+from cl_vs_mim.encoder.decoders.patches import patchify
+from cl_vs_mim.encoder.decoders.vq import VQDecoder
 from cl_vs_mim.pretrain.distributed import gather_rows
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
 
+if TYPE_CHECKING:
+    from cl_vs_mim.encoder.model import Encoder
+
 _RARE = 0.05  # of its fair share of uses: an entry used less is moved to where patches are
+
+
+class Config(ObjectiveConfig):
+    """A discrete tokenizer of patches (van den Oord et al., arXiv 1711.00937), for BEiT to predict."""
+
+    trains_tokenizer = True
+
+    method: Literal["vq_tokenizer"]
+    codes: PositiveInt  # entries of the codebook (DALL-E's: 8192)
+    code_width: PositiveInt
+    commitment: NonNegative = 0.25
+    momentum: Fraction = 0.99  # of the running means that the codebook follows
+    views: tuple[View]
 
 
 class VQTokenizer(Objective):
     """Reconstruction plus commitment; the codebook follows the vectors as running means (arXiv 1711.00937, A.1)."""
 
-    def __init__(self, encoder: Encoder, config: VQTokenizerObjective) -> None:
+    Config = Config
+
+    def __init__(self, encoder: Encoder, config: Config) -> None:
         super().__init__(encoder, config.views)
         self.config = config
         spec = DecoderSpec(method="vq", width=config.code_width, codes=config.codes)
@@ -66,3 +90,6 @@ class VQTokenizer(Objective):
 
     def export_decoder(self) -> VQDecoder:
         return self.decoder
+
+
+OBJECTIVE = VQTokenizer

@@ -11,7 +11,7 @@ from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.encoder.checkpoints.files import fill_decoder
 from cl_vs_mim.encoder.checkpoints.native import load_native_decoder
 from cl_vs_mim.encoder.checkpoints.official import read_tensors
-from cl_vs_mim.encoder.decoder import Decoder, DecoderSpec
+from cl_vs_mim.encoder.decoders import Decoder, DecoderSpec
 from cl_vs_mim.encoder.model import Encoder
 
 # Official names to ours, tried in order; what none of them matches is the encoder's.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import sha256_file
-from cl_vs_mim.encoder.decoder import Decoder, DecoderSpec, build_decoder
+from cl_vs_mim.encoder.decoders import Decoder, DecoderSpec, build_decoder
 from cl_vs_mim.encoder.model import Encoder, EncoderSpec, build_encoder
 
 # ------------------------------------------------------------------------------------------------

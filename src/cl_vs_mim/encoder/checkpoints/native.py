@@ -15,7 +15,7 @@ from safetensors.torch import save
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import atomic_path
 from cl_vs_mim.encoder.checkpoints.files import fill_decoder, fill_encoder, read_safetensors
-from cl_vs_mim.encoder.decoder import Decoder, DecoderSpec
+from cl_vs_mim.encoder.decoders import Decoder, DecoderSpec
 from cl_vs_mim.encoder.model import Encoder, EncoderSpec
 
 # One entry, because safetensors writes several in random order and equal encoders should be equal files.

@@ -1,0 +1,77 @@
+"""What a pre-training method puts behind the encoder: tokens in, pixels out. One module a decoder.
+
+A module here binds its class to ``DECODER`` and is found by its name, which the header of a native checkpoint states
+(``mae``, ``simmim``, ``vq``). A decoder of one's own comes from an installed package, as an entry point of the group
+``cl_vs_mim.decoder``; it may stand in the module of the objective that trains it.
+
+Shapes: B images, N patches of P x P pixels, D channels of the encoder, W of the decoder. Token 0 is CLS.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from cl_vs_mim.core.registry import Register
+from cl_vs_mim.encoder.spec import EncoderSpec
+
+if TYPE_CHECKING:
+    from cl_vs_mim.encoder.model import Encoder
+
+DECODERS = Register("decoder", "cl_vs_mim.encoder.decoders", "DECODER")
+
+
+@dataclass(frozen=True)
+class DecoderSpec:
+    """Which decoder, and its sizes; the header of a native checkpoint holds it. A decoder reads what concerns it."""
+
+    method: str  # the module's name
+    width: int = 0  # of MAE's blocks, or of a tokenizer's codes
+    depth: int = 0
+    heads: int = 0
+    mlp_ratio: float = 4.0
+    norm_pix: bool = False  # it predicts patches with mean 0 and variance 1
+    codes: int = 0  # entries of a tokenizer's codebook
+
+    def to_dict(self) -> dict[str, object]:
+        """The specification as plain data."""
+        return asdict(self)
+
+
+class Decoder(nn.Module, ABC):
+    """Base of all decoders, which are built from the two specifications alone.
+
+    Attributes:
+        spec: which decoder it is.
+    """
+
+    def __init__(self, encoder: EncoderSpec, spec: DecoderSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    @abstractmethod
+    def reconstruct(self, encoder: Encoder, images: Tensor, mask: Tensor) -> Tensor:
+        """What it paints: (B, 3, S, S) normalised images, (B, grid, grid) mask -> (B, 3, S, S), all patches."""
+
+    @torch.no_grad()
+    def states(self, tokens: Tensor, visible: Tensor | None = None) -> list[Tensor]:
+        """Its own tokens after every half block (B, 1+N, W); none where it has no blocks (Figure 11).
+
+        Args:
+            tokens: (B, 1+V, D) the encoder's last ones.
+            visible: (B, V) positions of the V patches on the grid; None: all N, in order.
+        """
+        return []
+
+
+def build_decoder(encoder: EncoderSpec, spec: DecoderSpec) -> Decoder:
+    """An untrained decoder; its weights are drawn from torch's global generator.
+
+    Raises:
+        UserError: there is no decoder of this name.
+    """
+    return DECODERS[spec.method](encoder, spec)
