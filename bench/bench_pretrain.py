@@ -59,7 +59,7 @@ class OurLoop:
         self.steps = len(index) // self.batch
         objective = build_objective(model, architecture, 0)
         self.trainer = Trainer(objective, model.training, architecture.image_size, 0, self.steps, self.fabric)
-        source = make_source(index, index.labels, "memory", self.trainer.recipe(), self.fabric.device, 1)
+        source = make_source(index, index.labels, "memory", self.trainer.plan(), self.fabric.device, 1)
         self.source, self.seconds = source, defaultdict(float)
         objective, optimizer = self.trainer.objective, self.trainer.optimizer
         source.batch = self._clocked("augment", source.batch)

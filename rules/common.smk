@@ -7,7 +7,7 @@ from snakemake.exceptions import WorkflowError
 
 from cl_vs_mim.config import FolderData, load_study
 from cl_vs_mim.core.errors import UserError
-from cl_vs_mim.config.encoders import analysed_runs, control_runs, decoder_figure_runs, hybrid_runs, method_runs, pair_runs, runs_with_decoder, tokenizer_file, trained_runs
+from cl_vs_mim.config.encoders import analysed_runs, control_runs, decoder_figure_runs, hybrid_runs, method_runs, pair_runs, runs_with_decoder, needed_file, trained_runs
 from cl_vs_mim.audit.claims import claimed_figures
 from cl_vs_mim.cli import commands
 from cl_vs_mim.core.closure import code_digest
@@ -57,9 +57,9 @@ def encoder_of(wildcards):
     return f"{RESULTS}/encoders/{wildcards.run}.safetensors" if wildcards.run in TRAINED else []
 
 
-def tokenizer_of(wildcards):
-    """The file of the tokenizer that a model is trained to predict, if any."""
-    return tokenizer_file(STUDY, TRAINED[wildcards.run][0], f"{RESULTS}/encoders") or []
+def needed_by(wildcards):
+    """The file of the model that has to be trained before, if any: of BEiT its tokenizer."""
+    return needed_file(STUDY, TRAINED[wildcards.run][0], f"{RESULTS}/encoders") or []
 
 
 def subject_of(wildcards, input, part=""):

@@ -6,19 +6,16 @@ rule pretrain:
     input:
         data=OBJECTS,
         checked=f"{RESULTS}/checks/objects.json",
-        tokenizer=tokenizer_of,
+        needs=needed_by,
     output:
         encoder=f"{RESULTS}/encoders/{{run}}.safetensors",
         metrics=f"{RESULTS}/tables/training/{{run}}.csv",
     params:
         config=CONFIG,
-        model=lambda wildcards: TRAINED[wildcards.run][0],
-        seed=lambda wildcards: TRAINED[wildcards.run][1],
         data=lambda wildcards, input: Path(input.data).parent,
         runs=f"{RESULTS}/runs",
-        tokenizer=lambda wildcards, input: f"--tokenizer {input.tokenizer}" if input.tokenizer else "",
-        settings=lambda wildcards: settings_of(wildcards.run),
-        code=code_digest("cl_vs_mim.pretrain.loop"),
+        needs=lambda wildcards, input: ["--needs", input.needs] if input.needs else [],
+        decided=lambda wildcards: COMMAND["pretrain"].decided(STUDY, wildcards.run),
     log:
         f"{RESULTS}/logs/pretrain/{{run}}.log",
     benchmark:
@@ -29,6 +26,6 @@ rule pretrain:
     conda:
         "../environment.yml"
     shell:
-        "python -m cl_vs_mim.pretrain.loop --config {params.config} --model {params.model} --seed {params.seed}"
-        " --data {params.data} --runs {params.runs} --threads {threads} {params.tokenizer}"
-        " --output {output.encoder} --log-table {output.metrics} 2>&1 | tee {log}"
+        "cl-vs-mim pretrain --config {params.config:q} --run {wildcards.run} --data {params.data:q}"
+        " --runs {params.runs:q} --threads {threads} {params.needs:q}"
+        " --output {output.encoder:q} --log-table {output.metrics:q} 2>&1 | tee {log:q}"

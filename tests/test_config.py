@@ -73,7 +73,12 @@ def test_unknown_key_is_named_with_the_nearest_valid_one(smoke, old, new, key, s
         ("block: -2", "block: 0", "figures.attention_maps.block: 0 is not a block"),
         ("head: 0", "head: 4", "figures.attention_maps.head: 4 is not a head"),
         ("{image: 0", "{image: 32", "must be smaller than analysis.images"),
-        ("method: simmim", "method: simmin", "'moco_v3', 'simmim'"),
+        (
+            "method: simmim",
+            "method: sim_mim",
+            "models.simmim.objective.method: there is no objective 'sim_mim'; did you mean",
+        ),
+        ("method: simmim\n", "methode: simmim\n", "models.simmim.objective.method: this key is missing"),
         ("study: smoke", "study: demo", "study is 'demo', but the file is named 'smoke'"),
     ],
 )

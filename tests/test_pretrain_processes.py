@@ -58,8 +58,15 @@ def place(tmp_path_factory) -> Path:
 
 def train(place: Path, model: str, devices: int) -> tuple[dict[str, torch.Tensor], Path]:
     runs, output = place / f"runs_{model}_{devices}", place / f"{model}_{devices}.safetensors"
-    command = [sys.executable, "-m", "cl_vs_mim.pretrain.loop", f"--config={place / 'smoke.yaml'}", f"--model={model}"]
-    command += ["--seed=0", f"--data={place / 'data'}", f"--runs={runs}", f"--output={output}", "--device=cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "cl_vs_mim",
+        "pretrain",
+        f"--config={place / 'smoke.yaml'}",
+        f"--run={model}_seed0",
+    ]
+    command += [f"--data={place / 'data'}", f"--runs={runs}", f"--output={output}", "--device=cpu"]
     done = subprocess.run(
         [*command, "--threads=1", f"--devices={devices}"],
         capture_output=True,

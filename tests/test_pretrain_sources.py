@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from cl_vs_mim.config.models import Blur, RandAugment, View
+from cl_vs_mim.config.views import Blur, RandAugment, View
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.data.augment import Draws, draw
 from cl_vs_mim.data.images import index_image_folder
 from cl_vs_mim.pretrain import sources
-from cl_vs_mim.pretrain.sources import MemorySource, Recipe, StreamSource, load_into_memory, make_source
+from cl_vs_mim.pretrain.sources import BatchPlan, MemorySource, StreamSource, load_into_memory, make_source
 
 CPU = torch.device("cpu")
 WHOLE = slice(0, 6)
@@ -44,14 +44,14 @@ def oblong(tmp_path_factory) -> Path:
     return write(tmp_path_factory.mktemp("oblong"), [(20 + 3 * n, 44 - 2 * n) for n in range(13)])
 
 
-def recipe(views=VIEWS, seed: int = 3) -> Recipe:
-    return Recipe(views, 24, 6, seed)
+def plan(views=VIEWS, seed: int = 3) -> BatchPlan:
+    return BatchPlan(views, 24, 6, seed)
 
 
 def test_files_give_the_views_of_memory_up_to_rounding(square: Path) -> None:
     index = index_image_folder(square)
-    memory = make_source(index, index.labels, "memory", recipe(), CPU, 1)
-    stream = make_source(index, index.labels, "stream", recipe(), CPU, 1)
+    memory = make_source(index, index.labels, "memory", plan(), CPU, 1)
+    stream = make_source(index, index.labels, "stream", plan(), CPU, 1)
     for step in (0, 1, 2):
         (kept, labels), (read, others) = memory.batch(step, WHOLE), stream.batch(step, WHOLE)
         assert [tuple(view.shape) for view in read] == [(6, 3, 24, 24), (6, 3, 8, 8)]
@@ -64,13 +64,13 @@ def test_files_give_the_views_of_memory_up_to_rounding(square: Path) -> None:
 def test_workers_steps_and_parts_change_nothing(oblong: Path) -> None:
     index = index_image_folder(oblong)
     views = (*VIEWS, View(crop_scale=(0.5, 1.0), rand_augment=RandAugment()))
-    one, two = (StreamSource(index, index.labels, recipe(views), CPU, workers) for workers in (1, 2))
+    one, two = (StreamSource(index, index.labels, plan(views), CPU, workers) for workers in (1, 2))
     whole = {step: one.batch(step, WHOLE) for step in (0, 1, 2, 3)}
     for step in (2, 3, 1):  # a start in the middle, a next one, a jump back
         read, labels = two.batch(step, WHOLE)
         assert torch.equal(labels, whole[step][1])
         assert all(map(torch.equal, read, whole[step][0]))
-    part = StreamSource(index, index.labels, recipe(views), CPU, 1).batch(2, slice(3, 6))
+    part = StreamSource(index, index.labels, plan(views), CPU, 1).batch(2, slice(3, 6))
     assert torch.equal(part[1], whole[2][1][3:])
     assert all(torch.equal(mine, full[3:]) for mine, full in zip(part[0], whole[2][0], strict=True))
 
@@ -83,7 +83,7 @@ def test_crops_are_cut_from_the_whole_picture(tmp_path: Path) -> None:
         Image.fromarray(picture).save(tmp_path / "class0" / f"{number}.png")
     index = index_image_folder(tmp_path)
     view = (View(crop_scale=(0.05, 0.2), flip=0.0),)
-    stream, memory = (make_source(index, index.labels, images, recipe(view), CPU, 1) for images in ("stream", "memory"))
+    stream, memory = (make_source(index, index.labels, images, plan(view), CPU, 1) for images in ("stream", "memory"))
     brightest = [max(float(source.batch(step, WHOLE)[0][0].max()) for step in range(4)) for source in (stream, memory)]
     assert brightest[0] > 2 > 0 > brightest[1]
 
@@ -114,7 +114,7 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (folder / "class1" / "003.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"003\.png cannot be read"):
         index = index_image_folder(folder)
-        StreamSource(index, index.labels, recipe(), CPU, 1).batch(0, WHOLE)
+        StreamSource(index, index.labels, plan(), CPU, 1).batch(0, WHOLE)
 
 
 def test_too_much_for_the_memory_is_refused_before_it_is_read(square: Path, monkeypatch) -> None:
@@ -126,6 +126,6 @@ def test_too_much_for_the_memory_is_refused_before_it_is_read(square: Path, monk
 def test_memory_follows_the_order_of_the_epoch(square: Path) -> None:
     index = index_image_folder(square)
     images = torch.arange(13, dtype=torch.uint8).view(-1, 1, 1, 1).expand(13, 3, 24, 24).contiguous()
-    source = MemorySource(images, torch.arange(13), recipe())
+    source = MemorySource(images, torch.arange(13), plan())
     seen = torch.cat([source.batch(step, WHOLE)[1] for step in (0, 1)])
     assert len(set(seen.tolist())) == 12 and len(index) == 13

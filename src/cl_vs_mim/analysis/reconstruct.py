@@ -24,7 +24,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 from cl_vs_mim.analysis.tables import values_table
-from cl_vs_mim.config import MAEObjective, SimMIMObjective, load_study
+from cl_vs_mim.config import ObjectiveConfig, load_study
 from cl_vs_mim.core.errors import UserError, run_cli
 from cl_vs_mim.core.progress import progress
 from cl_vs_mim.core.randomness import generator_for
@@ -33,7 +33,6 @@ from cl_vs_mim.data.images import decode_many, normalise
 from cl_vs_mim.encoder.checkpoints import load_decoder
 from cl_vs_mim.encoder.decoders import Decoder
 from cl_vs_mim.encoder.decoders.mae import MAEDecoder
-from cl_vs_mim.encoder.masks import block_mask, random_patches
 from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.evaluated import (
     add_subject_arguments,
@@ -55,17 +54,10 @@ _GREY = 0.5  # of hidden patches in the picture of the masked image
 # ------------------------------------------------------------------------------------------------
 
 
-def draw_masks(objective: MAEObjective | SimMIMObjective, count: int, grid: int, seed: int) -> Tensor:
+def draw_masks(objective: ObjectiveConfig, count: int, grid: int, seed: int) -> Tensor:
     """(count, grid, grid) masks as the method draws them in training; the i-th does not depend on ``count``."""
-    masks = []
-    for number in range(count):
-        generator = generator_for(seed, "reconstruction", number)
-        if objective.method == "mae":
-            _, mask = random_patches(1, grid**2, objective.mask_ratio, generator)
-            masks.append(mask.view(1, grid, grid))
-        else:
-            masks.append(block_mask(1, grid, objective.mask_unit, objective.mask_ratio, generator))
-    return torch.cat(masks)
+    generators = (generator_for(seed, "reconstruction", number) for number in range(count))
+    return torch.cat([objective.draw_mask(grid, generator) for generator in generators])
 
 
 @torch.inference_mode()
@@ -139,8 +131,8 @@ def main(arguments: argparse.Namespace) -> None:
     study = load_study(arguments.config)
     subject = find_encoder(study, arguments.model, arguments.seed)
     objective = getattr(study.models.get(subject.model), "objective", None)
-    if not isinstance(objective, MAEObjective | SimMIMObjective):
-        raise UserError(f"{subject.model} has no decoder; give a model of method mae or simmim")
+    if objective is None or not objective.paints:
+        raise UserError(f"{subject.model} has no decoder that paints; give a model of method mae or simmim")
     architecture = study.architectures[subject.architecture]
     encoder = open_encoder(subject, architecture, arguments.encoder).to(device)
     decoder = load_decoder(arguments.encoder, "native", encoder).to(device)

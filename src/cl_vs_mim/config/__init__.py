@@ -1,7 +1,7 @@
 """The study's YAML as typed, validated data. Nothing runs before the whole file has been checked.
 
 Every key is known or refused by name, with the nearest valid one; every value has a unit in its comment and a range
-that is checked. What a pre-training method may be told is known by the module of that method alone (see :mod:`.objective`).
+that is checked. What a method of pre-training may be told, its module alone knows (see :mod:`.objective`).
 """
 
 from __future__ import annotations

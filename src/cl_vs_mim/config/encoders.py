@@ -76,7 +76,7 @@ def runs_with_decoder(study: Study) -> list[str]:
 
 
 def decoder_figure_runs(study: Study) -> list[str]:
-    """Those of Figure 11: the encoders with a decoder, and the controls of the architectures whose decoder has blocks (MAE)."""
+    """Those of Figure 11: the encoders that paint, and the controls of the architectures of a decoder with blocks."""
     architectures = {model.architecture for model in study.models.values() if model.objective.deep_decoder}
     controls = [run for run, (name, _) in control_runs(study).items() if study.controls()[name] in architectures]
     return [*runs_with_decoder(study), *controls]
@@ -95,7 +95,7 @@ def model_and_seed(study: Study, run: str) -> tuple[str, int]:
     """
     runs = trained_runs(study) | control_runs(study)
     if run not in runs:
-        raise UserError(f"study {study.study!r} has no encoder {run!r}{nearest(run, runs)}; known: {', '.join(runs)}")
+        raise UserError(f"study {study.study!r} has no encoder {run!r}{nearest(run, runs)}")
     return runs[run]
 
 

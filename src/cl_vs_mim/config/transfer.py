@@ -8,9 +8,10 @@ from pydantic import Field, PositiveFloat
 
 from cl_vs_mim.config.analysis import Block, Labels
 from cl_vs_mim.config.detection import Detection
-from cl_vs_mim.config.models import Training, View
+from cl_vs_mim.config.models import Training
 from cl_vs_mim.config.sections import Fraction, NonNegative, Section
 from cl_vs_mim.config.segmentation import Segmentation
+from cl_vs_mim.config.views import View
 
 
 class FineTuning(Section):

@@ -23,7 +23,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from cl_vs_mim.config import View
-from cl_vs_mim.config.models import RandAugment
+from cl_vs_mim.config.views import RandAugment
 from cl_vs_mim.data.images import normalise
 
 _ATTEMPTS = 10  # of RandomResizedCrop, as in torchvision

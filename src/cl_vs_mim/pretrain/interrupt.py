@@ -58,6 +58,11 @@ def add_stop_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def deadline_after(minutes: float | None) -> float:
+    """When to stop, on the clock of ``time.monotonic``; None: never."""
+    return math.inf if minutes is None else time.monotonic() + 60 * minutes
+
+
 def deadline_of(arguments: argparse.Namespace) -> float:
     """When to stop, on the clock of ``time.monotonic``."""
     return time.monotonic() + 60 * arguments.stop_after_minutes

@@ -37,7 +37,7 @@ class Source(Protocol):
         """The first images of the training set, (count, 3, S, S) uint8, to be watched while training."""
 
 
-class Recipe:
+class BatchPlan:
     """What both sources need to know of a run: its views, sizes and seed."""
 
     def __init__(self, views: tuple[View, ...], image_size: int, batch_size: int, seed: int) -> None:
@@ -60,17 +60,17 @@ class Recipe:
 class MemorySource:
     """(M, 3, S, S) uint8 images on the device that trains, augmented there batch by batch; classes (M,) int64."""
 
-    def __init__(self, images: Tensor, labels: Tensor, recipe: Recipe) -> None:
-        self.images, self.labels, self.recipe = images, labels, recipe
+    def __init__(self, images: Tensor, labels: Tensor, plan: BatchPlan) -> None:
+        self.images, self.labels, self.plan = images, labels, plan
 
     def batch(self, step: int, rows: slice) -> tuple[list[Tensor], Tensor]:
         """See :class:`Source`."""
-        recipe, device = self.recipe, self.images.device
-        positions = batch_positions(step, len(self.images), recipe.batch_size, recipe.seed)
+        plan, device = self.plan, self.images.device
+        positions = batch_positions(step, len(self.images), plan.batch_size, plan.seed)
         chosen = self.images[positions[rows].to(device, non_blocking=True)]
         views = [
-            augment(chosen, view, recipe.size(view), recipe.generator(step, number), rows, len(positions))
-            for number, view in enumerate(recipe.views)
+            augment(chosen, view, plan.size(view), plan.generator(step, number), rows, len(positions))
+            for number, view in enumerate(plan.views)
         ]
         return views, self.labels[positions[rows]].to(device, non_blocking=True)
 
@@ -107,17 +107,17 @@ class StreamSource:
     """Batches that ``workers`` processes read and crop ahead of the training; colours and blur come on the device."""
 
     def __init__(
-        self, index: ImageFolderIndex, labels: np.ndarray, recipe: Recipe, device: torch.device, workers: int
+        self, index: ImageFolderIndex, labels: np.ndarray, plan: BatchPlan, device: torch.device, workers: int
     ) -> None:
         self.index, self.labels = index, labels
-        self.recipe, self.device, self.workers = recipe, device, workers
+        self.plan, self.device, self.workers = plan, device, workers
         self._batches: Iterator | None = None
         self._next = -1
 
     def batch(self, step: int, rows: slice) -> tuple[list[Tensor], Tensor]:
         """See :class:`Source`. Steps in their order are read ahead; a jump starts the workers anew."""
         if self._batches is None or step != self._next:
-            files = _Batches(self.index, self.labels, self.recipe, rows)
+            files = _Batches(self.index, self.labels, self.plan, rows)
             loader = DataLoader(
                 files,
                 batch_size=None,  # an item is a whole batch
@@ -131,33 +131,33 @@ class StreamSource:
         crops, draws, labels = next(self._batches)
         self._next = step + 1
         views = [
-            render(crop.to(self.device, non_blocking=True), Draws(**drawn), view, self.recipe.size(view))
-            for crop, drawn, view in zip(crops, draws, self.recipe.views, strict=True)
+            render(crop.to(self.device, non_blocking=True), Draws(**drawn), view, self.plan.size(view))
+            for crop, drawn, view in zip(crops, draws, self.plan.views, strict=True)
         ]
         return views, labels.to(self.device, non_blocking=True)
 
     def first(self, count: int) -> Tensor:
         """See :class:`Source`."""
-        return decode_many(self.index, range(min(count, len(self.index))), self.recipe.image_size).to(self.device)
+        return decode_many(self.index, range(min(count, len(self.index))), self.plan.image_size).to(self.device)
 
 
 class _Batches(Dataset):
     """Item ``step``: crops (b, 3, S, S) uint8 of every view, what is left to be done to each, and classes."""
 
-    def __init__(self, index: ImageFolderIndex, labels: np.ndarray, recipe: Recipe, rows: slice) -> None:
-        self.index, self.labels, self.recipe, self.rows = index, labels, recipe, rows
+    def __init__(self, index: ImageFolderIndex, labels: np.ndarray, plan: BatchPlan, rows: slice) -> None:
+        self.index, self.labels, self.plan, self.rows = index, labels, plan, rows
 
     def __getitem__(self, step: int) -> tuple[list[Tensor], list[dict], Tensor]:
-        recipe = self.recipe
-        positions = batch_positions(step, len(self.index), recipe.batch_size, recipe.seed)
+        plan = self.plan
+        positions = batch_positions(step, len(self.index), plan.batch_size, plan.seed)
         own = positions[self.rows].tolist()
         pictures = [open_image(self.index.root / self.index.paths[position]) for position in own]
         source = torch.ones(len(positions), 2)  # draws are made for the whole batch; other rows are not looked at
         source[self.rows] = torch.tensor([[picture.height, picture.width] for picture in pictures]).float()
         crops, rest = [], []
-        for number, view in enumerate(recipe.views):
-            size = recipe.size(view)
-            draws = draw(view, len(positions), source, size, recipe.generator(step, number)).part(self.rows)
+        for number, view in enumerate(plan.views):
+            size = plan.size(view)
+            draws = draw(view, len(positions), source, size, plan.generator(step, number)).part(self.rows)
             boxes = draws.box.tolist()
             crops.append(torch.stack([_crop(*pair, view, size) for pair in zip(pictures, boxes, strict=True)]))
             rest.append(vars(draws.after_crop(size)))
@@ -174,10 +174,10 @@ def _crop(picture: Image.Image, box: list[float], view: View, size: int) -> Tens
 
 
 def make_source(
-    index: ImageFolderIndex, labels: np.ndarray, images: str, recipe: Recipe, device: torch.device, workers: int
+    index: ImageFolderIndex, labels: np.ndarray, images: str, plan: BatchPlan, device: torch.device, workers: int
 ) -> MemorySource | StreamSource:
     """The source that ``training.images`` names; ``labels`` (M,) int64 are what the images are called."""
     if images == "stream":
-        return StreamSource(index, labels, recipe, device, workers)
-    decoded = load_into_memory(index, recipe.image_size, device)
-    return MemorySource(decoded, torch.from_numpy(labels), recipe)
+        return StreamSource(index, labels, plan, device, workers)
+    decoded = load_into_memory(index, plan.image_size, device)
+    return MemorySource(decoded, torch.from_numpy(labels), plan)

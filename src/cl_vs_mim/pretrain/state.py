@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ import filelock
 import pandas as pd
 import torch
 
-from cl_vs_mim.config import Architecture, Model
 from cl_vs_mim.core.closure import code_digest
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import atomic_path, clear_os_errors, sha256_file, sha256_json, write_json
@@ -29,23 +28,29 @@ _KEPT = 2  # checkpoints
 
 
 def resolve_run(
-    model: Model, architecture: Architecture, data_hash: str, seed: int, tokenizer: str | None = None
+    decides: Mapping[str, Any], code: Iterable[str], data_hash: str, files: Mapping[str, Path | None]
 ) -> dict[str, Any]:
-    """Everything that decides the weights, as plain data. Labels and notes are left out: they may change freely.
+    """Everything that decides the weights of a training, as plain data: the settings, the code and what is read.
 
     What the training code does belongs to it: after a change of the code an old run is neither gone on with nor
     exported again as if it were new.
+
+    Args:
+        decides: the settings, with the entry ``seed`` (for an encoder
+            :func:`cl_vs_mim.config.encoders.decides_encoder`).
+        code: modules whose closure trains.
+        data_hash: of the content of the training images.
+        files: what else is read, by what it is for; None where there is none.
+
+    Raises:
+        UserError: one of the files is missing.
     """
-    return {
-        "format": FORMAT,
-        "code": code_digest("cl_vs_mim.pretrain.trainer", f"cl_vs_mim.pretrain.{model.objective.method}"),
-        "seed": seed,
-        "data_hash": data_hash,
-        "architecture": architecture.model_dump(mode="json", exclude={"label"}),
-        "objective": model.objective.model_dump(mode="json"),
-        "training": model.training.model_dump(mode="json"),
-        "tokenizer": tokenizer,  # sha256 of its file
-    }
+    digests = {}
+    for name, path in files.items():
+        if path is not None and not Path(path).is_file():
+            raise UserError(f"{path} does not exist; make it first")
+        digests[name] = None if path is None else sha256_file(path)
+    return {"format": FORMAT, **decides, "code": code_digest(*code), "data_hash": data_hash, "files": digests}
 
 
 def warn(message: str) -> None:

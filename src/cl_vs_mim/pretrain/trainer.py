@@ -20,7 +20,7 @@ from cl_vs_mim.core.randomness import generator_for, global_randomness
 from cl_vs_mim.pretrain.distributed import share_batch_norms
 from cl_vs_mim.pretrain.objective import Objective
 from cl_vs_mim.pretrain.schedule import learning_rate, weight_decay
-from cl_vs_mim.pretrain.sources import Recipe, Source
+from cl_vs_mim.pretrain.sources import BatchPlan, Source
 
 
 def compile_blocks(module: nn.Module, device: torch.device) -> None:
@@ -121,9 +121,9 @@ class Trainer:
         self.lr_scale = state["lr_scale"]
         self.step = state["step"]
 
-    def recipe(self) -> Recipe:
+    def plan(self) -> BatchPlan:
         """What a source of batches needs to know."""
-        return Recipe(self.objective.views, self.image_size, self.training.batch_size, self.seed)
+        return BatchPlan(self.objective.views, self.image_size, self.training.batch_size, self.seed)
 
     def run_step(self, source: Source) -> tuple[dict[str, float], Tensor]:
         """One step on the batch that ``source`` gives for it.

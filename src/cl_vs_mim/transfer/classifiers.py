@@ -13,16 +13,13 @@ from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
 from cl_vs_mim.config.analysis import block_index
-from cl_vs_mim.config.models import SupervisedObjective
 from cl_vs_mim.config.transfer import AugmentedProbe, FineTuning
 from cl_vs_mim.encoder.model import Encoder
+from cl_vs_mim.encoder.pooling import pool
+from cl_vs_mim.pretrain.ema import follow
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
+from cl_vs_mim.pretrain.supervised import Config as SupervisedConfig
 from cl_vs_mim.pretrain.supervised import Supervised
-
-
-def pool(tokens: Tensor, pooling: str) -> Tensor:
-    """(B, 1+N, D) -> (B, D): the CLS token, or the mean of the others."""
-    return tokens[:, 0] if pooling == "cls" else tokens[:, 1:].mean(1)
 
 
 def decayed_groups(module: nn.Module, encoder: Encoder, weight_decay: float, layer_decay: float) -> list[dict]:
@@ -47,7 +44,7 @@ class FineTuned(Supervised):
 
     def __init__(self, encoder: Encoder, config: FineTuning, classes: int) -> None:
         parts = {name: getattr(config, name) for name in ("pooling", "mixup", "cutmix", "label_smoothing", "views")}
-        super().__init__(encoder, SupervisedObjective(method="supervised", classes=classes, **parts))
+        super().__init__(encoder, SupervisedConfig(method="supervised", classes=classes, **parts))
         self.layer_decay, self.ema = config.layer_decay, config.ema
         if config.ema is not None:
             self.mean_encoder = copy.deepcopy(encoder).requires_grad_(False)
@@ -55,11 +52,8 @@ class FineTuned(Supervised):
 
     def after_step(self, progress: float) -> None:
         """Move the running means of the weights."""
-        if self.ema is None:
-            return
-        with torch.no_grad():
-            for leader, follower in ((self.encoder, self.mean_encoder), (self.head, self.mean_head)):
-                torch._foreach_lerp_(list(follower.parameters()), list(leader.parameters()), 1 - self.ema)
+        if self.ema is not None:
+            follow((self.mean_encoder, self.mean_head), (self.encoder, self.head), self.ema)
 
     def parameter_groups(self, weight_decay: float) -> list[dict]:
         """Those of :func:`decayed_groups`."""

@@ -174,7 +174,7 @@ def main(arguments: argparse.Namespace) -> None:
         if trainer.step < trainer.steps:
             workers = study.compute.loader_workers
             images = settings.training.images
-            source = make_source(index, labels.numbers, images, trainer.recipe(), fabric.device, workers)
+            source = make_source(index, labels.numbers, images, trainer.plan(), fabric.device, workers)
             if not train(trainer, source, run, deadline):
                 leave_paused(trainer.step, trainer.steps)
         rows = prediction_rows(classifier, train_split, evaluated, settings, study, arguments.threads)

@@ -1,0 +1,74 @@
+"""The command of pre-training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from cl_vs_mim.config import Study
+from cl_vs_mim.config.encoders import decides_encoder, model_and_seed
+from cl_vs_mim.core.commands import Command
+from cl_vs_mim.pretrain.closure import training_code
+
+DECIDES_NO_RESULT = True
+
+
+def pretrain(
+    *,
+    config: Path,
+    run: str,
+    data: Path,
+    runs: Path,
+    output: Path,
+    log_table: Path | None = None,
+    needs: Path | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    devices: int = 1,
+    nodes: int = 1,
+    threads: int | None = None,
+    stop_after_minutes: float | None = None,
+) -> None:
+    """Train one model of a study with one seed, or go on with it, and export its encoder.
+
+    A run that was killed goes on from its last checkpoint and ends with the weights of an undisturbed one.
+
+    Args:
+        config: the study, config/<study>.yaml.
+        run: the encoder, by model and seed, such as moco_v3_seed0.
+        data: folder of the images, with train/ and manifest.json.
+        runs: where run folders live; keep it between calls.
+        output: file of the encoder, .safetensors.
+        log_table: copy of the training log as a tidy table, .csv or .parquet.
+        needs: file of the model that the objective needs, as this command exported it; for beit, its tokenizer.
+        device: auto takes GPUs if there are any.
+        devices: processes of this machine that train together.
+        nodes: machines, each with that many devices.
+        threads: of the CPU; the last digits of the weights depend on it.
+        stop_after_minutes: save the state and leave with status 75 after this long; the same command goes on.
+
+    Example:
+        cl-vs-mim pretrain --config config/demo.yaml --run moco_v3_seed0 --data results/demo/data/objects
+          --runs results/demo/runs --output results/demo/encoders/moco_v3_seed0.safetensors
+    """
+    from cl_vs_mim.config import load_study
+    from cl_vs_mim.core.errors import UserError
+    from cl_vs_mim.pretrain import run as training
+    from cl_vs_mim.pretrain.interrupt import deadline_after
+
+    deadline = deadline_after(stop_after_minutes)
+    study = load_study(config)
+    model, _ = model_and_seed(study, run)
+    if model not in study.models:
+        raise UserError(f"{run} is an untrained encoder, drawn from its seed: there is nothing to train")
+    fabric = training.start(device, study.models[model].training, devices, nodes, threads)
+    training.pretrain(
+        study, run, data, runs, output, log_table=log_table, needs=needs, fabric=fabric, deadline=deadline
+    )
+
+
+def _code(study: Study, run: str) -> tuple[str, ...]:
+    model, _ = model_and_seed(study, run)
+    return ("cl_vs_mim.pretrain.run", *training_code(study.models[model].objective.method))
+
+
+COMMANDS = (Command("pretrain", pretrain, decides_encoder, _code),)
