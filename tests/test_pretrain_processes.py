@@ -58,17 +58,10 @@ def place(tmp_path_factory) -> Path:
 
 def train(place: Path, model: str, devices: int) -> tuple[dict[str, torch.Tensor], Path]:
     runs, output = place / f"runs_{model}_{devices}", place / f"{model}_{devices}.safetensors"
-    command = [
-        sys.executable,
-        "-m",
-        "cl_vs_mim",
-        "pretrain",
-        f"--config={place / 'smoke.yaml'}",
-        f"--run={model}_seed0",
-    ]
-    command += [f"--data={place / 'data'}", f"--runs={runs}", f"--output={output}", "--device=cpu"]
+    command = [sys.executable, "-m", "cl_vs_mim", "pretrain", f"--config={place / 'smoke.yaml'}"]
+    command += [f"--run={model}_seed0", f"--data={place / 'data'}", f"--runs={runs}", f"--output={output}"]
     done = subprocess.run(
-        [*command, "--threads=1", f"--devices={devices}"],
+        [*command, "--device=cpu", "--threads=1", f"--devices={devices}"],
         capture_output=True,
         text=True,
         timeout=300,
