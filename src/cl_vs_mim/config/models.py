@@ -4,25 +4,33 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from cl_vs_mim.config.objective import Objective
 from cl_vs_mim.config.sections import Count, Fraction, Name, NonNegative, Section
+from cl_vs_mim.core.errors import nearest
+from cl_vs_mim.encoder.families import FAMILIES
 from cl_vs_mim.encoder.spec import EncoderSpec
+
+
+def _known_family(name: str) -> str:
+    if name not in FAMILIES.modules():
+        raise ValueError(f"there is no family {name!r}{nearest(name, FAMILIES.names())}")
+    return name
 
 
 class Architecture(Section):
     """An encoder; the field names are those of :class:`cl_vs_mim.encoder.spec.EncoderSpec`."""
 
     label: str  # as written in figures, e.g. "ViT-Ti/8"
-    family: Literal["vit", "beit"]
+    family: Annotated[str, AfterValidator(_known_family)]
     image_size: PositiveInt  # px
     patch_size: PositiveInt  # px
     width: PositiveInt
     depth: PositiveInt
     heads: PositiveInt
     mlp_ratio: PositiveFloat = 4.0
-    positions: Literal["sincos", "learned", "relative"]
+    positions: str  # of those that the family takes
     layer_scale: PositiveFloat | None = None
     layer_norm_eps: PositiveFloat = 1e-6
 

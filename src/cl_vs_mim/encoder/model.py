@@ -1,28 +1,23 @@
-"""The two ViT families of the paper behind one interface: every half block's tokens and every attention map.
+"""The encoder: a vision transformer that can be looked into, every half block's tokens and every attention map.
 
-``vit``   the plain ViT with fixed sin-cos or learned absolute positions (MoCo v3, MAE, DINO, timm), on timm's
-          ``VisionTransformer``.
-``beit``  the BEiT-like ViT with one relative position bias shared by all blocks, LayerScale and no absolute
-          positions (SimMIM, BEiT), on timm's ``Beit``.
+What tells its families apart is in :mod:`cl_vs_mim.encoder.families`.
 
 Shapes: B images, N patch tokens on a square grid, D channels, H heads, L blocks. Token 0 is CLS.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from timm.layers import build_sincos2d_pos_embed, resample_abs_pos_embed
-from timm.models.beit import Beit
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from cl_vs_mim.encoder.families import FAMILIES
+from cl_vs_mim.encoder.layers import layer_norm, sincos_positions
 from cl_vs_mim.encoder.spec import EncoderSpec
 
-__all__ = ["BlockTrace", "Encoder", "EncoderSpec", "build_encoder", "sincos_positions"]
+__all__ = ["BlockTrace", "Encoder", "EncoderSpec", "build_encoder", "layer_norm", "sincos_positions"]
 
 
 class BlockTrace(NamedTuple):
@@ -44,14 +39,20 @@ class BlockTrace(NamedTuple):
 class Encoder(nn.Module):
     """A ViT that can be looked into.
 
+    Attributes:
+        backbone: the network, under timm's names.
+        spec: all that decides the network's function besides its weights.
+        family: what the network does in its family's own way.
+
     ``forward`` and everything used in training run on timm's fused attention. :meth:`trace`, :meth:`states` and
     :meth:`attentions` recompute each block from its parts, because fused attention never forms the maps.
     """
 
-    def __init__(self, backbone: VisionTransformer | Beit, spec: EncoderSpec) -> None:
+    def __init__(self, backbone: nn.Module, spec: EncoderSpec) -> None:
         super().__init__()
         self.backbone = backbone
         self.spec = spec
+        self.family = FAMILIES[spec.family]
 
     @property
     def norm(self) -> nn.Module:
@@ -78,15 +79,31 @@ class Encoder(nn.Module):
         size = self.spec.image_size
         if images.shape[-2:] != (size, size):
             raise ValueError(f"this encoder takes {size}x{size} images, not {tuple(images.shape[-2:])}")
-        patches = self.backbone.patch_embed(images)  # (B, N, D)
+        patches = self.family.patches(self.backbone, images)  # (B, N, D)
         if mask is not None:
             weight = mask.flatten(1).unsqueeze(-1).to(patches.dtype)  # (B, N, 1)
             patches = patches * (1 - weight) + mask_token.to(patches.dtype) * weight
+        return self._placed(patches, self.spec.grid, self.spec.grid)
+
+    def embed_any_size(self, images: Tensor) -> Tensor:
+        """:meth:`embed` for images of any whole number of patches: (B, 3, rows * P, columns * P) -> (B, 1+N', D).
+
+        Positions are resampled where the grid is another than that of pre-training.
+
+        Raises:
+            ValueError: a side is not whole patches.
+        """
+        patch, (height, width) = self.spec.patch_size, images.shape[-2:]
+        if height % patch or width % patch:
+            raise ValueError(f"images of {height}x{width} px are not whole patches of {patch} px")
+        return self._placed(self.family.patches(self.backbone, images), height // patch, width // patch)
+
+    def _placed(self, patches: Tensor, rows: int, columns: int) -> Tensor:
+        """CLS in front and positions added: (B, N, D) -> (B, 1+N, D)."""
         cls = self.backbone.cls_token.expand(len(patches), -1, -1).to(patches.dtype)
-        tokens = torch.cat([cls, patches], dim=1)  # (B, 1+N, D)
-        if self.backbone.pos_embed is not None:
-            tokens = tokens + self.backbone.pos_embed
-        return tokens
+        tokens = torch.cat([cls, patches], dim=1)
+        positions = self.family.resampled_positions(self.backbone, rows, columns)
+        return tokens if positions is None else tokens + positions
 
     def forward_tokens(self, tokens: Tensor) -> Tensor:
         """All blocks on fused attention, then the final LayerNorm: (B, 1+N, D) -> (B, 1+N, D)."""
@@ -94,10 +111,9 @@ class Encoder(nn.Module):
 
     def forward_blocks(self, tokens: Tensor, count: int) -> Tensor:
         """The first ``count`` blocks on fused attention, without the final LayerNorm: (B, 1+N, D) -> (B, 1+N, D)."""
-        bias = self._relative_position_bias()
-        shared = {} if bias is None else {"shared_rel_pos_bias": bias}
+        bias = self._bias()
         for block in self.backbone.blocks[:count]:
-            tokens = block(tokens, **shared)
+            tokens = self.family.apply(block, tokens, bias)
         return tokens
 
     def forward(self, images: Tensor, mask: Tensor | None = None, mask_token: Tensor | None = None) -> Tensor:
@@ -112,18 +128,13 @@ class Encoder(nn.Module):
         Raises:
             ValueError: an encoder with relative positions, or a size that is not whole patches.
         """
-        patch, size = self.spec.patch_size, images.shape[-1]
-        if size == self.spec.image_size:
+        if images.shape[-2:] == (self.spec.image_size, self.spec.image_size):
             return self(images)
-        if self.spec.family != "vit":
+        if not self.family.absolute:
             raise ValueError("an encoder with relative positions takes images of its own size only")
-        if size % patch or images.shape[-2] != size:
-            raise ValueError(f"images {tuple(images.shape[-2:])} are not squares of whole {patch} px patches")
-        patches = self.backbone.patch_embed.proj(images).flatten(2).transpose(1, 2)  # (B, N', D)
-        grid = [size // patch, size // patch]
-        positions = resample_abs_pos_embed(self.backbone.pos_embed, grid, num_prefix_tokens=1)
-        cls = self.backbone.cls_token.expand(len(patches), -1, -1).to(patches.dtype)
-        return self.forward_tokens(torch.cat([cls, patches], dim=1) + positions)
+        if images.shape[-2] != images.shape[-1]:
+            raise ValueError(f"images {tuple(images.shape[-2:])} are not squares")
+        return self.forward_tokens(self.embed_any_size(images))
 
     # ---- looking inside --------------------------------------------------------------------------
 
@@ -134,17 +145,18 @@ class Encoder(nn.Module):
         A generator, so that only one block's maps are alive at a time: read a block, reduce it, let it go.
         Stochastic depth and dropout are off here whatever the module's mode.
         """
-        bias = self._relative_position_bias()
+        family, bias = self.family, self._bias()
         for index, block in enumerate(self.backbone.blocks):
-            q, k, v = self._queries_keys_values(block.attn, block.norm1(tokens))  # each (B, H, 1+N, D/H)
+            normed = block.norm1(tokens)
+            q, k, v = family.queries_keys_values(block.attn, normed, self.spec.heads)  # (B, H, 1+N, D/H) each
             logits = (q * block.attn.scale) @ k.transpose(-2, -1)
             if bias is not None:
                 logits = logits + bias  # before the softmax, as in training
             attention = logits.softmax(dim=-1)  # (B, H, 1+N, 1+N)
             head_outputs = attention @ v
             update = block.attn.proj(head_outputs.transpose(1, 2).flatten(2))
-            after_attention = tokens + _scaled(block, 1, update)
-            after_mlp = after_attention + _scaled(block, 2, block.mlp(block.norm2(after_attention)))
+            after_attention = tokens + family.residual(block, 1, update)
+            after_mlp = after_attention + family.residual(block, 2, block.mlp(block.norm2(after_attention)))
             yield BlockTrace(index, tokens, attention, head_outputs, after_attention, after_mlp)
             tokens = after_mlp
 
@@ -164,28 +176,9 @@ class Encoder(nn.Module):
         """L tensors (B, H, 1+N, 1+N) of softmax probabilities. For analysis in bulk, stream :meth:`trace` instead."""
         return [trace.attention for trace in self.trace(self.embed(images))]
 
-    def _relative_position_bias(self) -> Tensor | None:
-        shared = getattr(self.backbone, "rel_pos_bias", None)
-        return None if shared is None else shared()  # (1, H, 1+N, 1+N)
-
-    def _queries_keys_values(self, attn: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        batch, count, _ = tokens.shape
-        bias = attn.qkv.bias
-        if getattr(attn, "q_bias", None) is not None:  # BEiT-like: queries and values have a bias, keys none
-            bias = torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
-        qkv = nn.functional.linear(tokens, attn.qkv.weight, bias)
-        q, k, v = qkv.reshape(batch, count, 3, self.spec.heads, -1).permute(2, 0, 3, 1, 4)
-        if self.spec.family == "vit":
-            q, k = attn.q_norm(q), attn.k_norm(k)
-        return q, k, v
-
-
-def _scaled(block: nn.Module, half: int, update: Tensor) -> Tensor:
-    """LayerScale of a block's half, under the name that each of timm's two classes gives it."""
-    if hasattr(block, f"ls{half}"):
-        return getattr(block, f"ls{half}")(update)
-    gamma = getattr(block, f"gamma_{half}")
-    return update if gamma is None else gamma * update
+    def _bias(self) -> Tensor | None:
+        """What all blocks add to their attention logits (1, H, 1+N, 1+N), or None where nothing is added."""
+        return self.family.bias(self.backbone, self.spec.grid, self.spec.grid)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -196,51 +189,9 @@ def _scaled(block: nn.Module, half: int, update: Tensor) -> Tensor:
 def build_encoder(spec: EncoderSpec, seed: int) -> Encoder:
     """An untrained encoder, its weights drawn from ``seed`` alone (the global generator is left as it was).
 
-    The plain ViT is initialised as MoCo v3 does it (Xavier for Q, K and V apart, and for the patch projection;
-    arXiv 2104.02057, code), the BEiT-like one as BEiT does it (truncated normal, residual branches divided by
-    sqrt(2 l); arXiv 2106.08254).
+    How they are drawn is the family's matter.
     """
-    norm_layer = layer_norm(spec.layer_norm_eps)
-    common = dict(
-        img_size=spec.image_size,
-        patch_size=spec.patch_size,
-        embed_dim=spec.width,
-        depth=spec.depth,
-        num_heads=spec.heads,
-        mlp_ratio=spec.mlp_ratio,
-        init_values=spec.layer_scale,
-        drop_path_rate=spec.drop_path,
-        norm_layer=norm_layer,
-        num_classes=0,
-        global_pool="token",
-    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if spec.family == "beit":
-            backbone = Beit(use_abs_pos_emb=False, use_shared_rel_pos_bias=True, **common)
-        else:
-            backbone = VisionTransformer(weight_init="moco", **common)
-            projection = backbone.patch_embed.proj
-            bound = math.sqrt(6 / (3 * spec.patch_size**2 + spec.width))
-            nn.init.uniform_(projection.weight, -bound, bound)
-            nn.init.zeros_(projection.bias)
-            if spec.positions == "sincos":
-                backbone.pos_embed = sincos_positions(spec.grid, spec.width)
+        backbone = FAMILIES[spec.family].build(spec)
     return Encoder(backbone, spec)
-
-
-def sincos_positions(grid: int, width: int) -> nn.Parameter:
-    """Fixed 2-D sin-cos positions (1, 1+N, D), a zero row for CLS; rows first, as MoCo v3 (MAE: columns first)."""
-    table = build_sincos2d_pos_embed([grid, grid], dim=width)  # (N, D): sin y, sin x, cos y, cos x
-    table = table.reshape(grid**2, 2, 2, width // 4).transpose(1, 2).flatten(1)  # sin y, cos y, sin x, cos x
-    table = torch.cat([torch.zeros(1, width), table])
-    return nn.Parameter(table.unsqueeze(0), requires_grad=False)
-
-
-def layer_norm(eps: float) -> Callable[..., nn.LayerNorm]:
-    """A LayerNorm class with this epsilon, for timm's ``norm_layer`` arguments."""
-
-    def make(width: int, **kwargs) -> nn.LayerNorm:
-        return nn.LayerNorm(width, eps=eps, **kwargs)
-
-    return make

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.encoder.families import FAMILIES
 
 
 @dataclass(frozen=True)
@@ -11,17 +13,21 @@ class EncoderSpec:
     """All that decides an encoder's function besides its weights. Sizes in pixels, tokens and channels.
 
     ``heads`` and ``layer_norm_eps`` change the answer without changing any tensor's shape, so a checkpoint
-    alone never determines an encoder.
+    alone never determines an encoder. ``family`` is one of :data:`cl_vs_mim.encoder.families.FAMILIES`, which says the
+    kinds of ``positions`` it takes (``sincos``, ``learned``, ``relative`` …).
+
+    Raises:
+        ValueError: there is no such family, or the fields contradict each other.
     """
 
-    family: Literal["vit", "beit"]
+    family: str
     image_size: int
     patch_size: int
     width: int
     depth: int
     heads: int
     mlp_ratio: float = 4.0
-    positions: Literal["sincos", "learned", "relative"] = "sincos"
+    positions: str = "sincos"
     layer_scale: float | None = None
     layer_norm_eps: float = 1e-6
     drop_path: float = 0.0
@@ -31,10 +37,11 @@ class EncoderSpec:
             raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
-        if (self.family == "beit") != (self.positions == "relative"):
-            raise ValueError(f"family {self.family!r} does not take positions {self.positions!r}")
-        if self.positions == "sincos" and self.width % 4:
-            raise ValueError(f"sin-cos positions need a width divisible by 4, not {self.width}")
+        try:
+            family = FAMILIES[self.family]
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        family.check(self)
 
     @property
     def grid(self) -> int:

@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from timm.layers import resample_abs_pos_embed
-from timm.layers.pos_embed_rel import gen_relative_position_index
 from torch import Tensor, nn
 
+from cl_vs_mim.encoder.families import Family
 from cl_vs_mim.encoder.model import Encoder
-from cl_vs_mim.encoder.resize import resized_bias_table
 
 
 class DenseEncoder(nn.Module):
@@ -25,7 +23,7 @@ class DenseEncoder(nn.Module):
     between ``window`` ones that attend to the whole image are ``global_blocks`` (ViTDet, arXiv 2203.16527, section 3).
 
     Args:
-        encoder: ours, of either family; trained further in place.
+        encoder: of any family; trained further in place.
         out_blocks: the blocks whose outputs are wanted, 0 … L-1, in rising order; a shallow encoder may repeat one.
         window: side of a window in patches; None: every block attends globally.
         global_blocks: blocks that attend globally where there are windows.
@@ -60,7 +58,7 @@ class DenseEncoder(nn.Module):
         Raises:
             ValueError: H or W is not whole patches, or not whole windows.
         """
-        backbone, patch = self.encoder.backbone, self.stride
+        family, backbone, patch = self.encoder.family, self.encoder.backbone, self.stride
         rows, columns = images.shape[-2] // patch, images.shape[-1] // patch
         side = self.window or 1
         if images.shape[-2] % (patch * side) or images.shape[-1] % (patch * side):
@@ -68,43 +66,27 @@ class DenseEncoder(nn.Module):
                 f"images of {images.shape[-2]}x{images.shape[-1]} px are not whole windows of {side} patches of "
                 f"{patch} px; pad them to a multiple of {patch * side} px"
             )
-        patches = backbone.patch_embed.proj(images).flatten(2).transpose(1, 2)  # (B, N, D)
-        cls = backbone.cls_token.expand(len(patches), -1, -1).to(patches.dtype)
-        tokens = torch.cat([cls, patches], dim=1)
-        if backbone.pos_embed is not None:
-            tokens = tokens + resample_abs_pos_embed(backbone.pos_embed, [rows, columns], num_prefix_tokens=1)
-        everywhere, inside = self._bias(rows, columns), None
+        tokens = self.encoder.embed_any_size(images)
+        everywhere, inside = family.bias(backbone, rows, columns), None
         if self.window is not None:
-            inside = self._bias(self.window, self.window)
+            inside = family.bias(backbone, self.window, self.window)
         features = []
         for index, block in enumerate(backbone.blocks):
             if self.window is None or index in self.global_blocks:
-                tokens = _apply(block, tokens, everywhere)
+                tokens = _apply(family, block, tokens, everywhere)
             else:
-                tokens = _join(_apply(block, _cut(tokens, rows, columns, side), inside), rows, columns, side)
+                windows = _apply(family, block, _cut(tokens, rows, columns, side), inside)
+                tokens = _join(windows, rows, columns, side)
             wanted = self.out_blocks.count(index)
             features += [tokens[:, 1:].transpose(1, 2).unflatten(2, (rows, columns))] * wanted
             if len(features) == len(self.out_blocks):
                 break
         return features
 
-    def _bias(self, rows: int, columns: int) -> Tensor | None:
-        """The shared relative position bias for a grid (1, H, 1+N, 1+N), or None for absolute positions.
 
-        Where the grid is that of pre-training, the table as it is; for other grids resampled (bicubic), as BEiT does.
-        """
-        shared = getattr(self.encoder.backbone, "rel_pos_bias", None)
-        if shared is None:
-            return None
-        if (rows, columns) == tuple(shared.window_size):
-            return shared()
-        table = resized_bias_table(shared.relative_position_bias_table, rows, columns)
-        index = gen_relative_position_index((rows, columns), class_token=True).to(table.device)
-        return table[index.flatten()].unflatten(0, index.shape).permute(2, 0, 1).unsqueeze(0)
-
-
-def _apply(block: nn.Module, tokens: Tensor, bias: Tensor | None) -> Tensor:
-    return block(tokens) if bias is None else block(tokens, shared_rel_pos_bias=bias.to(tokens.dtype))
+def _apply(family: Family, block: nn.Module, tokens: Tensor, bias: Tensor | None) -> Tensor:
+    """One block, the bias in the precision that the tokens have there."""
+    return family.apply(block, tokens, None if bias is None else bias.to(tokens.dtype))
 
 
 def _cut(tokens: Tensor, rows: int, columns: int, side: int) -> Tensor:

@@ -8,7 +8,7 @@ from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.encoder.checkpoints.decoders import load_decoder
 from cl_vs_mim.encoder.checkpoints.files import verify_sha256
 from cl_vs_mim.encoder.checkpoints.native import load_native, read_header, save_encoder
-from cl_vs_mim.encoder.checkpoints.official import FAMILIES, load_official
+from cl_vs_mim.encoder.checkpoints.official import containers, load_official
 from cl_vs_mim.encoder.model import Encoder
 
 __all__ = ["load_decoder", "load_encoder", "read_header", "save_encoder"]
@@ -31,7 +31,8 @@ def load_encoder(
     Args:
         path: the checkpoint.
         family: ``"moco_v3" | "simmim" | "mae" | "dino" | "beit"`` for the original containers, ``"timm"`` for a state
-            dict of timm's ``VisionTransformer``, ``"native"`` for a file of :func:`save_encoder`.
+            dict of timm's ``VisionTransformer``, ``"native"`` for a file of :func:`save_encoder`, or the name of a
+            container that an architecture family brings along.
         img_size: side of the input image, px.
         patch_size: side of a patch, px.
         num_heads: attention heads; no tensor's shape tells it (MoCo v3's ViT-S has 12, timm's has 6).
@@ -43,8 +44,9 @@ def load_encoder(
             message names the file, and the tensors that are missing or left over.
     """
     path = Path(path)
-    if family != "native" and family not in FAMILIES:
-        raise UserError(f"unknown checkpoint family {family!r}; known: {', '.join([*FAMILIES, 'native'])}")
+    known = [*containers(), "native"]
+    if family not in known:
+        raise UserError(f"unknown checkpoint family {family!r}; known: {', '.join(known)}")
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist; train it, or fetch it and give its path")
     if sha256 is not None:

@@ -48,7 +48,7 @@ def save_encoder(
     """
     spec = encoder.spec
     state = encoder.backbone.state_dict()
-    fixed = {"pos_embed"} if spec.positions == "sincos" else set()
+    fixed = set(encoder.family.exact(spec))
     header = {"format": _FORMAT, "spec": spec.to_dict(), "metadata": dict(metadata)}
     if decoder is not None:
         state |= {f"{_DECODER}{name}": tensor for name, tensor in decoder.state_dict().items()}

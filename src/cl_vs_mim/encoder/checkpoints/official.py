@@ -12,15 +12,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from timm.models.beit import gen_relative_position_index
 from torch import Tensor
 
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.encoder.checkpoints.files import fill_encoder, read_pickle, read_safetensors
-from cl_vs_mim.encoder.model import Encoder, EncoderSpec, sincos_positions
+from cl_vs_mim.encoder.families import FAMILIES
+from cl_vs_mim.encoder.model import Encoder, EncoderSpec
 
 # ------------------------------------------------------------------------------------------------
 # Containers
@@ -32,21 +32,23 @@ class Container:
     """Where an encoder lies in a published file, and what lies beside it.
 
     Attributes:
-        model: which of the two ViT families it is.
-        state: keys that may hold the state dict; a file without any of them is the bare state dict.
+        family: of encoders, a name of :data:`cl_vs_mim.encoder.families.FAMILIES`.
+        state: keys that may hold the state dict.
+        bare: whether a file without any of those keys is the bare state dict.
         prefixes: what the encoder's names may begin with; the first one that occurs counts.
         beside: beginnings of names without the prefix that are dropped.
         within: beginnings of names after the prefix that are dropped.
     """
 
-    model: Literal["vit", "beit"]
+    family: str
     state: tuple[str, ...]
+    bare: bool = False
     prefixes: tuple[str, ...] = ("",)
     beside: tuple[str, ...] = ()
     within: tuple[str, ...] = ()
 
 
-FAMILIES = {
+CONTAINERS = {
     "moco_v3": Container(
         "vit",
         state=("state_dict",),
@@ -56,10 +58,16 @@ FAMILIES = {
     ),
     "simmim": Container("beit", state=("model",), prefixes=("encoder.",), beside=("decoder.",), within=("mask_token",)),
     "mae": Container("vit", state=("model",), within=("mask_token", "decoder_")),
-    "dino": Container("vit", state=()),
+    "dino": Container("vit", state=(), bare=True),
     "beit": Container("beit", state=("model",), within=("mask_token", "lm_head.")),
-    "timm": Container("vit", state=("state_dict", "model"), within=("head.",)),
+    "timm": Container("vit", state=("state_dict", "model"), bare=True, within=("head.",)),
 }
+
+
+def containers() -> dict[str, Container]:
+    """Checkpoint family -> how it was published: those of the paper's methods, timm's, and those of other families."""
+    return CONTAINERS | {name: one for family in FAMILIES.names() for name, one in FAMILIES[family].containers.items()}
+
 
 # What a container may hold besides the state dict; all of it is left unread.
 _TRAINING_STATE = {
@@ -68,7 +76,7 @@ _TRAINING_STATE = {
     *("max_accuracy", "best_acc1", "metric"),
 }
 
-# Parts that change the function of a ViT and that the two families here do not have.
+# Parts that change the function of a ViT and that the families here do not have.
 _UNSUPPORTED = {
     r"reg_token": "register tokens",
     r"dist_token|head_dist\.": "a distillation token",
@@ -89,7 +97,7 @@ def read_official(path: Path, family: str, verified: bool = False) -> dict[str, 
         UserError: the file is damaged or not of this family, or holds something that is neither part of the
             encoder nor known to lie beside it.
     """
-    container = FAMILIES[family]
+    container = containers()[family]
     state = read_tensors(path, family, verified)
     prefix = next((p for p in container.prefixes if any(name.startswith(p) for name in state)), None)
     if prefix is None:
@@ -125,11 +133,12 @@ def read_tensors(path: Path, family: str, verified: bool = False) -> dict[str, T
 
 
 def _state_dict(path: Path, family: str, content: Mapping[str, Any]) -> dict[str, Tensor]:
-    inner = next((key for key in FAMILIES[family].state if isinstance(content.get(key), Mapping)), None)
-    if inner is None and family in ("dino", "timm"):
+    container = containers()[family]
+    inner = next((key for key in container.state if isinstance(content.get(key), Mapping)), None)
+    if inner is None and container.bare:
         state = content
     elif inner is None:
-        wanted = " or ".join(map(repr, FAMILIES[family].state))
+        wanted = " or ".join(map(repr, container.state))
         raise UserError(f"{path} has no {wanted} (found: {_some(content)}); it is not of family {family!r}")
     else:
         strangers = [key for key in content if key != inner and key not in _TRAINING_STATE]
@@ -157,16 +166,17 @@ def load_official(
 ) -> Encoder:
     """The encoder of a published checkpoint; see :func:`cl_vs_mim.encoder.checkpoints.load_encoder`."""
     tensors = read_official(path, family, verified)
-    spec = infer_spec(path, FAMILIES[family].model, tensors, img_size, patch_size, num_heads)
-    index = tensors.pop("rel_pos_bias.relative_position_index", None)
-    if index is not None and not torch.equal(index, gen_relative_position_index((spec.grid, spec.grid))):
-        raise UserError(f"{path}: relative_position_index numbers the positions in another order than timm does")
+    spec = infer_spec(path, containers()[family].family, tensors, img_size, patch_size, num_heads)
+    for name, (wanted, words) in FAMILIES[spec.family].constants(spec).items():
+        found = tensors.pop(name, None)
+        if found is not None and not torch.equal(found, wanted):
+            raise UserError(f"{path}: {words}")
     return fill_encoder(path, spec, tensors)
 
 
 def infer_spec(
     path: Path,
-    model: Literal["vit", "beit"],
+    family: str,
     tensors: Mapping[str, Tensor],
     img_size: int,
     patch_size: int,
@@ -195,18 +205,12 @@ def infer_spec(
     if num_heads < 1 or width % num_heads:
         raise UserError(f"{path}: its width {width} cannot be divided into num_heads={num_heads}")
     grid = img_size // patch_size
-    if model == "beit":
-        if "pos_embed" in tensors:
-            raise UserError(f"{path} has absolute positions (pos_embed); a BEiT-like encoder here has none")
-        _check_relative_positions(path, tensor("rel_pos_bias.relative_position_bias_table", 2), grid, num_heads)
-        positions = "relative"
-    else:
-        positions = _absolute_positions(path, tensor("pos_embed", 3), grid)
+    kind = FAMILIES[family]
+    positions = kind.read_positions(path, tensors, grid, num_heads)
     blocks = {int(match[1]) for name in tensors if (match := re.match(r"blocks\.(\d+)\.", name))}
     hidden = len(tensor("blocks.0.mlp.fc1.weight", 2))
-    scaled = "blocks.0.ls1.gamma" in tensors or "blocks.0.gamma_1" in tensors
     return EncoderSpec(
-        family=model,
+        family=family,
         image_size=img_size,
         patch_size=patch_size,
         width=width,
@@ -214,37 +218,8 @@ def infer_spec(
         heads=num_heads,
         mlp_ratio=_ratio(hidden, width),
         positions=positions,
-        layer_scale=1.0 if scaled else None,  # what it started from, which trained weights no longer tell
+        layer_scale=1.0 if kind.layer_scale in tensors else None,  # its start, which trained weights no longer tell
     )
-
-
-def _check_relative_positions(path: Path, table: Tensor, grid: int, num_heads: int) -> None:
-    rows, heads = table.shape  # (2 grid - 1)^2 offsets, then CLS to patch, patch to CLS, CLS to CLS
-    if heads != num_heads:
-        raise UserError(f"{path}: its relative position bias is for {heads} heads, but num_heads={num_heads} was given")
-    if rows != (2 * grid - 1) ** 2 + 3:
-        side = (math.isqrt(max(rows - 3, 0)) + 1) // 2
-        raise UserError(
-            f"{path}: its relative position bias is for a {side}x{side} grid, but img_size and patch_size give "
-            f"{grid}x{grid}; give the size it was trained at (positions are not interpolated)"
-        )
-
-
-def _absolute_positions(path: Path, table: Tensor, grid: int) -> Literal["sincos", "learned"]:
-    _, rows, width = table.shape  # (1, 1+N, D)
-    if rows != grid**2 + 1:
-        side = math.isqrt(max(rows - 1, 0))
-        stored = f"{rows - 1} patches ({side}x{side})" if side**2 == rows - 1 else f"{rows} rows"
-        raise UserError(
-            f"{path}: its position embedding has CLS and {stored}, but img_size and patch_size give {grid**2} "
-            f"({grid}x{grid}); give the size it was trained at (positions are not interpolated)"
-        )
-    if width % 4:
-        return "learned"
-    rows_first = sincos_positions(grid, width).data  # MoCo v3
-    columns_first = rows_first.roll(width // 2, dims=-1)  # MAE
-    fixed = any(torch.allclose(table.float(), known, atol=1e-3) for known in (rows_first, columns_first))
-    return "sincos" if fixed else "learned"
 
 
 def _ratio(hidden: int, width: int) -> float:

@@ -1,0 +1,103 @@
+"""The BEiT-like ViT (SimMIM, BEiT), on timm's class.
+
+One relative position bias shared by all blocks, LayerScale, no absolute positions, and no bias on the keys.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from timm.layers.pos_embed_rel import gen_relative_position_index, resize_rel_pos_bias_table_simple
+from timm.models.beit import Beit
+from torch import Tensor, nn
+
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.encoder.families import Family
+from cl_vs_mim.encoder.layers import timm_arguments
+from cl_vs_mim.encoder.spec import EncoderSpec
+
+_TABLE = "rel_pos_bias.relative_position_bias_table"
+_INDEX = "rel_pos_bias.relative_position_index"
+_CLS_ROWS = 3  # the last rows of the table: CLS to patch, patch to CLS, CLS to CLS
+
+
+class BEiT(Family):
+    """A BEiT-like ViT.
+
+    It is initialised as BEiT does it: truncated normal, residual branches divided by sqrt(2 l) (arXiv 2106.08254).
+    """
+
+    positions = ("relative",)
+    absolute = False
+    layer_scale = "blocks.0.gamma_1"
+
+    def build(self, spec: EncoderSpec) -> nn.Module:
+        return Beit(use_abs_pos_emb=False, use_shared_rel_pos_bias=True, **timm_arguments(spec))
+
+    def resampled_positions(self, backbone: nn.Module, rows: int, columns: int) -> None:
+        """Nothing is added to the tokens."""
+
+    def bias(self, backbone: nn.Module, rows: int, columns: int) -> Tensor:
+        """The shared relative position bias; on another grid its table is resampled (bicubic), as BEiT does."""
+        shared = backbone.rel_pos_bias
+        if (rows, columns) == tuple(shared.window_size):
+            return shared()
+        table = _resized_table(shared.relative_position_bias_table, rows, columns)
+        index = gen_relative_position_index((rows, columns), class_token=True).to(table.device)
+        return table[index.flatten()].unflatten(0, index.shape).permute(2, 0, 1).unsqueeze(0)
+
+    def apply(self, block: nn.Module, tokens: Tensor, bias: Tensor | None) -> Tensor:
+        return block(tokens, shared_rel_pos_bias=bias)
+
+    def queries_keys_values(self, attention: nn.Module, tokens: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+        batch, count, _ = tokens.shape
+        bias = attention.qkv.bias
+        if attention.q_bias is not None:  # queries and values have a bias, keys none
+            bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])
+        qkv = nn.functional.linear(tokens, attention.qkv.weight, bias)
+        q, k, v = qkv.reshape(batch, count, 3, heads, -1).permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+    def residual(self, block: nn.Module, half: int, update: Tensor) -> Tensor:
+        gamma = getattr(block, f"gamma_{half}")
+        return update if gamma is None else gamma * update
+
+    def resized(self, name: str, value: Tensor, grid: int) -> Tensor | None:
+        if name == _INDEX:
+            return None
+        return _resized_table(value, grid, grid) if name == _TABLE else value
+
+    def constants(self, spec: EncoderSpec) -> dict[str, tuple[Tensor, str]]:
+        index = gen_relative_position_index((spec.grid, spec.grid), class_token=True)
+        return {_INDEX: (index, "relative_position_index numbers the positions in another order than timm does")}
+
+    def read_positions(self, path: Path, tensors: Mapping[str, Tensor], grid: int, heads: int) -> str:
+        if "pos_embed" in tensors:
+            raise UserError(f"{path} has absolute positions (pos_embed); a BEiT-like encoder here has none")
+        table = tensors.get(_TABLE)
+        if table is None or table.ndim != 2:
+            raise UserError(f"{path} has no {_TABLE} with 2 dimensions; its positions are not those of a BEiT-like ViT")
+        rows, stored = table.shape  # (2 grid - 1)^2 offsets, then those of CLS
+        if stored != heads:
+            raise UserError(
+                f"{path}: its relative position bias is for {stored} heads, but num_heads={heads} was given"
+            )
+        if rows != (2 * grid - 1) ** 2 + _CLS_ROWS:
+            side = (math.isqrt(max(rows - _CLS_ROWS, 0)) + 1) // 2
+            raise UserError(
+                f"{path}: its relative position bias is for a {side}x{side} grid, but img_size and patch_size give "
+                f"{grid}x{grid}; give the size it was trained at (positions are not interpolated)"
+            )
+        return "relative"
+
+
+def _resized_table(table: Tensor, rows: int, columns: int) -> Tensor:
+    """A relative position table ((2g-1)^2 + 3, H) for another grid, bicubic as in BEiT; rows of CLS stay."""
+    count = (2 * rows - 1) * (2 * columns - 1) + _CLS_ROWS
+    return resize_rel_pos_bias_table_simple(table, (rows, columns), (count, table.shape[1]))
+
+
+FAMILY = BEiT()
