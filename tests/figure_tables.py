@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from cl_vs_mim.core.tables import HEAD, write_table
+from cl_vs_mim.config import Study
+from cl_vs_mim.core.tables import HEAD, read_table, write_table
+from cl_vs_mim.figures.figure import FIGURES, Drawing
+from cl_vs_mim.figures.sources import Reference
+from cl_vs_mim.figures.tables import of_group, read_frames
+
+REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference" / "reference_values.csv"
 
 ENCODERS = {
     "untrained_vit": ("untrained ViT-64/8", "untrained", "control", "vit"),
@@ -74,6 +81,20 @@ def write_all(folder: Path, frames: dict[str, pd.DataFrame]) -> list[Path]:
         write_table(folder / f"{name}.parquet", frame.astype(dict.fromkeys(text, "category")))
         paths.append(folder / f"{name}.parquet")
     return paths
+
+
+def draw(name: str, study: Study, **given: pd.DataFrame | Sequence[Path]) -> Drawing:
+    """Draw a figure from frames or files, by the names of what it reads, with the checks that the command makes."""
+    figure = FIGURES[name]
+    frames = {}
+    for key, source in figure.reads.items():
+        if isinstance(source, Reference):
+            frames[key] = read_table(REFERENCE)
+        elif isinstance(given.get(key), pd.DataFrame):
+            frames[key] = of_group(given[key], study, source.of) if source.measured else given[key]
+        else:
+            frames |= read_frames({key: source}, study, {key: given.get(key, ())})
+    return figure.drawn(frames, study)
 
 
 # ------------------------------------------------------------------------------------------------

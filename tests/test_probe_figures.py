@@ -12,10 +12,12 @@ from matplotlib.text import Text
 
 from cl_vs_mim.config import Study, load_study
 from cl_vs_mim.core.errors import UserError
-from cl_vs_mim.figures import appendix_coarse, fig10, style
+from cl_vs_mim.figures import style
+from cl_vs_mim.figures.figure import figures_of
 from cl_vs_mim.figures.probes import COLUMNS
 from cl_vs_mim.figures.tables import read_tables
 from figure_tables import BLOCKS, ENCODERS, _constants, write_all
+from figure_tables import draw as draw_figure
 
 RATES = {"moco_v3": 0.8, "simmim": 0.5, "untrained_vit": 0.3, "untrained_beit": 0.2}
 
@@ -40,11 +42,6 @@ def study(root: Path) -> Study:
     return load_study(root / "config" / "smoke.yaml")
 
 
-@pytest.fixture(scope="module")
-def reference(root: Path) -> Path:
-    return root / "results" / "reference" / "reference_values.csv"
-
-
 @pytest.fixture
 def frame(tmp_path: Path) -> pd.DataFrame:
     return read_tables(write_all(tmp_path, {model: probe_table(model) for model in ENCODERS}), COLUMNS)
@@ -60,8 +57,8 @@ def expected(frame: pd.DataFrame, **chosen: str) -> np.ndarray:
     return 100 * frame.groupby("depth")["value"].mean().to_numpy()
 
 
-def test_figure_10_draws_accuracies_in_per_cent(frame: pd.DataFrame, reference: Path, study: Study) -> None:
-    figure, drawn = fig10.draw(frame, reference, study)
+def test_figure_10_draws_accuracies_in_per_cent(frame: pd.DataFrame, study: Study) -> None:
+    figure, drawn = draw_figure("fig10", study, probe=frame)
     for panel, pooling in enumerate(("mean", "cls")):
         for model, (label, _, _, _) in ENCODERS.items():
             line = line_of(figure, label, panel)
@@ -82,8 +79,8 @@ def test_figure_10_draws_accuracies_in_per_cent(frame: pd.DataFrame, reference: 
     assert "Probes on cached features (no augmentation). Band: 95% bootstrap over images." in footer
 
 
-def test_published_curves_keep_their_ratio(frame: pd.DataFrame, reference: Path, study: Study) -> None:
-    figure, drawn = fig10.draw(frame, reference, study)
+def test_published_curves_keep_their_ratio(frame: pd.DataFrame, study: Study) -> None:
+    figure, drawn = draw_figure("fig10", study, probe=frame)
     faint = drawn[drawn["kind"] == "reference"]
     assert set(faint["model"]) == {"moco_v3", "simmim"}  # MAE is published, but not of the pair
     scale = faint["value"] / faint["published_value"]
@@ -98,21 +95,21 @@ def test_published_curves_keep_their_ratio(frame: pd.DataFrame, reference: Path,
     assert right.get_ylabel() == "published, 1,000 classes (%)"
 
 
-def test_figure_10_shows_the_pair_alone(frame: pd.DataFrame, reference: Path, study: Study) -> None:
+def test_figure_10_shows_the_pair_alone(frame: pd.DataFrame, study: Study) -> None:
     third = study.models["simmim"].model_copy(update={"label": "SimMIM two"})
     more = study.model_copy(update={"models": {**study.models, "simmim_two": third}})
     extra = frame[frame["model"] == "simmim"].assign(model="simmim_two", label="SimMIM two")
     both = pd.concat([frame, extra], ignore_index=True)
-    _, drawn = fig10.draw(both, reference, more)
+    _, drawn = draw_figure("fig10", more, probe=both)
     assert "simmim_two" not in set(drawn["model"])
-    _, drawn = appendix_coarse.draw(both, more)
+    _, drawn = draw_figure("appendix_coarse", more, probe=both)
     assert "simmim_two" in set(drawn["model"])
     with pytest.raises(UserError, match="no table is of moco_v3, simmim, untrained_vit"):
-        fig10.draw(extra, reference, more)
+        draw_figure("fig10", more, probe=extra)
 
 
 def test_the_coarse_appendix_sets_known_beside_unknown_objects(frame: pd.DataFrame, study: Study) -> None:
-    figure, drawn = appendix_coarse.draw(frame, study)
+    figure, drawn = draw_figure("appendix_coarse", study, probe=frame)
     panels = [("mean", "val"), ("mean", "heldout"), ("cls", "val"), ("cls", "heldout")]
     for panel, (pooling, split) in enumerate(panels):
         for model, (label, _, _, _) in ENCODERS.items():
@@ -124,13 +121,13 @@ def test_the_coarse_appendix_sets_known_beside_unknown_objects(frame: pd.DataFra
     assert titles == ["objects trained on, new images (20 images)", "objects never trained on (8 images)"]
     assert figure.axes[0].get_ylabel() == "top-1 of 4 categories (%)\nmean of patch tokens"
     assert len(drawn[drawn["kind"] == "chance"]) == 2
-    alone, _ = appendix_coarse.draw(frame[frame["split"] == "val"], study)
+    alone, _ = draw_figure("appendix_coarse", study, probe=frame[frame["split"] == "val"])
     assert len(alone.axes) == 2
 
 
-def test_incomplete_tables_are_refused(frame: pd.DataFrame, reference: Path, study: Study) -> None:
+def test_incomplete_tables_are_refused(frame: pd.DataFrame, study: Study) -> None:
     def draw(rows: pd.DataFrame) -> None:
-        fig10.draw(rows, reference, study)
+        draw_figure("fig10", study, probe=rows)
 
     simmim = frame["model"] == "simmim"
     with pytest.raises(UserError, match=r"simmim: probes of val, pooling cls, miss depths .* \(2; .* 0 … 3\)"):
@@ -147,17 +144,20 @@ def test_incomplete_tables_are_refused(frame: pd.DataFrame, reference: Path, stu
     with pytest.raises(UserError, match="differ in their chance level"):
         draw(frame.assign(chance=frame["chance"].mask(simmim, 0.5)))
     with pytest.raises(UserError, match="tables of study smoke cannot be drawn as 'gpu'"):
-        fig10.draw(frame, reference, study.model_copy(update={"study": "gpu"}))
+        draw_figure("fig10", study.model_copy(update={"study": "gpu"}), probe=frame)
 
 
-def test_both_are_written_and_readable(frame: pd.DataFrame, reference: Path, study: Study, tmp_path: Path) -> None:
-    for module, drawing in (
-        (fig10, fig10.draw(frame, reference, study)),
-        (appendix_coarse, appendix_coarse.draw(frame, study)),
-    ):
-        figure, drawn = drawing
+def test_both_are_written_and_readable(frame: pd.DataFrame, study: Study, tmp_path: Path) -> None:
+    for name in ("fig10", "appendix_coarse"):
+        figure, drawn = draw_figure(name, study, probe=frame)
         sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text()]
         assert min(sizes) >= 7
-        output = tmp_path / f"{module.__name__}.pdf"
-        style.save(figure, drawn, output, title=module.TITLE, caption=module.CAPTION)
-        assert {path.suffix for path in tmp_path.glob(f"{module.__name__}.*")} == {".pdf", ".png", ".csv"}
+        style.save(figure, drawn, tmp_path / f"{name}.pdf", title="t", caption="c")
+        assert {path.suffix for path in tmp_path.glob(f"{name}.*")} == {".pdf", ".png", ".csv"}
+
+
+def test_the_coarse_appendix_needs_labels_by_category(study: Study) -> None:
+    assert "appendix_coarse" in figures_of(study)
+    probe = study.analysis.probe.model_copy(update={"labels": ["class"]})
+    without = study.model_copy(update={"analysis": study.analysis.model_copy(update={"probe": probe})})
+    assert "appendix_coarse" not in figures_of(without) and "fig10" in figures_of(without)

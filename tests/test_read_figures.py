@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 
 from cl_vs_mim.config import Study, load_study
 from cl_vs_mim.core.errors import UserError
-from cl_vs_mim.figures import appendix_tsne, fig09, fig11
+from cl_vs_mim.figures import fig09
 from figure_tables import (
     BLOCKS,
     CATEGORIES,
     cue_table,
     decoder_table,
+    draw,
     embedding_table,
     fourier_table,
     noise_table,
@@ -26,7 +27,6 @@ from figure_tables import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-REFERENCE = ROOT / "results" / "reference" / "reference_values.csv"
 PAIR = ("moco_v3", "simmim", "untrained_vit", "untrained_beit")
 
 
@@ -82,7 +82,7 @@ def test_the_drop_is_against_the_same_clean_images(study):
 
 
 def test_figure_9_has_categories_bands_and_its_caveats(study):
-    figure, drawn = fig09.draw(all_of(cue_table), all_of(noise_table), REFERENCE, study)
+    figure, drawn = draw("fig09", study, cue_conflict=all_of(cue_table), noise=all_of(noise_table))
     left, right = figure.axes
     assert {label.get_text() for label in left.get_yticklabels()} == set(CATEGORIES)
     assert "accuracy lost (points)" in right.get_ylabel()
@@ -108,7 +108,7 @@ def test_figure_9_has_categories_bands_and_its_caveats(study):
 def test_figure_11_goes_on_through_the_decoder_and_shows_what_is_painted(study):
     fourier = all_of(fourier_table, ["mae", "simmim", "untrained_vit"])
     pictures = all_of(reconstruction_table, ["mae", "simmim"])
-    figure, drawn = fig11.draw(fourier, decoder_table("mae"), pictures, REFERENCE, study)
+    figure, drawn = draw("fig11", study, fourier=fourier, decoder=decoder_table("mae"), pictures=pictures)
     curves, strip = figure.subfigs
     assert "at 0.67" in curves.axes[0].get_ylabel()
     assert {"MAE", "SimMIM", "untrained ViT-64/8", "MAE, published (ViT-B/16)"} <= set(legend_of(figure))
@@ -127,17 +127,17 @@ def test_figure_11_goes_on_through_the_decoder_and_shows_what_is_painted(study):
 
 def test_figure_11_without_mae_says_so(study):
     fourier = all_of(fourier_table, ["simmim"])
-    figure, drawn = fig11.draw(fourier, pd.DataFrame(), reconstruction_table("simmim"), REFERENCE, study)
+    figure, drawn = draw("fig11", study, fourier=fourier, pictures=reconstruction_table("simmim"))
     assert "Missing: MAE." in footer_of(figure)
     assert drawn["depth"].max() == BLOCKS and set(drawn["part"].dropna()) == {"encoder"}
-    with pytest.raises(UserError, match="no table is of a model with a decoder"):
-        fig11.draw(all_of(fourier_table, ["moco_v3"]), pd.DataFrame(), pd.DataFrame(), REFERENCE, study)
+    with pytest.raises(UserError, match=r"no table is of .*mae.*, which the figure compares"):
+        draw("fig11", study, fourier=all_of(fourier_table, ["moco_v3"]), pictures=reconstruction_table("simmim"))
 
 
 def test_figure_11_refuses_a_torn_picture(study):
     pictures = reconstruction_table("simmim").iloc[1:]
     with pytest.raises(UserError, match=r"lacks pixels of original val/0\.jpg of simmim"):
-        fig11.draw(all_of(fourier_table, ["simmim"]), pd.DataFrame(), pictures, REFERENCE, study)
+        draw("fig11", study, fourier=all_of(fourier_table, ["simmim"]), pictures=pictures)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def test_figure_11_refuses_a_torn_picture(study):
 
 def test_tsne_shows_every_token_and_the_purities(study):
     frame, purity = all_of(embedding_table), all_of(purity_table)
-    figure, drawn = appendix_tsne.draw(frame, purity, study)
+    figure, drawn = draw("appendix_tsne", study, tokens=frame, purity=purity)
     panels = [axes for axes in figure.axes if axes.has_data()]
     assert len(panels) == 4 * 2
     points = np.concatenate([line.get_xydata() for line in panels[2].lines])
@@ -164,4 +164,4 @@ def test_tsne_of_different_images_is_refused(study):
     frame = all_of(embedding_table)
     frame["image"] = frame["image"].where(frame["model"] != "simmim", "val/77.jpg")
     with pytest.raises(UserError, match="different images"):
-        appendix_tsne.draw(frame, all_of(purity_table), study)
+        draw("appendix_tsne", study, tokens=frame, purity=all_of(purity_table))

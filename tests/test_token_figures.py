@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,26 +14,16 @@ from matplotlib.figure import Figure
 from cl_vs_mim.config import Study, load_study
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.tables import write_table
-from cl_vs_mim.figures import (
-    appendix_diversity,
-    appendix_finetuned,
-    appendix_heads,
-    appendix_maps,
-    appendix_methods,
-    appendix_sizes,
-    fig05,
-    fig06,
-    fig07,
-    fig08,
-)
-from cl_vs_mim.figures.overview import read_overview
+from cl_vs_mim.figures.commands import figures
 from figure_tables import (
     BLOCKS,
     ENCODERS,
     HEADS,
     IMAGES,
+    REFERENCE,
     attention_table,
     diversity_table,
+    draw,
     fourier_table,
     image_spectrum_table,
     maps_table,
@@ -44,7 +33,6 @@ from figure_tables import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-REFERENCE = ROOT / "results" / "reference" / "reference_values.csv"
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +66,7 @@ LABELS = {label for label, *_ in ENCODERS.values()}
 
 def test_figure_5_has_three_panels_of_the_variants_the_study_names(study):
     frame = all_of(diversity_table)
-    figure, drawn = fig05.draw(frame, study)
+    figure, drawn = draw("fig05", study, diversity=frame)
     assert labels_of(figure) == [
         "cosine between heads",
         "cosine around self-attention",
@@ -97,22 +85,26 @@ def test_figure_5_has_three_panels_of_the_variants_the_study_names(study):
 
 
 def test_the_appendix_draws_the_other_variants(study):
-    _, drawn = appendix_diversity.draw(all_of(diversity_table), study)
+    _, drawn = draw("appendix_diversity", study, diversity=all_of(diversity_table))
     assert set(drawn["metric"]) == {"depth_similarity_blocks", "token_similarity_blocks"}
     changed = study.figures.model_copy(
         update={"diversity": study.figures.diversity.model_copy(update={"depths": "blocks", "tokens": "blocks"})}
     )
     other = study.model_copy(update={"figures": changed})
-    _, drawn = appendix_diversity.draw(all_of(diversity_table), other)
+    _, drawn = draw("appendix_diversity", other, diversity=all_of(diversity_table))
     assert set(drawn["metric"]) == {"depth_similarity_attention", "token_similarity_heads"}
 
 
 def test_an_incomplete_table_is_refused(study):
     frame = all_of(diversity_table)
     with pytest.raises(UserError, match="missing or unknown blocks"):
-        fig05.draw(frame[frame["depth"] != 2], study)
+        draw("fig05", study, diversity=frame[frame["depth"] != 2])
     with pytest.raises(UserError, match="no values of token_similarity_heads"):
-        fig05.draw(frame[(frame["metric"] != "token_similarity_heads") | (frame["model"] != "simmim")], study)
+        draw(
+            "fig05",
+            study,
+            diversity=frame[(frame["metric"] != "token_similarity_heads") | (frame["model"] != "simmim")],
+        )
 
 
 # ------------------------------------------------------------------------------------------------
@@ -122,7 +114,7 @@ def test_an_incomplete_table_is_refused(study):
 
 def test_figure_6_shows_tokens_means_and_numbers(study):
     frame, movement = all_of(movement_tokens_table), all_of(movement_table)
-    figure, drawn = fig06.draw(frame, movement, study)
+    figure, drawn = draw("fig06", study, tokens=frame, movement=movement)
     panels = np.array(figure.axes).reshape(len(ENCODERS), 6)
     assert [axes.get_ylabel().replace("\n", " ") for axes in panels[:, 0]] == [
         "MoCo v3",
@@ -144,10 +136,10 @@ def test_figure_6_shows_tokens_means_and_numbers(study):
 def test_figure_6_refuses_other_images_and_missing_panels(study):
     frame, movement = all_of(movement_tokens_table), all_of(movement_table)
     with pytest.raises(UserError, match="no panel 'late' of 1 image"):
-        fig06.draw(frame[(frame["place"] != "late") | (frame["count"] == 2)], movement, study)
+        draw("fig06", study, tokens=frame[(frame["place"] != "late") | (frame["count"] == 2)], movement=movement)
     other = frame.assign(image=frame["image"].where(frame["model"] != "simmim", "val/b/7.jpg"))
     with pytest.raises(UserError, match="different images"):
-        fig06.draw(other, movement, study)
+        draw("fig06", study, tokens=other, movement=movement)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -157,7 +149,7 @@ def test_figure_6_refuses_other_images_and_missing_panels(study):
 
 def test_figure_7_has_spectra_and_the_value_at_a_share_of_the_ranks(study):
     tokens, images = all_of(token_spectrum_table), all_of(image_spectrum_table)
-    figure, drawn = fig07.draw(tokens, images, study)
+    figure, drawn = draw("fig07", study, tokens=tokens, images=images)
     assert labels_of(figure) == [
         "token level\nln singular value",
         "ln singular value at rank 3",  # a third of 9
@@ -182,7 +174,7 @@ def test_figure_7_has_spectra_and_the_value_at_a_share_of_the_ranks(study):
 
 def test_figure_7_wants_both_tables_of_each_encoder(study):
     with pytest.raises(UserError, match="different encoders"):
-        fig07.draw(all_of(token_spectrum_table), all_of(image_spectrum_table, ["moco_v3"]), study)
+        draw("fig07", study, tokens=all_of(token_spectrum_table), images=all_of(image_spectrum_table, ["moco_v3"]))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -192,7 +184,7 @@ def test_figure_7_wants_both_tables_of_each_encoder(study):
 
 def test_figure_8_is_read_at_the_highest_frequency_with_half_blocks(study):
     frame = all_of(fourier_table)
-    figure, drawn = fig08.draw(frame, REFERENCE, study)
+    figure, drawn = draw("fig08", study, fourier=frame)
     assert r"$\Delta$ log amplitude at 0.67 $\pi$" in labels_of(figure)
     assert legend_of(figure) == LABELS | {"MoCo v3, published (ViT-B/16)", "SimMIM, published (ViT-B/16)"}
     curve = drawn.query("kind == 'mean' and model == 'simmim'")
@@ -211,9 +203,9 @@ def test_figure_8_refuses_different_grids(study):
     frame = all_of(fourier_table)
     frame.loc[frame["model"] == "simmim", "grid"] = 7
     with pytest.raises(UserError, match="different grids"):
-        fig08.draw(frame, REFERENCE, study)
+        draw("fig08", study, fourier=frame)
     with pytest.raises(UserError, match="missing or unknown blocks"):
-        fig08.draw(all_of(fourier_table).query("depth != 0.5"), REFERENCE, study)
+        draw("fig08", study, fourier=all_of(fourier_table).query("depth != 0.5"))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -222,18 +214,13 @@ def test_figure_8_refuses_different_grids(study):
 
 
 @pytest.fixture
-def overview(tmp_path: Path, study: Study) -> pd.DataFrame:
+def overview() -> dict[str, pd.DataFrame]:
     kinds = {"attention": attention_table, "diversity": diversity_table, "fourier": fourier_table}
-    paths = {}
-    for kind, table in kinds.items():
-        paths[kind] = [tmp_path / f"{kind}_{model}.parquet" for model in ENCODERS]
-        for path, model in zip(paths[kind], ENCODERS, strict=True):
-            write_table(path, table(model))
-    return read_overview(*paths.values(), study)
+    return {kind: all_of(table) for kind, table in kinds.items()}
 
 
 def test_all_methods_say_which_of_the_papers_are_missing(overview, study):
-    figure, drawn = appendix_methods.draw(overview, study)
+    figure, drawn = draw("appendix_methods", study, **overview)
     assert "missing here: DINO, MAE, BEiT" in footer_of(figure)
     assert legend_of(figure) == LABELS
     assert set(drawn["metric"]) == {"share_of_uniform", "nmi", "token_similarity", "relative_log_amplitude"}
@@ -245,28 +232,32 @@ def test_all_methods_say_which_of_the_papers_are_missing(overview, study):
 
 
 def test_sizes_and_fine_tuning_say_what_the_study_lacks(overview, study):
-    figure, drawn = appendix_sizes.draw(overview, study)
+    figure, drawn = draw("appendix_sizes", study, **overview)
     assert "One size only in this study: MoCo v3, SimMIM" in footer_of(figure)
     assert legend_of(figure) == {"MoCo v3, ViT-64/8", "SimMIM, BEiT-like-64/8"}
     assert set(drawn["model"]) == {"moco_v3", "simmim"}
-    figure, _ = appendix_finetuned.draw(overview, study)
+    figure, _ = draw("appendix_finetuned", study, **overview)
     assert "No fine-tuned encoder in this study of: MoCo v3, SimMIM." in footer_of(figure)
 
 
 def test_fine_tuned_encoders_are_drawn_beside_the_pre_trained(overview, study):
-    tuned = overview[overview["model"] == "simmim"].assign(stage="finetuned")
-    tuned = tuned.assign(value=tuned["value"] + 1)
-    frame = pd.concat([overview.assign(stage="pretrained"), tuned], ignore_index=True)
-    figure, drawn = appendix_finetuned.draw(frame, study)
+    tuned = {f"finetuned_{kind}": frame[frame["model"] == "simmim"].copy() for kind, frame in overview.items()}
+    for frame in tuned.values():
+        frame["value"] += 1
+    figure, drawn = draw("appendix_finetuned", study, **overview, **tuned)
     assert legend_of(figure) == {"MoCo v3", "SimMIM", "SimMIM, fine-tuned"}
     assert "No fine-tuned encoder in this study of: MoCo v3." in footer_of(figure)
     both = drawn[drawn["metric"] == "nmi"].set_index(["model", "depth"])["value"]
     np.testing.assert_allclose(both["simmim, fine-tuned"], both["simmim"] + 1)
+    assert list(dict.fromkeys(drawn["model"])) == ["moco_v3", "simmim", "simmim, fine-tuned"]
+    tuned["finetuned_fourier"]["data_hash"] = "other"
+    with pytest.raises(UserError, match="fourier tables of different images"):
+        draw("appendix_finetuned", study, **overview, **tuned)
 
 
 def test_every_head_is_a_dot(study):
     frame = all_of(attention_table)
-    figure, drawn = appendix_heads.draw(frame, study)
+    figure, drawn = draw("appendix_heads", study, attention=frame)
     panels = np.array(figure.axes).reshape(2, len(ENCODERS))
     dots = [line for line in panels[0, 1].lines if line.get_marker() == "o"]
     assert len(dots) == 1 and len(dots[0].get_ydata()) == BLOCKS * HEADS
@@ -281,12 +272,12 @@ def test_the_gallery_shows_every_block_and_head(study):
         [all_of(maps_table, ["moco_v3", "simmim"]).assign(depth=depth) for depth in range(1, BLOCKS + 1)],
         ignore_index=True,
     )
-    figure, drawn = appendix_maps.draw(frame, study)
+    figure, drawn = draw("appendix_maps", study, maps=frame)
     images = [axes for part in figure.subfigs for axes in part.axes if axes.get_images()]
     assert len(images) == 2 * 2 * BLOCKS * HEADS
     assert len(drawn) == 2 * 2 * BLOCKS * HEADS * 36
     with pytest.raises(UserError, match="35 of 36 values of block 1, head 0, query 0"):
-        appendix_maps.draw(frame.drop(frame.index[(frame["head"] == 0) & (frame["query"] == 0)][0]), study)
+        draw("appendix_maps", study, maps=frame.drop(frame.index[(frame["head"] == 0) & (frame["query"] == 0)][0]))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -295,26 +286,20 @@ def test_the_gallery_shows_every_block_and_head(study):
 
 
 @pytest.mark.parametrize(
-    ("module", "tables", "further"),
+    ("name", "kinds"),
     [
-        (fig05, diversity_table, {}),
-        (fig06, movement_tokens_table, {"movement_tables": movement_table}),
-        (fig07, token_spectrum_table, {"image_tables": image_spectrum_table}),
-        (fig08, fourier_table, {}),
+        ("fig05", {"diversity": diversity_table}),
+        ("fig06", {"movement_tokens": movement_tokens_table, "movement": movement_table}),
+        ("fig07", {"token_spectrum": token_spectrum_table, "image_spectrum": image_spectrum_table}),
+        ("fig08", {"fourier": fourier_table}),
     ],
 )
-def test_the_command_writes_a_pdf_a_picture_and_what_is_drawn(tmp_path, module, tables, further):
-    def written(table: Callable[..., pd.DataFrame], name: str) -> list[Path]:
-        paths = [tmp_path / name / f"{model}.parquet" for model in ENCODERS]
-        for path, model in zip(paths, ENCODERS, strict=True):
-            write_table(path, table(model))
-        return paths
-
-    more = {name: written(table, name) for name, table in further.items()}
+def test_the_command_writes_a_pdf_a_picture_and_what_is_drawn(tmp_path, name, kinds):
+    for kind, table in kinds.items():
+        for model in ENCODERS:
+            write_table(tmp_path / kind / f"{model}_seed0.parquet", table(model))
     output = tmp_path / "figure.pdf"
-    config = ROOT / "config" / "smoke.yaml"
-    arguments = Namespace(config=config, tables=written(tables, "tables"), output=output, reference=REFERENCE, **more)
-    module.main(arguments)
+    figures(name, config=ROOT / "config" / "smoke.yaml", tables=tmp_path, output=output, reference=REFERENCE)
     assert output.read_bytes().startswith(b"%PDF") and len(pd.read_csv(output.with_suffix(".csv"))) > 10
     picture = matplotlib.image.imread(output.with_suffix(".png"))
     assert picture.shape[1] == 2025 and picture[..., :3].std() > 0.05

@@ -12,6 +12,7 @@ from cl_vs_mim.config import Study, load_study
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.figures import training
 from cl_vs_mim.figures.style import describe
+from figure_tables import draw
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +20,18 @@ def study(root: Path) -> Study:
     return load_study(root / "config" / "smoke.yaml")
 
 
-def log(model: str, seed: int = 0, steps: int = 6, first_loss: float = 4.0) -> pd.DataFrame:
+def log(model: str, seed: int = 0, steps: int = 6, first_loss: float = 4.0, study: str = "smoke") -> pd.DataFrame:
     step = np.arange(1, steps + 1)
     epoch_ends = step % 3 == 0
     return pd.DataFrame(
         {
-            **{"study": "smoke", "data_hash": "ab" * 32, "model": model, "label": model, "seed": seed, "step": step},
-            **{"loss": first_loss / step, "feature_std": 0.9 - 0.1 * step, "grad_norm": 1.0 / step},
+            **{"study": study, "data_hash": "ab" * 32, "model": model, "label": model, "seed": seed, "step": step},
+            **{
+                "architecture": "vit",
+                "loss": first_loss / step,
+                "feature_std": 0.9 - 0.1 * step,
+                "grad_norm": 1.0 / step,
+            },
             "nmi": np.where(epoch_ends, 0.1 * step, np.nan),
         }
     )
@@ -33,7 +39,7 @@ def log(model: str, seed: int = 0, steps: int = 6, first_loss: float = 4.0) -> p
 
 def test_every_run_is_drawn_from_its_first_loss_to_its_end(study: Study) -> None:
     frame = pd.concat([log("simmim", first_loss=0.5), log("moco_v3", seed=1), log("moco_v3", first_loss=8.0)])
-    figure, drawn = training.draw(frame, study)
+    figure, drawn = draw("training", study, log=frame)
     loss, spread, nmi, norm = figure.axes
     assert [axes.get_ylabel() for axes in figure.axes] == list(training._PANELS.values())
     assert [line.get_label() for line in loss.lines] == ["MoCo v3", "MoCo v3", "SimMIM"]  # in the order of the study
@@ -49,14 +55,14 @@ def test_every_run_is_drawn_from_its_first_loss_to_its_end(study: Study) -> None
 
 
 def test_a_run_of_another_study_is_refused(study: Study) -> None:
-    with pytest.raises(UserError, match="no resnet; known: moco_v3"):
-        training.draw(log("resnet"), study)
+    with pytest.raises(UserError, match="study 'smoke' has no resnet; known: moco_v3"):
+        draw("training", study, log=log("resnet"))
 
 
 @pytest.mark.parametrize("name", ["smoke", "demo", "paper"])
 def test_no_two_models_look_alike(root: Path, name: str) -> None:
     study = load_study(root / "config" / f"{name}.yaml")
-    figure, _ = training.draw(pd.concat([log(name) for name in study.models]), study)
+    figure, _ = draw("training", study, log=pd.concat([log(model, study=name) for model in study.models]))
     looks = [(line.get_color(), line.get_marker()) for line in figure.axes[0].lines]
     assert len(set(looks)) == len(study.models)
 

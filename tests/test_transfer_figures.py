@@ -12,13 +12,14 @@ from scipy import stats
 from cl_vs_mim.config import Study, load_study
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.tables import HEAD, read_table
-from cl_vs_mim.figures import fig01, fig12
 from cl_vs_mim.figures import result_tables as table1
-from cl_vs_mim.figures.scores import classification_scores, dense_scores, side_by_side
-from figure_tables import attention_table, fourier_table
+from cl_vs_mim.figures.commands import table
+from cl_vs_mim.figures.figure import figures_of
+from cl_vs_mim.figures.scores import classification_scores, dense_scores
+from cl_vs_mim.figures.sources import AUGMENTED_PROBE, GROUPS, made
+from figure_tables import REFERENCE, attention_table, draw, fourier_table
 
 ROOT = Path(__file__).resolve().parent.parent
-REFERENCE = ROOT / "results" / "reference" / "reference_values.csv"
 IMAGES = 40
 
 
@@ -50,32 +51,23 @@ def dense(study: Study, model: str, value: float, task: str = "box", metric: str
     return pd.DataFrame(rows).assign(**constants(study, model, 0))
 
 
-def write(folder: Path, kind: str, frames: list[pd.DataFrame]) -> list[Path]:
-    paths = []
-    for number, frame in enumerate(frames):
-        path = folder / f"{kind}_{number}.parquet"
-        frame.to_parquet(path)
-        paths.append(path)
-    return paths
-
-
 MODELS = ("moco_v3", "simmim", "untrained_vit")
 
 
 @pytest.fixture
-def tables(study: Study, tmp_path: Path) -> dict[str, list[Path]]:
+def tables(study: Study) -> dict[str, pd.DataFrame]:
     tuned = [answers(study, name, share) for name, share in zip(MODELS, (0.5, 0.6, 0.3), strict=True)]
-    probed = [
-        answers(study, name, share, "augmented_probe") for name, share in zip(MODELS, (0.4, 0.2, 0.25), strict=True)
-    ]
+    probed = [answers(study, name, share, "probed") for name, share in zip(MODELS, (0.4, 0.2, 0.25), strict=True)]
     boxes = [dense(study, name, value) for name, value in zip(MODELS, (12.0, 15.0, 3.0), strict=True)]
     masks = [dense(study, name, value, "mask") for name, value in zip(MODELS, (11.0, 14.0, 2.0), strict=True)]
-    detected = [pd.concat(pair) for pair in zip(boxes, masks, strict=True)]
-    return {
-        "finetuning": write(tmp_path, "finetuning", tuned),
-        "probe": write(tmp_path, "probe", probed),
-        "detection": write(tmp_path, "detection", detected),
-    }
+    frames = {"finetuning": tuned, "probe": probed, "detection": boxes + masks}
+    return {kind: pd.concat(found, ignore_index=True) for kind, found in frames.items()}
+
+
+def collected(study: Study, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Rows of a table of results."""
+    named = {AUGMENTED_PROBE if kind == "probe" else kind: frame for kind, frame in tables.items()}
+    return table1.collect(named | {"reference": read_table(REFERENCE)}, study)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -84,7 +76,7 @@ def tables(study: Study, tmp_path: Path) -> dict[str, list[Path]]:
 
 
 def test_one_seed_has_an_interval_over_images(study: Study, tables) -> None:
-    scores = classification_scores(tables["finetuning"], study, study.figures.bootstrap).set_index("model")
+    scores = classification_scores(tables["finetuning"], study.figures.bootstrap).set_index("model")
     row = scores.loc["moco_v3"]
     assert row["value"] == 50 and row["low"] < 50 < row["high"]
     assert (row["interval"], row["seeds"], row["images"]) == ("images", 1, IMAGES)
@@ -92,8 +84,8 @@ def test_one_seed_has_an_interval_over_images(study: Study, tables) -> None:
 
 def test_several_seeds_have_students_interval(study: Study, tmp_path: Path) -> None:
     shares = (0.4, 0.5, 0.75)
-    paths = write(tmp_path, "t", [answers(study, "moco_v3", share, seed=seed) for seed, share in enumerate(shares)])
-    row = classification_scores(paths, study, study.figures.bootstrap).iloc[0]
+    frame = pd.concat([answers(study, "moco_v3", share, seed=seed) for seed, share in enumerate(shares)])
+    row = classification_scores(frame, study.figures.bootstrap).iloc[0]
     values = 100 * np.array(shares)
     low, high = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
     assert row["interval"] == "seeds" and row["value"] == pytest.approx(55)
@@ -103,14 +95,14 @@ def test_several_seeds_have_students_interval(study: Study, tmp_path: Path) -> N
 def test_what_does_not_compare_is_refused(study: Study, tmp_path: Path) -> None:
     one, other = answers(study, "moco_v3", 0.5), answers(study, "simmim", 0.5)
     for changed, message in (
-        (other.assign(protocol="augmented_probe"), "different protocol"),
+        (other.assign(protocol="probed"), "different protocol"),
         (other.assign(labels="category"), "different labels"),
         (other.iloc[1:], "different images"),
     ):
         with pytest.raises(UserError, match=message):
-            classification_scores(write(tmp_path, "t", [one, changed]), study, study.figures.bootstrap)
+            classification_scores(pd.concat([one, changed]), study.figures.bootstrap)
     with pytest.raises(UserError, match="no table has AP of task 'mask'"):
-        dense_scores(write(tmp_path, "d", [dense(study, "simmim", 1.0)]), study, "mask", "AP", study.figures.bootstrap)
+        dense_scores(dense(study, "simmim", 1.0), "mask", "AP", study.figures.bootstrap)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -123,8 +115,7 @@ def markers(axes) -> dict[str, tuple[float, float]]:
 
 
 def test_figure_1_puts_every_encoder_where_its_tables_say(study: Study, tables) -> None:
-    shown = fig01.points(tables["probe"], tables["finetuning"], tables["detection"], study)
-    figure, drawn = fig01.draw(shown, REFERENCE, study)
+    figure, drawn = draw("fig01", study, **tables)
     probing, sizes, boxes, *published = figure.axes
     assert markers(probing) == {"MoCo v3": (40, 50), "SimMIM": (20, 60), "untrained_vit": (25, 30)}
     assert markers(boxes) == {"MoCo v3": (12, 50), "SimMIM": (15, 60), "untrained_vit": (3, 30)}
@@ -135,11 +126,16 @@ def test_figure_1_puts_every_encoder_where_its_tables_say(study: Study, tables) 
     assert {"MoCo v3†", "SimMIM†"} <= {text.get_text() for text in published[1].texts}
     assert set(drawn["source"]) == {"this study", "published"}
     assert "Reduced study" in figure.get_supxlabel()
+    assert "bars: 95% over images" in " ".join(figure.get_supxlabel().split())
+    bootstrap = study.figures.bootstrap.model_copy(update={"level": 0.9})
+    narrow = study.model_copy(update={"figures": study.figures.model_copy(update={"bootstrap": bootstrap})})
+    figure, narrower = draw("fig01", narrow, **tables)
+    assert "bars: 90% over images" in " ".join(figure.get_supxlabel().split())
+    assert (narrower["y_low"].dropna() >= drawn["y_low"].dropna()).all()
 
 
 def test_figure_1_says_what_the_study_does_not_have(study: Study, tables) -> None:
-    shown = fig01.points(tables["probe"], tables["finetuning"], [], study)
-    figure, _ = fig01.draw(shown, REFERENCE, study)
+    figure, _ = draw("fig01", study, finetuning=tables["finetuning"], probe=tables["probe"])
     assert [text.get_text() for text in figure.axes[2].texts] == ["not measured\nin this study"]
 
 
@@ -156,10 +152,8 @@ def test_figure_12_joins_the_hybrids_in_the_order_of_their_weight(study: Study, 
     }
     wide = study.model_copy(update={"models": study.models | sweep})
     shares = {"hybrid_00": 0.2, "hybrid_05": 0.6, "hybrid_10": 0.4}
-    tuned = write(tmp_path, "f", [answers(wide, name, share) for name, share in shares.items()])
-    probed = write(tmp_path, "p", [answers(wide, name, share / 2, "augmented_probe") for name, share in shares.items()])
-    bootstrap = study.figures.bootstrap
-    points = side_by_side(*(classification_scores(paths, wide, bootstrap) for paths in (probed, tuned)))
+    tuned = pd.concat([answers(wide, name, share) for name, share in shares.items()])
+    probed = pd.concat([answers(wide, name, share / 2, "probed") for name, share in shares.items()])
 
     def measured(table) -> pd.DataFrame:
         template = {name: table("simmim") for name in shares}
@@ -169,7 +163,8 @@ def test_figure_12_joins_the_hybrids_in_the_order_of_their_weight(study: Study, 
             frames.append(frame.assign(**columns, architecture=wide.models[name].architecture))
         return pd.concat(frames, ignore_index=True)
 
-    figure, drawn = fig12.draw(points, measured(attention_table), measured(fourier_table), REFERENCE, wide)
+    curves = {"attention": measured(attention_table), "fourier": measured(fourier_table)}
+    figure, drawn = draw("fig12", wide, finetuning=tuned, probe=probed, **curves)
     ours, theirs, information, spectrum = figure.axes
     x, y = ours.lines[0].get_data()
     np.testing.assert_allclose(x, [10, 30, 20])
@@ -181,12 +176,21 @@ def test_figure_12_joins_the_hybrids_in_the_order_of_their_weight(study: Study, 
     assert [text.get_text() for text in legend.get_texts()] == ["λ = 0", "λ = 0.5", "λ = 1"]
     assert "mutual information" in information.get_ylabel() and "amplitude" in spectrum.get_ylabel()
     assert set(drawn["kind"]) >= {"score", "published", "mean"}
+    assert drawn.loc[drawn["kind"] == "score", "lambda"].tolist() == [0, 0.5, 1]
+    assert drawn.loc[drawn["kind"] == "published", "lambda"].tolist() == [0, 0.2, 0.4, 0.6, 1]
 
 
-def test_figure_12_needs_hybrids(study: Study) -> None:
-    without = {name: model for name, model in study.models.items() if model.objective.method != "hybrid"}
-    with pytest.raises(UserError, match="has no model of method hybrid"):
-        fig12.weights(study.model_copy(update={"models": without}))
+def test_figure_12_and_table_2_need_hybrids(study: Study) -> None:
+    without = {name: model for name, model in study.models.items() if model.paradigm != "hybrid"}
+    lean = study.model_copy(update={"models": without})
+    assert "fig12" in figures_of(study) and "fig12" not in figures_of(lean)
+    assert (table1.tables_of(study), table1.tables_of(lean)) == (["transfer", "hybrid"], ["transfer"])
+
+
+def test_a_study_without_transfer_has_no_figure_of_it(study: Study) -> None:
+    none = study.model_copy(update={"transfer": None})
+    assert set(figures_of(study)) - set(figures_of(none)) == {"fig1", "fig12"}
+    assert table1.tables_of(none) == []
 
 
 # ------------------------------------------------------------------------------------------------
@@ -195,7 +199,7 @@ def test_figure_12_needs_hybrids(study: Study) -> None:
 
 
 def test_table_1_holds_value_interval_published_value_and_gap(study: Study, tables) -> None:
-    rows = table1.with_published(table1.collect(study, **tables), read_table(REFERENCE), study)
+    rows = collected(study, tables)
     row = rows.set_index(["model", "task"]).loc[("simmim", "fine-tuning")]
     assert (row["value"], row["published"], row["gap"]) == (60, 83.8, pytest.approx(-23.8))
     assert rows.set_index(["model", "task"]).loc[("untrained_vit", "fine-tuning"), "gap"] != row["gap"]
@@ -210,28 +214,41 @@ def test_table_1_holds_value_interval_published_value_and_gap(study: Study, tabl
     assert latex.count(r"\\") == 1 + len(grid) and r"(\%)" in latex and "untrained\\_vit" in latex
 
 
+def test_latex_and_markdown_take_any_sign(study: Study, tables) -> None:
+    grid = table1.grid(collected(study, tables)).assign(encoder=r"50 % & a_b #1 $x^2$ {λ} \up ~ | –")
+    text = table1.latex(grid, r"c_1 & 5 % #2 $y$ {z} \down ^ ~")
+    assert r"50 \% \& a\_b \#1 \$x\textasciicircum 2\$ \{$\lambda$\} \textbackslash up \textasciitilde" in text
+    assert r"\caption{c\_1 \& 5 \% \#2 \$y\$ \{z\} \textbackslash down" in text
+    assert table1.markdown(grid, "").splitlines()[-1].replace(r"\|", "").count("|") == 1 + grid.shape[1]
+
+
 def test_table_2_has_the_published_values_of_its_weights(study: Study, tmp_path: Path) -> None:
     more = study.models["hybrid_05"]
     light = more.model_copy(update={"objective": more.objective.model_copy(update={"weight": 0.2})})
     wide = study.model_copy(update={"models": study.models | {"hybrid_02": light}})
-    tuned = write(tmp_path, "f", [answers(wide, name, 0.5) for name in ("hybrid_02", "hybrid_05")])
-    probed = write(tmp_path, "p", [answers(wide, name, 0.5, "augmented_probe") for name in ("hybrid_02", "hybrid_05")])
-    rows = table1.with_published(table1.collect(wide, tuned, probed), read_table(REFERENCE), wide)
+    names = ("hybrid_02", "hybrid_05")
+    tuned = pd.concat([answers(wide, name, 0.5) for name in names])
+    probed = pd.concat([answers(wide, name, 0.5, "probed") for name in names])
+    rows = collected(wide, {"finetuning": tuned, "probe": probed})
+    assert set(rows["lambda"]) == {0.2, 0.5}
     published = rows.set_index(["model", "task"])["published"]
     assert published["hybrid_02", "linear probe"] == 61.6 and published["hybrid_02", "fine-tuning"] == 82.292
     assert published["hybrid_05"].isna().all(), "0.5 was not published"
 
 
-def test_the_command_writes_three_formats(tables, tmp_path: Path) -> None:
-    words = ["--config", str(ROOT / "config" / "smoke.yaml"), "--reference", str(REFERENCE)]
-    words += ["--output", str(tmp_path / "out" / "transfer.csv")]
-    for kind, paths in tables.items():
-        words += [f"--{kind}-tables", *map(str, paths)]
-    table1.main(table1._parser().parse_args(words))
-    assert sorted(path.suffix for path in (tmp_path / "out").iterdir()) == [".csv", ".md", ".tex"]
-    assert set(pd.read_csv(tmp_path / "out" / "transfer.csv")["task"]) == {
-        "linear probe",
-        "fine-tuning",
-        "box AP",
-        "mask AP",
-    }
+def test_the_command_writes_three_formats(study: Study, tmp_path: Path) -> None:
+    for run, (model, seed) in GROUPS["methods"](study).items():
+        frames = {"finetuning": answers(study, model, 0.5, seed=seed)}
+        frames[AUGMENTED_PROBE] = answers(study, model, 0.4, "probed", seed)
+        if run in made(study, "detection"):
+            frames["detection"] = pd.concat([dense(study, model, 12.0, task) for task in ("box", "mask")])
+            frames["segmentation"] = dense(study, model, 30.0, "segmentation", "mIoU")
+        for kind, frame in frames.items():
+            (tmp_path / kind).mkdir(exist_ok=True)
+            frame.to_parquet(tmp_path / kind / f"{run}.parquet")
+    output = tmp_path / "out" / "transfer.csv"
+    table("transfer", config=ROOT / "config" / "smoke.yaml", tables=tmp_path, output=output, reference=REFERENCE)
+    assert sorted(path.suffix for path in output.parent.iterdir()) == [".csv", ".md", ".tex"]
+    assert set(pd.read_csv(output)["task"]) == {score.task for score in table1.SCORES}
+    with pytest.raises(UserError, match="there is no table 'transfers'; there are: transfer, hybrid"):
+        table("transfers", config=ROOT / "config" / "smoke.yaml", tables=tmp_path, output=output)

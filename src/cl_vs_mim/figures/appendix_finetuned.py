@@ -2,49 +2,58 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.core.errors import run_cli
-from cl_vs_mim.figures import style
-from cl_vs_mim.figures.overview import draw_overview, overview_parser, run_overview
-from cl_vs_mim.figures.tables import paradigms
+from cl_vs_mim.config import Study
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.figures.figure import BOOTSTRAP, Drawing, Figure, Frames
+from cl_vs_mim.figures.looks import series_styles
+from cl_vs_mim.figures.overview import draw_overview, overview, overview_reads
+from cl_vs_mim.figures.sources import Table
 
-TITLE = "Appendix: pre-trained and fine-tuned encoders"
-CAPTION = (
-    "The quantities of Figures 3, 4, 5 (c) and 8 against relative depth, for the main pair as pre-trained and, hollow, "
-    "after fine-tuning. Rows of fine-tuned encoders have the column stage set to finetuned."
-)
 _SUFFIX = ", fine-tuned"
 
 
-def draw(frame: pd.DataFrame, study: Study) -> tuple[Figure, pd.DataFrame]:
-    """The figure and what is drawn; ``frame`` as of :func:`cl_vs_mim.figures.overview.read_overview`.
+def draw(frames: Frames, study: Study) -> Drawing:
+    """The figure and what is drawn.
 
-    Tables of fine-tuned encoders have a column ``stage`` that says ``finetuned``; without it a row is of a
-    pre-trained encoder.
+    Raises:
+        UserError: the two stages were measured on different images.
     """
-    frame = frame[frame["model"].isin(study.figures.pair)].copy()
-    styles = style.series_styles(paradigms(frame))
-    stage = frame["stage"] if "stage" in frame else pd.Series("pretrained", index=frame.index)
-    tuned = stage == "finetuned"
-    frame.loc[tuned, "label"] += _SUFFIX
-    frame.loc[tuned, "model"] += _SUFFIX
+    stages = {"": {}, _SUFFIX: {}}
+    for kind in overview_reads("pair_trained"):
+        before, after = frames[kind], frames[f"finetuned_{kind}"]
+        if len(hashes := {*before["data_hash"], *after["data_hash"]}) > 1:
+            raise UserError(f"{kind} tables of different images cannot be drawn together ({', '.join(hashes)})")
+        stages[""][kind], stages[_SUFFIX][kind] = before, after
+    found = [overview(stage, study).assign(stage=suffix) for suffix, stage in stages.items() if len(stage["attention"])]
+    frame = pd.concat(found, ignore_index=True)
+    frame["label"] += frame["stage"]
+    frame["model"] += frame["stage"]
+    styles = series_styles(study)
     styles |= {f"{name}{_SUFFIX}": replace(look, hollow=True) for name, look in styles.items()}
+    order = {name: place for place, name in enumerate(name + suffix for name in study.models for suffix in stages)}
+    frame = frame.sort_values("model", key=lambda names: names.map(order), kind="stable", ignore_index=True)
     absent = [study.models[name].label for name in study.figures.pair if f"{name}{_SUFFIX}" not in set(frame["model"])]
     note = f"No fine-tuned encoder in this study of: {', '.join(absent)}." if absent else ""
-    return draw_overview(frame, study, note, {name: styles[name] for name in dict.fromkeys(frame["model"])})
+    return draw_overview(frame, study, note, styles)
 
 
-def main(arguments: argparse.Namespace) -> None:
-    study = load_study(arguments.config)
-    figure, drawn = run_overview(arguments, draw, study)
-    style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
+def _reads() -> dict[str, Table]:
+    before = overview_reads("pair_trained")
+    after = {name: replace(one, kind=f"finetuned/{one.kind}", optional=True) for name, one in before.items()}
+    return before | {f"finetuned_{name}": one for name, one in after.items()}
 
 
-if __name__ == "__main__":
-    run_cli(main, overview_parser(TITLE))
+FIGURE = Figure(
+    title="Appendix: pre-trained and fine-tuned encoders",
+    caption=(
+        "The quantities of Figures 3, 4, 5 (c) and 8 against relative depth, for the main pair as pre-trained and, "
+        "hollow, after fine-tuning. Rows of fine-tuned encoders have the column stage set to finetuned."
+    ),
+    reads=_reads(),
+    draw=draw,
+    settings=(BOOTSTRAP, "figures.diversity"),
+)

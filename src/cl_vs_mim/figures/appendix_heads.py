@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
-
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.config import Study
 from cl_vs_mim.core import pages
-from cl_vs_mim.core.errors import run_cli
 from cl_vs_mim.figures import style
-from cl_vs_mim.figures.cli import figure_parser
 from cl_vs_mim.figures.curves import drawn_columns
 from cl_vs_mim.figures.fig03 import COLUMNS
-from cl_vs_mim.figures.tables import check_complete, depth_curves, of_pair, paradigms, read_tables
+from cl_vs_mim.figures.figure import BOOTSTRAP, Drawing, Figure, Frames
+from cl_vs_mim.figures.looks import series_styles
+from cl_vs_mim.figures.sources import Table
+from cl_vs_mim.figures.tables import check_complete, depth_curves
 
-TITLE = "Appendix: attention distance and NMI of each head"
-CAPTION = (
-    "Each dot is a head of a block, its mean over images; heads of a block are sorted by value. Line: mean over heads. "
-    "Grey: the untrained encoder of each architecture."
-)
 _METRICS = {"attention_distance": "attention distance (px)", "nmi": "normalised mutual\ninformation"}
 
 
-def draw(frame: pd.DataFrame, study: Study) -> tuple[Figure, pd.DataFrame]:
+def draw(frames: Frames, study: Study) -> Drawing:
     """The figure and what is drawn.
-
-    Args:
-        frame: rows of the attention tables of the pair and its controls.
-        study: whose figure it is.
 
     Raises:
         UserError: the tables are incomplete, or of another study.
     """
-    frame = of_pair(frame, study)
+    frame = frames["attention"]
     check_complete(frame, study)
-    styles = style.series_styles(paradigms(frame))
+    styles = series_styles(study)
     models = list(dict.fromkeys(frame["model"]))
     curves = {metric: depth_curves(frame, metric, study.figures.bootstrap) for metric in _METRICS}
     with pages.house_style():
@@ -63,11 +52,13 @@ def draw(frame: pd.DataFrame, study: Study) -> tuple[Figure, pd.DataFrame]:
     return figure, drawn_columns(pd.concat(curves.values(), ignore_index=True))
 
 
-def main(arguments: argparse.Namespace) -> None:
-    study = load_study(arguments.config)
-    figure, drawn = draw(read_tables(arguments.tables, COLUMNS), study)
-    style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
-
-
-if __name__ == "__main__":
-    run_cli(main, figure_parser(TITLE))
+FIGURE = Figure(
+    title="Appendix: attention distance and NMI of each head",
+    caption=(
+        "Each dot is a head of a block, its mean over images; heads of a block are sorted by value. Line: mean over "
+        "heads. Grey: the untrained encoder of each architecture."
+    ),
+    reads={"attention": Table("attention", "pair", COLUMNS)},
+    draw=draw,
+    settings=(BOOTSTRAP,),
+)

@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.config import Study
 from cl_vs_mim.core import pages
-from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.figures import style
-from cl_vs_mim.figures.cli import figure_parser
 from cl_vs_mim.figures.fig02 import COLUMNS
-from cl_vs_mim.figures.tables import of_pair, read_tables
+from cl_vs_mim.figures.figure import Drawing, Figure, Frames
+from cl_vs_mim.figures.sources import Table
 
-TITLE = "Appendix: attention maps of all blocks and heads"
-CAPTION = (
-    "The maps of Figure 2 for every block (rows) and head (columns) of the main pair: where the patch on the object "
-    "(upper half) and the patch off it (lower half) look; the image is that of Figure 2. Each map has its own scale, "
-    "from 0 to its maximum but at least twice uniform. Marked: the query."
-)
 _LEAST_SCALE = 2.0  # times uniform, as in Figure 2
 _WIDEST = 0.5  # inches, of one map
 
 
-def draw(frame: pd.DataFrame, study: Study) -> tuple[Figure, pd.DataFrame]:
+def draw(frames: Frames, study: Study) -> Drawing:
     """The figure and what is drawn.
-
-    Args:
-        frame: rows of the attention_maps tables of the pair (controls are left out).
-        study: whose figure it is.
 
     Raises:
         UserError: of another study, or a map is incomplete.
     """
-    frame = of_pair(frame, study)
-    frame = frame[(frame["paradigm"] != "control") & (frame["head"] >= 0)]
-    if frame.empty:
-        raise UserError(f"no map of {' or '.join(study.figures.pair)} was given")
+    frame = frames["maps"]
+    frame = frame[frame["head"] >= 0]
     frame = frame[frame["seed"] == frame.groupby("model")["seed"].transform("min")]
     models = list(dict.fromkeys(frame["model"]))
     blocks, heads = int(frame["depth"].max()), int(frame["head"].max()) + 1
@@ -80,11 +65,13 @@ def _draw_map(axes, group: pd.DataFrame, depth: int, head: int, query: int) -> N
     axes.spines[:].set_visible(False)
 
 
-def main(arguments: argparse.Namespace) -> None:
-    study = load_study(arguments.config)
-    figure, drawn = draw(read_tables(arguments.tables, COLUMNS), study)
-    style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
-
-
-if __name__ == "__main__":
-    run_cli(main, figure_parser(TITLE))
+FIGURE = Figure(
+    title="Appendix: attention maps of all blocks and heads",
+    caption=(
+        "The maps of Figure 2 for every block (rows) and head (columns) of the main pair: where the patch on the "
+        "object (upper half) and the patch off it (lower half) look; the image is that of Figure 2. Each map has "
+        "its own scale, from 0 to its maximum but at least twice uniform. Marked: the query."
+    ),
+    reads={"maps": Table("attention_maps", "pair_trained", COLUMNS)},
+    draw=draw,
+)

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-
-import pandas as pd
-from matplotlib.figure import Figure
-
-from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.core.errors import run_cli
-from cl_vs_mim.figures import style
-from cl_vs_mim.figures.overview import draw_overview, overview_parser, run_overview
-
-TITLE = "Appendix: model sizes"
-CAPTION = (
-    "The quantities of Figures 3, 4, 5 (c) and 8 against relative depth, for the methods of the main pair at every "
-    "size (width and depth) that the study has, small to large. Dashed in the paper's Figure 5 (a): ViT-S."
-)
+from cl_vs_mim.config import Study
+from cl_vs_mim.figures.figure import BOOTSTRAP, Drawing, Figure, Frames
+from cl_vs_mim.figures.overview import draw_overview, overview, overview_reads
 
 
-def draw(frame: pd.DataFrame, study: Study) -> tuple[Figure, pd.DataFrame]:
-    """The figure and what is drawn; ``frame`` as of :func:`cl_vs_mim.figures.overview.read_overview`."""
+def draw(frames: Frames, study: Study) -> Drawing:
+    """The figure and what is drawn."""
+    frame = overview(frames, study)
     methods = [study.models[name].objective.method for name in study.figures.pair]
     frame = frame[frame["method"].isin(methods)]
     sizes = {name: _size(study, name) for name in dict.fromkeys(frame["model"])}
@@ -45,11 +34,14 @@ def _name(study: Study, model: str) -> str:
     return study.architectures[study.models[model].architecture].label
 
 
-def main(arguments: argparse.Namespace) -> None:
-    study = load_study(arguments.config)
-    figure, drawn = run_overview(arguments, draw, study)
-    style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
-
-
-if __name__ == "__main__":
-    run_cli(main, overview_parser(TITLE))
+FIGURE = Figure(
+    title="Appendix: model sizes",
+    caption=(
+        "The quantities of Figures 3, 4, 5 (c) and 8 against relative depth, for the methods of the main pair at "
+        "every size (width and depth) that the study has, small to large. Dashed in the paper's Figure 5 (a): "
+        "ViT-S."
+    ),
+    reads=overview_reads("analysed"),
+    draw=draw,
+    settings=(BOOTSTRAP, "figures.diversity", "figures.pair"),
+)

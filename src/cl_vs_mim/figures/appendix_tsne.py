@@ -2,45 +2,30 @@
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.config import Study
 from cl_vs_mim.core import pages
-from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.figures import style
-from cl_vs_mim.figures.cli import figure_parser
-from cl_vs_mim.figures.tables import of_pair, read_tables
+from cl_vs_mim.figures.figure import Drawing, Figure, Frames
+from cl_vs_mim.figures.sources import Table
 
-TITLE = "Appendix: t-SNE of tokens"
-CAPTION = (
-    "Every patch token of a few images of three classes (colour: class; marker: image) by t-SNE, in two blocks; "
-    "scikit-learn with the settings of the authors' notebook and a seed. Above each panel: share of the nearest "
-    "neighbours of a token that are of its image, and of its class; mean over images. The depth of the published "
-    "figure is unknown. Lower rows: the untrained encoder of each architecture."
-)
 COLUMNS = ("image", "group", "depth", "perplexity", "row", "col", "x", "y")
 PURITY_COLUMNS = ("metric", "image", "depth", "perplexity", "neighbours", "value")
 _CLASSES = ("#009e73", "#e69f00", "#7f4fa8", "#56b4e9", "#000000")  # apart from the colours of CL and MIM
 _IMAGES = "o^sDvP<>*X"
 
 
-def draw(frame: pd.DataFrame, purity: pd.DataFrame, study: Study) -> tuple[Figure, pd.DataFrame]:
+def draw(frames: Frames, study: Study) -> Drawing:
     """The figure and what is drawn.
-
-    Args:
-        frame: rows of the embedding tables of the pair and its controls.
-        purity: rows of their embedding_purity tables.
-        study: whose figure it is.
 
     Raises:
         UserError: of another study, of different images, or a block is missing.
     """
-    frame, purity = of_pair(frame, study), of_pair(purity, study)
+    frame, purity = frames["tokens"], frames["purity"]
     if len(set(frame.groupby("model")["image"].unique().map(frozenset))) > 1:
         raise UserError("embeddings of different images cannot be drawn together; rebuild them")
     perplexity = study.analysis.embedding.perplexity
@@ -81,13 +66,15 @@ def draw(frame: pd.DataFrame, purity: pd.DataFrame, study: Study) -> tuple[Figur
     return figure, pd.concat(drawn, ignore_index=True).astype(dict.fromkeys(["row", "col", "seed"], "Int64"))
 
 
-def main(arguments: argparse.Namespace) -> None:
-    study = load_study(arguments.config)
-    frame = read_tables(arguments.tables, COLUMNS)
-    purity = read_tables(arguments.purity_tables, PURITY_COLUMNS)
-    figure, drawn = draw(frame, purity, study)
-    style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
-
-
-if __name__ == "__main__":
-    run_cli(main, figure_parser(TITLE, purity_tables="embedding_purity tables, one per encoder"))
+FIGURE = Figure(
+    title="Appendix: t-SNE of tokens",
+    caption=(
+        "Every patch token of a few images of three classes (colour: class; marker: image) by t-SNE, in two blocks; "
+        "scikit-learn with the settings of the authors' notebook and a seed. Above each panel: share of the nearest "
+        "neighbours of a token that are of its image, and of its class; mean over images. The depth of the "
+        "published figure is unknown. Lower rows: the untrained encoder of each architecture."
+    ),
+    reads={"tokens": Table("embedding", "pair", COLUMNS), "purity": Table("embedding_purity", "pair", PURITY_COLUMNS)},
+    draw=draw,
+    settings=("analysis.embedding",),
+)

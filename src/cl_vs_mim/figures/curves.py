@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cl_vs_mim.config import Study
-from cl_vs_mim.figures.style import SeriesStyle
-
-_REFERENCE_COLOUR = "#b8a9c9"
+from cl_vs_mim.figures.looks import SeriesStyle, published_colour
 
 
 def draw_curves(axes: Axes, curves: pd.DataFrame, styles: dict[str, SeriesStyle]) -> None:
@@ -38,21 +34,21 @@ def reference_rows(published: pd.DataFrame, deepest: int, scale: float, metric: 
     return rows.assign(kind="reference", metric=metric, depth=depth, value=rows["published_value"] * scale)
 
 
-def draw_reference(axes: Axes, rows: pd.DataFrame, label: str, colours: Mapping[str, str] | None = None) -> None:
-    """The published curves, faint and behind everything: one entry in the legend, or one a method with ``colours``."""
-    named = set()
+def draw_reference(axes: Axes, rows: pd.DataFrame, label: str, *, named: bool = False) -> None:
+    """The published curves, muted and behind everything; the legend says ``label``, after the method if ``named``."""
+    seen = set()
     for (method, _), group in rows.groupby(["method", "panel"], sort=False):
-        each = f"{method}, {label}" if colours else label
+        each = f"{method}, {label}" if named else label
         axes.plot(
             group["depth"],
             group["value"],
-            color=colours[method] if colours else _REFERENCE_COLOUR,
+            color=published_colour(method),
             linewidth=1.8,
             alpha=0.8,
             zorder=1,
-            label="_nolegend_" if each in named else each,
+            label="_nolegend_" if each in seen else each,
         )
-        named.add(each)
+        seen.add(each)
 
 
 def shared_legend(figure: Figure, *panels: Axes) -> None:

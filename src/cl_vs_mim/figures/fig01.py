@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.config import Study
 from cl_vs_mim.core import pages
-from cl_vs_mim.core.errors import run_cli
-from cl_vs_mim.core.tables import read_table
 from cl_vs_mim.figures import style
-from cl_vs_mim.figures.cli import REFERENCE, figure_parser
+from cl_vs_mim.figures.figure import BOOTSTRAP, Drawing, Figure, Frames
+from cl_vs_mim.figures.looks import series_styles
 from cl_vs_mim.figures.scatter import draw_points, draw_published, name_points
-from cl_vs_mim.figures.scores import classification_scores, dense_scores, side_by_side
-from cl_vs_mim.figures.tables import paradigms
+from cl_vs_mim.figures.scores import CLASSIFICATION, DENSE, classification_scores, dense_scores, side_by_side
+from cl_vs_mim.figures.sources import AUGMENTED_PROBE, Reference, Table
 
-TITLE = "Figure 1: linear probing, fine-tuning, size, detection"
-CAPTION = (
-    "Top: this study. (a) Fine-tuning against linear probing (protocol augmented_probe: one layer on the frozen "
-    "encoder, augmented images), top-1 on validation images. (b) Fine-tuning against the number of the encoder's "
-    "parameters. (c) Fine-tuning against detection, box AP of Mask R-CNN on composed scenes, where the study trains "
-    "detectors. Bars: 95 % over seeds where there are several, else over images, which leaves out what another "
-    "training would give. Hollow grey: trained on labels from random weights. Bottom, muted: the published values, "
-    "ImageNet-1K and COCO; those without a dagger come from other papers and recipes. Other data and scales: only the "
-    "order compares."
-)
 _PUBLISHED_NAMES = {
     "MoCo-dagger (authors 100ep)": "MoCo v3†",
     "SimMIM-dagger (authors 100ep)": "SimMIM†",
@@ -44,29 +29,31 @@ _SIZES, _SIZE_PANEL = "b x-axis", "b (middle)"
 _LEAST_RATIO = 10  # of the largest to the smallest number of parameters on the axis
 
 
-def points(probe: list[Path], finetuning: list[Path], detection: list[Path], study: Study) -> dict[str, pd.DataFrame]:
+def points(frames: Frames, study: Study) -> dict[str, pd.DataFrame]:
     """What the upper panels show, by panel of the reference table; no rows where the study has no such results."""
     bootstrap = study.figures.bootstrap
-    tuned = classification_scores(finetuning, study, bootstrap)
+    tuned = classification_scores(frames["finetuning"], bootstrap)
     sized = tuned.rename(columns={name: f"y_{name}" for name in ("value", "low", "high", "interval")})
     sized = sized.assign(x_value=sized["parameters"], x_low=np.nan, x_high=np.nan)
-    detected = dense_scores(detection, study, "box", "AP", bootstrap) if detection else None
+    detection = frames["detection"]
+    detected = None if detection.empty else dense_scores(detection, "box", "AP", bootstrap)
     return {
-        "a (left)": side_by_side(classification_scores(probe, study, bootstrap), tuned),
+        "a (left)": side_by_side(classification_scores(frames["probe"], bootstrap), tuned),
         "b (middle)": sized,
         "c (right)": sized.iloc[:0] if detected is None else side_by_side(detected, tuned),
     }
 
 
-def draw(shown: dict[str, pd.DataFrame], reference: Path, study: Study) -> tuple[Figure, pd.DataFrame]:
-    """The figure and what is drawn; ``shown`` as of :func:`points`.
+def draw(frames: Frames, study: Study) -> Drawing:
+    """The figure and what is drawn.
 
     Raises:
-        UserError: the reference table cannot be read.
+        UserError: results that do not compare: of other labels, protocols or images.
     """
+    shown = points(frames, study)
     tuned = shown["b (middle)"]
-    styles = style.series_styles(paradigms(tuned))
-    published = _published(read_table(reference))
+    styles = series_styles(study)
+    published = _published(frames["reference"])
     with pages.house_style():
         figure = pages.new_figure(style.DOUBLE, 4.8)
         panels = figure.subplots(2, 3)
@@ -102,9 +89,10 @@ def _footer(study: Study, tuned: pd.DataFrame) -> str:
     kinds = ", ".join(sorted(tuned["y_interval"].unique()))
     chance = 100 * tuned["chance"].iloc[0]
     seeds = int(tuned["seeds"].max())
+    level = study.figures.bootstrap.level
     return (
         f"{reduced}: {study.study} ({study.title}). Labels: {tuned['labels'].iloc[0]}, chance {chance:.1f} %; "
-        f"{int(tuned['images'].iloc[0])} images; seeds: {seeds}; bars: 95 % over {kinds}."
+        f"{int(tuned['images'].iloc[0])} images; seeds: {seeds}; bars: {level:.0%} over {kinds}."
     )
 
 
@@ -131,18 +119,23 @@ def _published(table: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(x=pd.to_numeric(x), y=pd.to_numeric(rows["y"]))[["panel", "method", "model", "x", "y"]]
 
 
-def main(arguments: argparse.Namespace) -> None:
-    study = load_study(arguments.config)
-    shown = points(arguments.probe_tables, arguments.tables, arguments.detection_tables or [], study)
-    figure, drawn = draw(shown, arguments.reference, study)
-    style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = figure_parser(TITLE, probe_tables="tables of linear probes", **REFERENCE)
-    parser.add_argument("--detection-tables", type=Path, nargs="+", help="tables of detection, if there are any")
-    return parser
-
-
-if __name__ == "__main__":
-    run_cli(main, _parser())
+FIGURE = Figure(
+    title="Figure 1: linear probing, fine-tuning, size, detection",
+    caption=(
+        "Top: this study. (a) Fine-tuning against linear probing (one layer on the frozen encoder, augmented "
+        "images), top-1 on validation images. (b) Fine-tuning against the number of the encoder's parameters. (c) "
+        "Fine-tuning against detection, box AP of Mask R-CNN on composed scenes, where the study trains detectors. "
+        "Bars: intervals of the study's level over seeds where there are several, else over images, which leaves "
+        "out what another training would give. Hollow grey: trained on labels from random weights. Bottom, muted: "
+        "the published values, ImageNet-1K and COCO; those without a dagger come from other papers and recipes. "
+        "Other data and scales: only the order compares."
+    ),
+    reads={
+        "finetuning": Table("finetuning", "methods", CLASSIFICATION),
+        "probe": Table(AUGMENTED_PROBE, "methods", CLASSIFICATION),
+        "detection": Table("detection", "methods", DENSE, optional=True),
+        "reference": Reference(),
+    },
+    draw=draw,
+    settings=(BOOTSTRAP,),
+)

@@ -6,30 +6,20 @@ spot near each (claim C6). The paper's block, head and image are unknown: ours a
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from cl_vs_mim.config import Study, block_index, load_study
+from cl_vs_mim.config import Study, block_index
 from cl_vs_mim.core import pages
-from cl_vs_mim.core.errors import UserError, run_cli
-from cl_vs_mim.core.tables import read_table
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.figures import style
-from cl_vs_mim.figures.cli import figure_parser
-from cl_vs_mim.figures.tables import of_pair, read_tables
+from cl_vs_mim.figures.figure import Drawing, Figure, Frames
+from cl_vs_mim.figures.sources import Table
 
-TITLE = "Figure 2: attention maps of two queries"
-CAPTION = (
-    "Where a patch on the object (circle) and a patch off it (diamond) look: the mean over heads and one head, in "
-    "multiples of uniform attention, each encoder on a scale of its own that reaches at least twice uniform. CLS "
-    "dropped, rows normalised again. The paper states neither block, head nor image; these are choices of the study. "
-    "Below: the untrained encoder of each architecture."
-)
 COLUMNS = ("image", "depth", "head", "query", "query_row", "query_col", "key_row", "key_col", "value", "grid")
 _PIXELS = ("row", "col", "red", "green", "blue")
+_PIXEL_COLUMNS = ("study", "data_hash", "image", *_PIXELS)
 _LEAST_SCALE = 2.0  # times uniform: near-uniform maps would otherwise glow as if they picked something out
 _MEAN = -1  # the head column's code for the mean over heads
 _QUERIES = ("query on the object", "query off the object")
@@ -40,18 +30,13 @@ _COLOURMAP = "plasma"  # the paper's
 # ------------------------------------------------------------------------------------------------
 
 
-def draw(frame: pd.DataFrame, image: pd.DataFrame, study: Study) -> tuple[Figure, pd.DataFrame]:
+def draw(frames: Frames, study: Study) -> Drawing:
     """The figure and what is drawn.
-
-    Args:
-        frame: rows of the attention-map tables of all encoders.
-        image: rows ``row col red green blue`` of the image.
-        study: whose figure it is.
 
     Raises:
         UserError: the maps are not of one image, or a map is missing.
     """
-    frame = of_pair(frame, study)
+    frame, image = frames["maps"], frames["pixels"]
     _check_image(image, frame)
     head = study.figures.attention_maps.head
     first = frame["seed"] == frame.groupby("model")["seed"].transform("min")  # one seed of each encoder is shown
@@ -88,9 +73,6 @@ def draw(frame: pd.DataFrame, image: pd.DataFrame, study: Study) -> tuple[Figure
 
 def _check_image(image: pd.DataFrame, frame: pd.DataFrame) -> None:
     """Raises ``UserError`` where the pixels are not all there, or not those that the maps belong to."""
-    missing = [name for name in ("study", "data_hash", "image", *_PIXELS) if name not in image.columns]
-    if missing:
-        raise UserError(f"the image table has no column {', '.join(missing)}; rebuild it")
     if image.empty or len(image) != (image["row"].max() + 1) * (image["col"].max() + 1):
         raise UserError(f"the image table has {len(image)} pixels, which is no whole image; rebuild it")
     for column, what in (("image", "images"), ("study", "studies"), ("data_hash", "data sets")):
@@ -156,16 +138,18 @@ def _wrapped(label: str) -> str:
     return label.replace("untrained ", "untrained\n")
 
 
-# ------------------------------------------------------------------------------------------------
-# Command line
-# ------------------------------------------------------------------------------------------------
-
-
-def main(arguments: argparse.Namespace) -> None:
-    study = load_study(arguments.config)
-    figure, drawn = draw(read_tables(arguments.tables, COLUMNS), read_table(arguments.image), study)
-    style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
-
-
-if __name__ == "__main__":
-    run_cli(main, figure_parser(TITLE, image="table of the image's pixels"))
+FIGURE = Figure(
+    title="Figure 2: attention maps of two queries",
+    caption=(
+        "Where a patch on the object (circle) and a patch off it (diamond) look: the mean over heads and one head, "
+        "in multiples of uniform attention, each encoder on a scale of its own that reaches at least twice uniform. "
+        "CLS dropped, rows normalised again. The paper states neither block, head nor image; these are choices of "
+        "the study. Below: the untrained encoder of each architecture."
+    ),
+    reads={
+        "maps": Table("attention_maps", "pair", COLUMNS),
+        "pixels": Table("attention_image", "pair_first", _PIXEL_COLUMNS, measured=False),
+    },
+    draw=draw,
+    settings=("figures.attention_maps",),
+)

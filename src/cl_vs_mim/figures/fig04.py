@@ -6,17 +6,11 @@ or a single key: the entropy beside it tells the two apart (1 uniform, 0 a singl
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import pandas as pd
-from matplotlib.figure import Figure
 
-from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.config import Study
 from cl_vs_mim.core import pages
-from cl_vs_mim.core.errors import run_cli
 from cl_vs_mim.figures import style
-from cl_vs_mim.figures.cli import REFERENCE, figure_parser
 from cl_vs_mim.figures.curves import (
     draw_curves,
     draw_reference,
@@ -27,35 +21,30 @@ from cl_vs_mim.figures.curves import (
     uniform_row,
 )
 from cl_vs_mim.figures.fig03 import COLUMNS
+from cl_vs_mim.figures.figure import BOOTSTRAP, Drawing, Figure, Frames
+from cl_vs_mim.figures.looks import series_styles
 from cl_vs_mim.figures.reference import published_curves
-from cl_vs_mim.figures.tables import check_complete, depth_curves, of_pair, paradigms, read_tables
+from cl_vs_mim.figures.sources import Reference, Table
+from cl_vs_mim.figures.tables import check_complete, depth_curves
 
-TITLE = "Figure 4: normalised mutual information"
-CAPTION = (
-    "Left: normalised mutual information of query and key, 0 when the map does not depend on the query, 1 when each "
-    "query has a key of its own. Right: entropy of the rows over log N, 1 for uniform attention, 0 for a single key. "
-    "CLS dropped; mean over images and heads, with a bootstrap band over images and a dot for each head. Grey: the "
-    "untrained encoder of each architecture. Faint: the authors' notebook curve for MoCo v3 ViT-B/16 at equal "
-    "relative depth."
-)
 _PUBLISHED = "notebook_fig4"
 _MARGIN = 0.03  # of the axis, below 0: a control at NMI 0 would lie under the frame
 _ZERO = "NMI is 0 for uniform attention and for one key shared by all queries: the entropy (1 or 0) tells which."
 
 
-def draw(frame: pd.DataFrame, reference: Path, study: Study) -> tuple[Figure, pd.DataFrame]:
-    """The figure and what is drawn; arguments as in :func:`cl_vs_mim.figures.fig03.draw`.
+def draw(frames: Frames, study: Study) -> Drawing:
+    """The figure and what is drawn.
 
     Raises:
         UserError: the tables are incomplete, or of another study.
     """
-    frame = of_pair(frame, study)
+    frame = frames["attention"]
     check_complete(frame, study)
     information = depth_curves(frame, "nmi", study.figures.bootstrap)
     entropy = depth_curves(frame, "attention_entropy", study.figures.bootstrap)
-    published = published_curves(reference, _PUBLISHED)
+    published = published_curves(frames["reference"], _PUBLISHED)
     published = reference_rows(published, int(information["depth"].max()), 1.0, "nmi")
-    styles = style.series_styles(paradigms(frame))
+    styles = series_styles(study)
 
     with pages.house_style():
         figure = pages.new_figure(style.DOUBLE, 3.5)
@@ -75,11 +64,16 @@ def draw(frame: pd.DataFrame, reference: Path, study: Study) -> tuple[Figure, pd
     return figure, drawn_columns(pd.concat(rows, ignore_index=True))
 
 
-def main(arguments: argparse.Namespace) -> None:
-    study = load_study(arguments.config)
-    figure, drawn = draw(read_tables(arguments.tables, COLUMNS), arguments.reference, study)
-    style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
-
-
-if __name__ == "__main__":
-    run_cli(main, figure_parser(TITLE, **REFERENCE))
+FIGURE = Figure(
+    title="Figure 4: normalised mutual information",
+    caption=(
+        "Left: normalised mutual information of query and key, 0 when the map does not depend on the query, 1 when "
+        "each query has a key of its own. Right: entropy of the rows over log N, 1 for uniform attention, 0 for a "
+        "single key. CLS dropped; mean over images and heads, with a bootstrap band over images and a dot for each "
+        "head. Grey: the untrained encoder of each architecture. Faint: the authors' notebook curve for MoCo v3 "
+        "ViT-B/16 at equal relative depth."
+    ),
+    reads={"attention": Table("attention", "pair", COLUMNS), "reference": Reference()},
+    draw=draw,
+    settings=(BOOTSTRAP,),
+)

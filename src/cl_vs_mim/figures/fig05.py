@@ -7,27 +7,17 @@ alike: both are so without training, hence the controls.
 
 from __future__ import annotations
 
-import argparse
-
 import pandas as pd
-from matplotlib.figure import Figure
 
-from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.config import Study
 from cl_vs_mim.core import pages
-from cl_vs_mim.core.errors import run_cli
 from cl_vs_mim.figures import style
-from cl_vs_mim.figures.cli import figure_parser
 from cl_vs_mim.figures.curves import draw_curves, drawn_columns, level_note, shared_legend
-from cl_vs_mim.figures.tables import check_complete, depth_curves, of_pair, paradigms, read_tables
+from cl_vs_mim.figures.figure import BOOTSTRAP, Drawing, Figure, Frames
+from cl_vs_mim.figures.looks import series_styles
+from cl_vs_mim.figures.sources import Table
+from cl_vs_mim.figures.tables import check_complete, depth_curves
 
-TITLE = "Figure 5: similarity between heads, depths and positions"
-CAPTION = (
-    "Mean cosine (a) between the outputs of two heads at the same token, (b) between a token and itself further on, "
-    "(c) between two positions of an image. CLS dropped; mean over images, with a bootstrap band over images; dots in "
-    "(c): heads. Grey: the untrained encoder of each architecture. The paper's exact tensors are unknown: (a) and the "
-    "default of (c) use each head's output before the projection, the default of (b) a token before and after the "
-    "self-attention residual; the other variants are in appendix_diversity. No published values."
-)
 COLUMNS = ("image", "depth", "head", "metric", "value")
 LABELS = {
     "head_similarity": "cosine between heads",
@@ -38,10 +28,10 @@ LABELS = {
 }
 
 
-def draw_panels(frame: pd.DataFrame, metrics: list[str], study: Study) -> tuple[Figure, pd.DataFrame]:
+def draw_panels(frame: pd.DataFrame, metrics: list[str], study: Study) -> Drawing:
     """A panel for each metric against depth, for all models of ``frame``."""
     check_complete(frame, study)
-    styles = style.series_styles(paradigms(frame))
+    styles = series_styles(study)
     curves = [depth_curves(frame, metric, study.figures.bootstrap) for metric in metrics]
     with pages.house_style():
         figure = pages.new_figure(style.DOUBLE, 2.9)
@@ -58,26 +48,28 @@ def draw_panels(frame: pd.DataFrame, metrics: list[str], study: Study) -> tuple[
     return figure, drawn_columns(pd.concat(curves, ignore_index=True))
 
 
-def draw(frame: pd.DataFrame, study: Study) -> tuple[Figure, pd.DataFrame]:
+def draw(frames: Frames, study: Study) -> Drawing:
     """The figure and what is drawn.
-
-    Args:
-        frame: rows of the diversity tables of the pair and its controls.
-        study: whose figure it is; ``figures.diversity`` names the variants.
 
     Raises:
         UserError: the tables are incomplete, or of another study.
     """
     variant = study.figures.diversity
     metrics = ["head_similarity", f"depth_similarity_{variant.depths}", f"token_similarity_{variant.tokens}"]
-    return draw_panels(of_pair(frame, study), metrics, study)
+    return draw_panels(frames["diversity"], metrics, study)
 
 
-def main(arguments: argparse.Namespace) -> None:
-    study = load_study(arguments.config)
-    figure, drawn = draw(read_tables(arguments.tables, COLUMNS), study)
-    style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
-
-
-if __name__ == "__main__":
-    run_cli(main, figure_parser(TITLE))
+FIGURE = Figure(
+    title="Figure 5: similarity between heads, depths and positions",
+    caption=(
+        "Mean cosine (a) between the outputs of two heads at the same token, (b) between a token and itself further "
+        "on, (c) between two positions of an image. CLS dropped; mean over images, with a bootstrap band over "
+        "images; dots in (c): heads. Grey: the untrained encoder of each architecture. The paper's exact tensors "
+        "are unknown: (a) and the default of (c) use each head's output before the projection, the default of (b) a "
+        "token before and after the self-attention residual; the other variants are in appendix_diversity. No "
+        "published values."
+    ),
+    reads={"diversity": Table("diversity", "pair", COLUMNS)},
+    draw=draw,
+    settings=(BOOTSTRAP, "figures.diversity"),
+)

@@ -6,54 +6,39 @@ masked-image attention to move each token on its own (claims C14 and C15).
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import FigureBase
 from matplotlib.lines import Line2D
 
-from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.config import Study
 from cl_vs_mim.core import pages
-from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.figures import style
-from cl_vs_mim.figures.cli import figure_parser
+from cl_vs_mim.figures.figure import Drawing, Figure, Frames
+from cl_vs_mim.figures.looks import series_styles
+from cl_vs_mim.figures.sources import Table
 from cl_vs_mim.figures.states import pale
-from cl_vs_mim.figures.tables import of_pair, paradigms, read_tables
 
-TITLE = "Figure 6: tokens before and after self-attention"
-CAPTION = (
-    "Patch tokens of one image (left half) and of two (right half; circles and diamonds), projected on their two "
-    "leading singular vectors: pale before, full after the self-attention residual of an early and of a late block, "
-    "and from the embedding to the last block's output (network). Crosses: mean tokens; arrows: their shift. Above "
-    "each panel of one image: variance of the tokens' displacement over the squared displacement of the mean, median "
-    "over all analysed images. Image, blocks and basis are unknown in the paper: here one centred singular value "
-    "decomposition for all panels of an encoder, unless the study says otherwise. Lower rows: untrained encoders."
-)
 COLUMNS = ("image", "count", "place", "depth_before", "depth_after", "when", "row", "col", "x", "y")
 MOVEMENT_COLUMNS = ("image", "depth", "metric", "value")
 _PLACES = ("early", "late", "network")
 _SECOND = "#d89c00"  # tokens of the second image
 
 
-def draw(frame: pd.DataFrame, movement: pd.DataFrame, study: Study) -> tuple[Figure, pd.DataFrame]:
+def draw(frames: Frames, study: Study) -> Drawing:
     """The figure and what is drawn.
-
-    Args:
-        frame: rows of the movement_tokens tables of the pair and its controls.
-        movement: rows of their movement tables, for the numbers above the panels.
-        study: whose figure it is.
 
     Raises:
         UserError: of another study, of different images, or a panel is missing.
     """
-    frame, movement = of_pair(frame, study), of_pair(movement, study)
+    frame, movement = frames["tokens"], frames["movement"]
     if len(set(frame.groupby("model")["image"].unique().map(frozenset))) > 1:
         raise UserError("movement_tokens tables of different images cannot be drawn together; rebuild them")
     frame = frame[frame["seed"] == frame.groupby("model")["seed"].transform("min")]  # one seed of each is shown
     models = list(dict.fromkeys(frame["model"]))
-    styles = style.series_styles(paradigms(frame))
+    styles = series_styles(study)
     numbers = movement[movement["metric"] == "displacement_variation"].groupby(["model", "depth"])["value"].median()
 
     with pages.house_style():
@@ -107,7 +92,7 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, color: str) -> None:
     axes.margins(0.08)
 
 
-def _legend(figure: Figure) -> None:
+def _legend(figure: FigureBase) -> None:
     point = {"linestyle": "none", "markersize": 3.5, "markeredgewidth": 0}
     handles = [
         Line2D([], [], marker="o", color="#c9c9c9", label="before", **point),
@@ -118,13 +103,21 @@ def _legend(figure: Figure) -> None:
     figure.legend(handles=handles, loc="outside upper center", ncols=4)
 
 
-def main(arguments: argparse.Namespace) -> None:
-    study = load_study(arguments.config)
-    frame = read_tables(arguments.tables, COLUMNS)
-    movement = read_tables(arguments.movement_tables, MOVEMENT_COLUMNS)
-    figure, drawn = draw(frame, movement, study)
-    style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
-
-
-if __name__ == "__main__":
-    run_cli(main, figure_parser(TITLE, movement_tables="movement tables, one per encoder"))
+FIGURE = Figure(
+    title="Figure 6: tokens before and after self-attention",
+    caption=(
+        "Patch tokens of one image (left half) and of two (right half; circles and diamonds), projected on their "
+        "two leading singular vectors: pale before, full after the self-attention residual of an early and of a "
+        "late block, and from the embedding to the last block's output (network). Crosses: mean tokens; arrows: "
+        "their shift. Above each panel of one image: variance of the tokens' displacement over the squared "
+        "displacement of the mean, median over all analysed images. Image, blocks and basis are unknown in the "
+        "paper: here one centred singular value decomposition for all panels of an encoder, unless the study says "
+        "otherwise. Lower rows: untrained encoders."
+    ),
+    reads={
+        "tokens": Table("movement_tokens", "pair", COLUMNS),
+        "movement": Table("movement", "pair", MOVEMENT_COLUMNS),
+    },
+    draw=draw,
+    settings=("analysis.movement",),
+)

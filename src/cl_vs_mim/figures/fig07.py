@@ -6,31 +6,22 @@ Token level: contrastive spectra are claimed to fall with depth, masked-image sp
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.config import Study
 from cl_vs_mim.core import pages
-from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.figures import style
-from cl_vs_mim.figures.cli import figure_parser
 from cl_vs_mim.figures.curves import drawn_columns, shared_legend
+from cl_vs_mim.figures.figure import BOOTSTRAP, Drawing, Figure, Frames
+from cl_vs_mim.figures.looks import SeriesStyle, series_styles
+from cl_vs_mim.figures.sources import Table
 from cl_vs_mim.figures.states import add_depth_bar, depth_axis, draw_by_depth, draw_state_curves, state_curves
-from cl_vs_mim.figures.tables import check_complete, of_pair, paradigms, read_tables, relative_depth
+from cl_vs_mim.figures.tables import check_complete, relative_depth
 
-TITLE = "Figure 7: singular value spectra of the tokens"
-CAPTION = (
-    "Natural logarithm of the singular values of the covariance of the patch tokens (CLS dropped, float64). Upper "
-    "row, token level: over the tokens of one image, mean of the logarithms over images. Lower row, image level: over "
-    "the mean tokens of all images. Left and middle: against rank, one line per block output, paler is deeper. Right: "
-    "at one rank against depth, with a bootstrap interval over images (token level: percentile; image level: Bayesian "
-    "bootstrap). The values scale with the tokens: compare directions, not heights. The paper's rank, batch size and "
-    "normalisation are unknown; ours are choices of the study. Grey: the untrained encoder of each architecture."
-)
 TOKEN_COLUMNS = ("image", "depth", "rank", "value")
 IMAGE_COLUMNS = ("depth", "rank", "value", "low", "high", "images")
 
@@ -40,18 +31,13 @@ def rank_of(study: Study, ranks: int) -> int:
     return max(1, round(study.figures.spectrum.rank_fraction * ranks))
 
 
-def draw(tokens: pd.DataFrame, images: pd.DataFrame, study: Study) -> tuple[Figure, pd.DataFrame]:
+def draw(frames: Frames, study: Study) -> Drawing:
     """The figure and what is drawn.
-
-    Args:
-        tokens: rows of the token_spectrum tables of the pair and its controls.
-        images: rows of their image_spectrum tables.
-        study: whose figure it is.
 
     Raises:
         UserError: the tables are incomplete, of another study, or of different encoders.
     """
-    tokens, images = of_pair(tokens, study), of_pair(images, study)
+    tokens, images = frames["tokens"], frames["images"]
     if set(tokens["model"]) != set(images["model"]):
         raise UserError("the token_spectrum and image_spectrum tables are of different encoders; give both of each")
     ranks = tokens.groupby("model")["rank"].max()
@@ -62,7 +48,7 @@ def draw(tokens: pd.DataFrame, images: pd.DataFrame, study: Study) -> tuple[Figu
     image_curves = _image_curves(images, rank_of(study, int(images["rank"].max())))
     token_lines = tokens.groupby(["model", "depth", "rank"], sort=False)["value"].mean().reset_index()
     image_lines = images.groupby(["model", "depth", "rank"], sort=False)["value"].mean().reset_index()
-    styles = style.series_styles(paradigms(tokens))
+    styles = series_styles(study)
     trained = [name for name in study.figures.pair if name in styles]
 
     with pages.house_style():
@@ -88,7 +74,7 @@ def draw(tokens: pd.DataFrame, images: pd.DataFrame, study: Study) -> tuple[Figu
 
 
 def _draw_spectra(
-    panels: Sequence[Axes], lines: pd.DataFrame, trained: list[str], study: Study, styles: dict[str, style.SeriesStyle]
+    panels: Sequence[Axes], lines: pd.DataFrame, trained: list[str], study: Study, styles: dict[str, SeriesStyle]
 ) -> None:
     shown = lines[lines["model"].isin(trained)]
     low, high = shown["value"].min(), shown["value"].max()
@@ -113,15 +99,21 @@ def _image_curves(images: pd.DataFrame, rank: int) -> pd.DataFrame:
     return curves.assign(**extra, seeds=curves["model"].map(seeds))
 
 
-def main(arguments: argparse.Namespace) -> None:
-    study = load_study(arguments.config)
-    tokens, images = (
-        read_tables(paths, columns)
-        for paths, columns in ((arguments.tables, TOKEN_COLUMNS), (arguments.image_tables, IMAGE_COLUMNS))
-    )
-    figure, drawn = draw(tokens, images, study)
-    style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
-
-
-if __name__ == "__main__":
-    run_cli(main, figure_parser(TITLE, image_tables="image_spectrum tables, one per encoder"))
+FIGURE = Figure(
+    title="Figure 7: singular value spectra of the tokens",
+    caption=(
+        "Natural logarithm of the singular values of the covariance of the patch tokens (CLS dropped, float64). "
+        "Upper row, token level: over the tokens of one image, mean of the logarithms over images. Lower row, image "
+        "level: over the mean tokens of all images. Left and middle: against rank, one line per block output, paler "
+        "is deeper. Right: at one rank against depth, with a bootstrap interval over images (token level: "
+        "percentile; image level: Bayesian bootstrap). The values scale with the tokens: compare directions, not "
+        "heights. The paper's rank, batch size and normalisation are unknown; ours are choices of the study. Grey: "
+        "the untrained encoder of each architecture."
+    ),
+    reads={
+        "tokens": Table("token_spectrum", "pair", TOKEN_COLUMNS),
+        "images": Table("image_spectrum", "pair", IMAGE_COLUMNS),
+    },
+    draw=draw,
+    settings=(BOOTSTRAP, "figures.spectrum"),
+)

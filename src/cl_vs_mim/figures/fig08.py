@@ -6,31 +6,20 @@ last blocks, which act as a decoder (claims C19 and C20).
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import pandas as pd
-from matplotlib.figure import Figure
 
-from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.config import Study
 from cl_vs_mim.core import pages
-from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.figures import style
-from cl_vs_mim.figures.cli import REFERENCE, figure_parser
 from cl_vs_mim.figures.curves import draw_reference, drawn_columns, shared_legend
+from cl_vs_mim.figures.figure import BOOTSTRAP, Drawing, Figure, Frames
+from cl_vs_mim.figures.looks import series_styles
 from cl_vs_mim.figures.reference import published_curves
+from cl_vs_mim.figures.sources import Reference, Table
 from cl_vs_mim.figures.states import add_depth_bar, draw_by_depth, draw_state_curves, state_curves
-from cl_vs_mim.figures.tables import check_complete, of_pair, paradigms, read_tables
+from cl_vs_mim.figures.tables import check_complete
 
-TITLE = "Figure 8: Fourier analysis of the tokens"
-CAPTION = (
-    "Log amplitude of the tokens' two-dimensional Fourier transform along the half diagonal, relative to frequency 0, "
-    "mean over channels and images. Left: against frequency, one line per block output, paler is deeper. Right: at the "
-    "highest of these frequencies against depth; squares and triangles at block outputs, small dots after the "
-    "self-attention half of each block; bootstrap band over images. On an even grid the half diagonal ends before "
-    "Nyquist. Grey: the untrained encoder of each architecture. Faint: the published curves (grid of 14, read at 6/7 "
-    "of pi) at equal relative depth; heights at different frequencies do not compare."
-)
 COLUMNS = ("image", "depth", "frequency", "value", "grid")
 METRIC = "relative_log_amplitude"
 _PUBLISHED = "fig8"
@@ -52,7 +41,7 @@ def highest(frame: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     return rows, float(last)
 
 
-def published_rows(reference: Path, figure: str, deepest: float, methods: list[str]) -> pd.DataFrame:
+def published_rows(reference: pd.DataFrame, figure: str, deepest: float, methods: list[str]) -> pd.DataFrame:
     """Published curves of these methods over our depths, first on first and last on last."""
     rows = published_curves(reference, figure)
     rows = rows[rows["method"].isin(methods)].rename(columns={"depth": "published_depth"})
@@ -60,26 +49,21 @@ def published_rows(reference: Path, figure: str, deepest: float, methods: list[s
     return rows.assign(kind="reference", metric=METRIC, depth=rows["published_depth"] / last * deepest)
 
 
-def draw(frame: pd.DataFrame, reference: Path, study: Study) -> tuple[Figure, pd.DataFrame]:
+def draw(frames: Frames, study: Study) -> Drawing:
     """The figure and what is drawn.
-
-    Args:
-        frame: rows of the Fourier tables of the pair and its controls.
-        reference: the table of published values.
-        study: whose figure it is.
 
     Raises:
         UserError: the tables are incomplete, of another study, or of different grids.
     """
-    frame = of_pair(frame, study)
+    frame = frames["fourier"]
     rows, last = highest(frame)
     check_complete(rows, study, "states")
     curves = state_curves(rows, METRIC, study)
     lines = frame[frame["depth"] % 1 == 0].groupby(["model", "depth", "frequency"], sort=False)["value"].mean()
     lines = lines.reset_index().assign(kind="line", metric=METRIC)
-    styles = style.series_styles(paradigms(frame))
+    styles = series_styles(study)
     deepest = curves["depth"].max()
-    published = published_rows(reference, _PUBLISHED, deepest, ["MoCo v3", "SimMIM"])
+    published = published_rows(frames["reference"], _PUBLISHED, deepest, ["MoCo v3", "SimMIM"])
 
     with pages.house_style():
         figure = pages.new_figure(style.DOUBLE, 3.2)
@@ -99,7 +83,7 @@ def draw(frame: pd.DataFrame, reference: Path, study: Study) -> tuple[Figure, pd
             axes.set_ylim(limits["min"] - margin, limits["max"] + margin)
         if spectra:
             spectra[0].set_ylabel(r"$\Delta$ log amplitude")
-        draw_reference(right, published, "published (ViT-B/16)", style.PUBLISHED)
+        draw_reference(right, published, "published (ViT-B/16)", named=True)
         draw_state_curves(right, curves, styles)
         right.set_ylabel(rf"$\Delta$ log amplitude at {last:.2f} $\pi$")
         shared_legend(figure, right)
@@ -108,11 +92,18 @@ def draw(frame: pd.DataFrame, reference: Path, study: Study) -> tuple[Figure, pd
     return figure, drawn_columns(pd.concat([curves, lines, published], ignore_index=True))
 
 
-def main(arguments: argparse.Namespace) -> None:
-    study = load_study(arguments.config)
-    figure, drawn = draw(read_tables(arguments.tables, COLUMNS), arguments.reference, study)
-    style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
-
-
-if __name__ == "__main__":
-    run_cli(main, figure_parser(TITLE, **REFERENCE))
+FIGURE = Figure(
+    title="Figure 8: Fourier analysis of the tokens",
+    caption=(
+        "Log amplitude of the tokens' two-dimensional Fourier transform along the half diagonal, relative to "
+        "frequency 0, mean over channels and images. Left: against frequency, one line per block output, paler is "
+        "deeper. Right: at the highest of these frequencies against depth; squares and triangles at block outputs, "
+        "small dots after the self-attention half of each block; bootstrap band over images. On an even grid the "
+        "half diagonal ends before Nyquist. Grey: the untrained encoder of each architecture. Faint: the published "
+        "curves (grid of 14, read at 6/7 of pi) at equal relative depth; heights at different frequencies do not "
+        "compare."
+    ),
+    reads={"fourier": Table("fourier", "pair", COLUMNS), "reference": Reference()},
+    draw=draw,
+    settings=(BOOTSTRAP,),
+)

@@ -6,34 +6,21 @@ is claimed to hurt the former more, of high frequency the latter (claim C22).
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.config import Study
 from cl_vs_mim.core import pages
-from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.intervals import bootstrap_mean
 from cl_vs_mim.figures import style
-from cl_vs_mim.figures.cli import REFERENCE, figure_parser
+from cl_vs_mim.figures.figure import BOOTSTRAP, Drawing, Figure, Frames
+from cl_vs_mim.figures.looks import SeriesStyle, series_styles
 from cl_vs_mim.figures.reference import published_curves
-from cl_vs_mim.figures.tables import SERIES, of_pair, paradigms, read_tables
+from cl_vs_mim.figures.sources import Reference, Table
+from cl_vs_mim.figures.tables import SERIES
 
-TITLE = "Figure 9: shape, texture and frequency noise"
-CAPTION = (
-    "(a) Share of shape decisions among shape and texture decisions on cue-conflict images, by category of the shape; "
-    "vertical lines: all images together; beside the legend's names: accuracy, the share of images whose shape is "
-    "named. (b) Accuracy lost, in points, when noise of one band of frequencies (a square ring of the spectrum, the "
-    "same root mean square in every band, pixels not clipped) is added; bootstrap band over images, paired with the "
-    "clean images; thin: other ring widths of the study. The classifier is a linear probe on the frozen encoder. The "
-    "paper's classifier, bands and amplitude are unknown. The amplitude is the study's and was not calibrated on a "
-    "supervised model. Grey: the untrained encoder of each architecture. Faint: a supervised ViT of the same first "
-    "author's earlier paper, whose model, data and amplitude differ: only the place of its maximum compares."
-)
 CUE_COLUMNS = ("image", "shape_group", "texture_group", "material", "decision", "labels", "pooling", "depth")
 NOISE_COLUMNS = ("image", "width", "frequency", "value", "rms")
 _PUBLISHED = "earlier_paper_fig9"
@@ -97,22 +84,16 @@ def noise_drops(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
 # ------------------------------------------------------------------------------------------------
 
 
-def draw(cues: pd.DataFrame, noise: pd.DataFrame, reference: Path, study: Study) -> tuple[Figure, pd.DataFrame]:
+def draw(frames: Frames, study: Study) -> Drawing:
     """The figure and what is drawn.
-
-    Args:
-        cues: rows of the cue_conflict tables of the pair and its controls.
-        noise: rows of their noise tables.
-        reference: the table of published values.
-        study: whose figure it is.
 
     Raises:
         UserError: the tables are incomplete, or of another study.
     """
-    cues, noise = of_pair(cues, study), of_pair(noise, study)
+    cues, noise = frames["cue_conflict"], frames["noise"]
     bias, drops = shape_bias(cues, study), noise_drops(noise, study)
-    styles = style.series_styles(paradigms(cues))
-    published = published_curves(reference, _PUBLISHED)
+    styles = series_styles(study)
+    published = published_curves(frames["reference"], _PUBLISHED)
     published = published[published["method"].str.contains("ViT")].rename(columns={"depth": "frequency"})
     published = published.assign(kind="reference", value=-published["value"])  # published as change of accuracy
 
@@ -137,7 +118,7 @@ def draw(cues: pd.DataFrame, noise: pd.DataFrame, reference: Path, study: Study)
     return figure, drawn[first + [name for name in drawn if name not in first]]
 
 
-def _draw_bias(axes: Axes, bias: pd.DataFrame, styles: dict[str, style.SeriesStyle]) -> None:
+def _draw_bias(axes: Axes, bias: pd.DataFrame, styles: dict[str, SeriesStyle]) -> None:
     categories = sorted(set(bias["category"]) - {"all"}, reverse=True)
     heights = {category: height for height, category in enumerate(categories)}
     for model, group in bias.groupby("model", sort=False):
@@ -167,7 +148,7 @@ def _draw_bias(axes: Axes, bias: pd.DataFrame, styles: dict[str, style.SeriesSty
 
 
 def _draw_drops(
-    axes: Axes, drops: pd.DataFrame, published: pd.DataFrame, styles: dict[str, style.SeriesStyle], study: Study
+    axes: Axes, drops: pd.DataFrame, published: pd.DataFrame, styles: dict[str, SeriesStyle], study: Study
 ) -> None:
     first, *others = study.analysis.robustness.noise.widths
     axes.plot(
@@ -192,13 +173,24 @@ def _draw_drops(
     axes.set_title(f"(b) noise in rings of width {first:g} $\\pi$", loc="left")
 
 
-def main(arguments: argparse.Namespace) -> None:
-    study = load_study(arguments.config)
-    cues = read_tables(arguments.tables, CUE_COLUMNS)
-    noise = read_tables(arguments.noise_tables, NOISE_COLUMNS)
-    figure, drawn = draw(cues, noise, arguments.reference, study)
-    style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
-
-
-if __name__ == "__main__":
-    run_cli(main, figure_parser(TITLE, noise_tables="noise tables, one per encoder", **REFERENCE))
+FIGURE = Figure(
+    title="Figure 9: shape, texture and frequency noise",
+    caption=(
+        "(a) Share of shape decisions among shape and texture decisions on cue-conflict images, by category of the "
+        "shape; vertical lines: all images together; beside the legend's names: accuracy, the share of images whose "
+        "shape is named. (b) Accuracy lost, in points, when noise of one band of frequencies (a square ring of the "
+        "spectrum, the same root mean square in every band, pixels not clipped) is added; bootstrap band over "
+        "images, paired with the clean images; thin: other ring widths of the study. The classifier is a linear "
+        "probe on the frozen encoder. The paper's classifier, bands and amplitude are unknown. The amplitude is the "
+        "study's and was not calibrated on a supervised model. Grey: the untrained encoder of each architecture. "
+        "Faint: a supervised ViT of the same first author's earlier paper, whose model, data and amplitude differ: "
+        "only the place of its maximum compares."
+    ),
+    reads={
+        "cue_conflict": Table("cue_conflict", "pair", CUE_COLUMNS),
+        "noise": Table("noise", "pair", NOISE_COLUMNS),
+        "reference": Reference(),
+    },
+    draw=draw,
+    settings=(BOOTSTRAP, "analysis.robustness"),
+)

@@ -6,36 +6,23 @@ its end where SimMIM's last blocks drop (claims C26 and C27).
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import FigureBase
 
-from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.config import Study
 from cl_vs_mim.core import pages
-from cl_vs_mim.core.errors import UserError, run_cli
-from cl_vs_mim.core.tables import read_table
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.figures import style
-from cl_vs_mim.figures.cli import REFERENCE, figure_parser
 from cl_vs_mim.figures.curves import draw_reference, drawn_columns
 from cl_vs_mim.figures.fig08 import COLUMNS, METRIC, highest
+from cl_vs_mim.figures.figure import BOOTSTRAP, Drawing, Figure, Frames
+from cl_vs_mim.figures.looks import series_styles
 from cl_vs_mim.figures.reference import published_curves
+from cl_vs_mim.figures.sources import Reference, Table
 from cl_vs_mim.figures.states import draw_state_curves, state_curves
-from cl_vs_mim.figures.tables import of_study, paradigms, read_tables
 
-TITLE = "Figure 11: MAE with its decoder"
-CAPTION = (
-    "Left: relative log amplitude at the highest frequency of the half diagonal against depth, through MAE's encoder "
-    "and, right of the vertical line, its decoder (embedding and blocks); SimMIM, whose decoder is one layer, beside "
-    "it; bootstrap band over images. Whether the paper fed masked images is unknown; ours are full. Grey: the "
-    "untrained encoder of MAE's architecture. Faint: the published curves, encoder and decoder stretched to our "
-    "depths. Right: masked images and what each decoder paints into the hidden patches; visible patches are the "
-    "original's. An MAE trained on normalised patches is shown with each hidden patch's true mean and contrast, which "
-    "it does not know."
-)
 PICTURE_COLUMNS = ("image", "kind", "row", "col", "red", "green", "blue", "masked_share")
 METHODS = {"mae": "MAE", "simmim": "SimMIM"}
 _PUBLISHED_BLOCKS = 12
@@ -51,40 +38,31 @@ def drawn_models(study: Study) -> list[str]:
     return chosen + control
 
 
-def draw(
-    fourier: pd.DataFrame, decoder: pd.DataFrame, pictures: pd.DataFrame, reference: Path, study: Study
-) -> tuple[Figure, pd.DataFrame]:
+def draw(frames: Frames, study: Study) -> Drawing:
     """The figure and what is drawn.
-
-    Args:
-        fourier: rows of the Fourier tables of MAE, SimMIM and MAE's control.
-        decoder: rows of MAE's decoder_fourier table; may be empty.
-        pictures: rows of the reconstruction tables.
-        reference: the table of published values.
-        study: whose figure it is.
 
     Raises:
         UserError: of another study, of different grids, or nothing to draw.
     """
-    fourier = of_study(fourier, study)
+    fourier, decoder, pictures = frames["fourier"], frames["decoder"], frames["pictures"]
+    pictures = pictures[pictures["seed"] == pictures.groupby("model")["seed"].transform("min")]
     fourier = fourier[fourier["model"].isin(drawn_models(study))]
     if fourier.empty:
         raise UserError(f"no table is of a model with a decoder ({', '.join(METHODS)})")
     rows, last = highest(fourier)
     curves = [state_curves(rows, METRIC, study).assign(part="encoder")]
     if len(decoder):
-        decoder = of_study(decoder, study)
         inside = decoder[np.isclose(decoder["frequency"], last)]
         curves.append(state_curves(inside, METRIC, study).assign(part="decoder"))
-    styles = style.series_styles(paradigms(fourier))
-    published = _published(reference, curves)
+    styles = series_styles(study)
+    published = _published(frames["reference"], curves)
     painted = [name for name in drawn_models(study) if name in set(pictures["model"])]
 
     with pages.house_style():
         figure = pages.new_figure(style.DOUBLE, 3.6)
         left, right = figure.subfigures(1, 2, width_ratios=[1, 1])
         axes = left.subplots()
-        draw_reference(axes, published, "published (ViT-B/16)", style.PUBLISHED)
+        draw_reference(axes, published, "published (ViT-B/16)", named=True)
         draw_state_curves(axes, curves[0], styles)
         if len(curves) > 1:
             labelled = len(axes.lines)
@@ -109,7 +87,7 @@ def draw(
     return figure, drawn_columns(drawn)
 
 
-def _published(reference: Path, curves: list[pd.DataFrame]) -> pd.DataFrame:
+def _published(reference: pd.DataFrame, curves: list[pd.DataFrame]) -> pd.DataFrame:
     """MAE's published encoder and decoder and SimMIM's curve, each stretched to our depths."""
     rows = published_curves(reference, "fig11").rename(columns={"depth": "published_depth"})
     deepest = curves[0]["depth"].max()
@@ -122,7 +100,7 @@ def _published(reference: Path, curves: list[pd.DataFrame]) -> pd.DataFrame:
     return rows if blocks else rows[~inside]
 
 
-def _draw_strip(part: Figure, pictures: pd.DataFrame, models: list[str], images: list[str]) -> None:
+def _draw_strip(part: FigureBase, pictures: pd.DataFrame, models: list[str], images: list[str]) -> None:
     """Rows: original, then masked and reconstructed for each model; columns: images."""
     rows = [("original", models[0], "original")]
     for model in models:
@@ -150,17 +128,23 @@ def _draw_picture(axes: Axes, rows: pd.DataFrame, what: str) -> None:
     axes.spines[:].set_visible(False)
 
 
-def main(arguments: argparse.Namespace) -> None:
-    study = load_study(arguments.config)
-    fourier = read_tables(arguments.tables, COLUMNS)
-    pictures = read_tables(arguments.reconstruction_tables, PICTURE_COLUMNS)
-    pictures = pictures[pictures["seed"] == pictures.groupby("model")["seed"].transform("min")]
-    decoders = [path for path in arguments.decoder_tables if len(read_table(path))]
-    decoder = read_tables(decoders, COLUMNS) if decoders else pd.DataFrame()
-    figure, drawn = draw(fourier, decoder, pictures, arguments.reference, study)
-    style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
-
-
-if __name__ == "__main__":
-    options = {"decoder_tables": "decoder_fourier tables", "reconstruction_tables": "reconstruction tables"}
-    run_cli(main, figure_parser(TITLE, **options, **REFERENCE))
+FIGURE = Figure(
+    title="Figure 11: MAE with its decoder",
+    caption=(
+        "Left: relative log amplitude at the highest frequency of the half diagonal against depth, through MAE's "
+        "encoder and, right of the vertical line, its decoder (embedding and blocks); SimMIM, whose decoder is one "
+        "layer, beside it; bootstrap band over images. Whether the paper fed masked images is unknown; ours are "
+        "full. Grey: the untrained encoder of MAE's architecture. Faint: the published curves, encoder and decoder "
+        "stretched to our depths. Right: masked images and what each decoder paints into the hidden patches; "
+        "visible patches are the original's. An MAE trained on normalised patches is shown with each hidden patch's "
+        "true mean and contrast, which it does not know."
+    ),
+    reads={
+        "fourier": Table("fourier", "decoder_figure", COLUMNS),
+        "decoder": Table("decoder_fourier", "decoders", COLUMNS, optional=True),
+        "pictures": Table("reconstruction", "decoders", PICTURE_COLUMNS),
+        "reference": Reference(),
+    },
+    draw=draw,
+    settings=(BOOTSTRAP,),
+)

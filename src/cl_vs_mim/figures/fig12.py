@@ -2,77 +2,45 @@
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import pandas as pd
-from matplotlib.figure import Figure
 
-from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.config import Study
 from cl_vs_mim.core import pages
-from cl_vs_mim.core.errors import UserError, run_cli
-from cl_vs_mim.core.tables import read_table
 from cl_vs_mim.figures import fig08, style
-from cl_vs_mim.figures.cli import REFERENCE, figure_parser
 from cl_vs_mim.figures.curves import draw_curves, drawn_columns
+from cl_vs_mim.figures.figure import BOOTSTRAP, Drawing, Figure, Frames
+from cl_vs_mim.figures.looks import hybrid_weights, series_styles
 from cl_vs_mim.figures.overview import BLOCK_COLUMNS
+from cl_vs_mim.figures.reference import with_lambda
 from cl_vs_mim.figures.scatter import draw_points, draw_published, name_points
-from cl_vs_mim.figures.scores import classification_scores, side_by_side
+from cl_vs_mim.figures.scores import CLASSIFICATION, classification_scores, side_by_side
+from cl_vs_mim.figures.sources import AUGMENTED_PROBE, Reference, Table
 from cl_vs_mim.figures.states import draw_state_curves, state_curves
-from cl_vs_mim.figures.style import SeriesStyle
-from cl_vs_mim.figures.tables import check_complete, depth_curves, of_study, paradigms, read_tables
-
-TITLE = "Figure 12: the hybrid, (1 - λ) MIM + λ CL"
-CAPTION = (
-    "(a) Fine-tuning against linear probing (protocol augmented_probe) of encoders trained with L = (1 - λ) L_MIM + λ "
-    "L_CL, one recipe for all λ, points joined in the order of λ; bars: 95 % over seeds where there are several, else "
-    "over images. (b) The published points, ViT-B/16 on ImageNet-1K; 0.8 was not published. (c) Normalised mutual "
-    "information of the self-attention by block. (d) Relative log amplitude at the highest frequency by depth. The "
-    "paper does not say which λ its (c) and (d) show; here are all. Grey: the untrained encoder. Bands: bootstrap "
-    "over images."
-)
-_METHOD = "CL+MIM hybrid lambda="
+from cl_vs_mim.figures.tables import check_complete, depth_curves
 
 
-def weights(study: Study) -> dict[str, float]:
-    """The study's hybrids and their λ, in its order.
-
-    Raises:
-        UserError: it has none.
-    """
-    found = {n: m.objective.weight for n, m in study.models.items() if m.objective.method == "hybrid"}
-    if not found:
-        raise UserError(f"study {study.study!r} has no model of method hybrid; Figure 12 compares them")
-    return dict(sorted(found.items(), key=lambda pair: pair[1]))
-
-
-def draw(
-    points: pd.DataFrame, attention: pd.DataFrame, fourier: pd.DataFrame, reference: Path, study: Study
-) -> tuple[Figure, pd.DataFrame]:
+def draw(frames: Frames, study: Study) -> Drawing:
     """The figure and what is drawn.
-
-    Args:
-        points: hybrids with both scores, as of :func:`cl_vs_mim.figures.scores.side_by_side`.
-        attention: rows of the attention tables of the hybrids and their control.
-        fourier: rows of the Fourier tables of the same.
-        reference: the table of published values.
-        study: whose figure it is.
 
     Raises:
         UserError: the tables are incomplete or of another study.
     """
-    shares = weights(study)
+    shares = hybrid_weights(study)
+    bootstrap = study.figures.bootstrap
+    probed, tuned = (classification_scores(frames[name], bootstrap) for name in ("probe", "finetuning"))
+    points = side_by_side(probed, tuned)
     points = points[points["model"].isin(shares)]
-    points = points.assign(weight=points["model"].map(shares)).sort_values("weight")
-    points["label"] = [f"λ = {weight:g}" for weight in points["weight"]]
-    nmi = of_study(attention[attention["metric"] == "nmi"], study)
+    points = points.assign(**{"lambda": points["model"].map(shares)}).sort_values("lambda")
+    points["label"] = [f"λ = {weight:g}" for weight in points["lambda"]]
+    attention = frames["attention"]
+    nmi = attention[attention["metric"] == "nmi"]
     check_complete(nmi, study)
-    nmi = depth_curves(nmi, "nmi", study.figures.bootstrap).query("kind == 'mean'")
-    rows, last = fig08.highest(of_study(fourier, study))
+    nmi = depth_curves(nmi, "nmi", bootstrap).query("kind == 'mean'")
+    rows, last = fig08.highest(frames["fourier"])
     check_complete(rows, study, "states")
     states = state_curves(rows, fig08.METRIC, study)
-    styles = _styles(shares, paradigms(nmi))
-    published = _published(read_table(reference))
+    styles = series_styles(study)
+    published = _published(frames["reference"])
     with pages.house_style():
         figure = pages.new_figure(style.DOUBLE, 5.0)
         (ours, theirs), (information, spectrum) = figure.subplots(2, 2)
@@ -99,7 +67,7 @@ def draw(
             ncols=4,
         )
         kinds = ", ".join(sorted(points["y_interval"].unique()))
-        note = f"Bars: 95 % over {kinds}; bands: over images."
+        note = f"Bars: {bootstrap.level:.0%} over {kinds}; bands: over images."
         style.add_footer(figure, style.describe(study, attention, note, [*shares]))
         figure.draw_without_rendering()
         name_points(theirs, names)
@@ -107,32 +75,32 @@ def draw(
     return figure, drawn_columns(pd.concat(drawn, ignore_index=True))
 
 
-def _styles(shares: dict[str, float], kinds: dict[str, str]) -> dict[str, SeriesStyle]:
-    """From blue (masked only) to red (contrastive only) through purple, so that λ can be read off the colour."""
-    ends = [style.series_styles({"_": kind})["_"] for kind in ("mim", "cl")]
-    inner = [name for name, weight in shares.items() if 0 < weight < 1]
-    styles = style.series_styles({name: kinds.get(name, "hybrid") for name in [*inner, *kinds]})
-    styles |= {name: ends[int(weight)] for name, weight in shares.items() if weight in (0, 1)}
-    return styles
+def _published(reference: pd.DataFrame) -> pd.DataFrame:
+    """The points of the paper's Figure 12, by λ."""
+    rows = with_lambda(reference[reference["figure"] == "fig12"])
+    rows = rows[rows["lambda"].notna()]
+    method = [f"λ = {weight:.1f}" for weight in rows["lambda"]]
+    rows = rows.assign(method=method, x=pd.to_numeric(rows["x"]), y=pd.to_numeric(rows["y"]))
+    return rows[["method", "lambda", "x", "y"]]
 
 
-def _published(table: pd.DataFrame) -> pd.DataFrame:
-    rows = table[(table["figure"] == "fig12") & table["method"].str.startswith(_METHOD)]
-    method = "λ = " + rows["method"].str.removeprefix(_METHOD)
-    return rows.assign(method=method, x=pd.to_numeric(rows["x"]), y=pd.to_numeric(rows["y"]))[["method", "x", "y"]]
-
-
-def main(arguments: argparse.Namespace) -> None:
-    study = load_study(arguments.config)
-    bootstrap = study.figures.bootstrap
-    probed = classification_scores(arguments.probe_tables, study, bootstrap)
-    points = side_by_side(probed, classification_scores(arguments.tables, study, bootstrap))
-    attention = read_tables(arguments.attention_tables, BLOCK_COLUMNS)
-    fourier = read_tables(arguments.fourier_tables, fig08.COLUMNS)
-    figure, drawn = draw(points, attention, fourier, arguments.reference, study)
-    style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
-
-
-if __name__ == "__main__":
-    kinds = {"probe_tables": "linear probes", "attention_tables": "attention", "fourier_tables": "Fourier analysis"}
-    run_cli(main, figure_parser(TITLE, **{name: f"tables of {text}" for name, text in kinds.items()}, **REFERENCE))
+FIGURE = Figure(
+    title="Figure 12: the hybrid, (1 - λ) MIM + λ CL",
+    caption=(
+        "(a) Fine-tuning against linear probing (augmented images) of encoders trained with L = (1 - λ) L_MIM + λ "
+        "L_CL, one recipe for all λ, points joined in the order of λ; bars: intervals of the study's level over "
+        "seeds where there are several, else over images. (b) The published points, ViT-B/16 on ImageNet-1K; 0.8 "
+        "was not published. (c) Normalised mutual information of the self-attention by block. (d) Relative log "
+        "amplitude at the highest frequency by depth. The paper does not say which λ its (c) and (d) show; here are "
+        "all. Grey: the untrained encoder. Bands: bootstrap over images."
+    ),
+    reads={
+        "finetuning": Table("finetuning", "hybrids", CLASSIFICATION),
+        "probe": Table(AUGMENTED_PROBE, "hybrids", CLASSIFICATION),
+        "attention": Table("attention", "hybrids", BLOCK_COLUMNS),
+        "fourier": Table("fourier", "hybrids", fig08.COLUMNS),
+        "reference": Reference(),
+    },
+    draw=draw,
+    settings=(BOOTSTRAP,),
+)

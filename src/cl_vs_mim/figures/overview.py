@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from cl_vs_mim.config import Study
 from cl_vs_mim.core import pages
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.figures import style
-from cl_vs_mim.figures.cli import figure_parser
 from cl_vs_mim.figures.curves import drawn_columns
 from cl_vs_mim.figures.fig08 import COLUMNS as FOURIER_COLUMNS
-from cl_vs_mim.figures.style import SeriesStyle
-from cl_vs_mim.figures.tables import depth_curves, of_study, paradigms, read_tables
+from cl_vs_mim.figures.figure import Drawing, Frames
+from cl_vs_mim.figures.looks import SeriesStyle, series_styles
+from cl_vs_mim.figures.sources import Table
+from cl_vs_mim.figures.tables import depth_curves
 from cl_vs_mim.metrics.attention import uniform_attention_distance
 
 BLOCK_COLUMNS = ("image", "depth", "head", "metric", "value", "grid", "patch_size")
-OPTIONS = {"diversity_tables": "diversity tables", "fourier_tables": "Fourier tables"}
 _PANELS = {
     "share_of_uniform": "attention distance\n(share of uniform)",
     "nmi": "normalised mutual\ninformation",
@@ -29,21 +27,24 @@ _PANELS = {
 }
 
 
-def read_overview(attention: Sequence[Path], diversity: Sequence[Path], fourier: Sequence[Path], study: Study):
-    """One tidy frame of the four quantities, columns of the tables and ``first``, the depth at which each begins.
+def overview_reads(of: str) -> dict[str, Table]:
+    """What an overview of a group of encoders reads."""
+    return {
+        "attention": Table("attention", of, BLOCK_COLUMNS),
+        "diversity": Table("diversity", of, BLOCK_COLUMNS),
+        "fourier": Table("fourier", of, FOURIER_COLUMNS),
+    }
 
-    Raises:
-        UserError: a table is missing, empty or of another study.
-    """
-    attention_rows = of_study(read_tables(attention, BLOCK_COLUMNS), study)
+
+def overview(frames: Frames, study: Study) -> pd.DataFrame:
+    """One tidy frame of the four quantities, columns of the tables and ``first``, the depth at which each begins."""
+    attention_rows, diversity_rows, spectrum = frames["attention"], frames["diversity"], frames["fourier"]
     distance = attention_rows[attention_rows["metric"] == "attention_distance"].copy()
     shapes = distance[["grid", "patch_size"]].drop_duplicates().itertuples(index=False, name=None)
     uniform = {shape: uniform_attention_distance(*shape) for shape in shapes}
     distance["value"] /= [uniform[shape] for shape in zip(distance["grid"], distance["patch_size"], strict=True)]
     nmi = attention_rows[attention_rows["metric"] == "nmi"]
-    diversity_rows = of_study(read_tables(diversity, BLOCK_COLUMNS), study)
     tokens = diversity_rows[diversity_rows["metric"] == f"token_similarity_{study.figures.diversity.tokens}"]
-    spectrum = of_study(read_tables(fourier, FOURIER_COLUMNS), study)
     spectrum = spectrum[spectrum["frequency"] == spectrum.groupby("model")["frequency"].transform("max")]
     return pd.concat(
         [
@@ -58,11 +59,11 @@ def read_overview(attention: Sequence[Path], diversity: Sequence[Path], fourier:
 
 def draw_overview(
     frame: pd.DataFrame, study: Study, note: str, styles: Mapping[str, SeriesStyle] | None = None
-) -> tuple[Figure, pd.DataFrame]:
+) -> Drawing:
     """Four panels, a curve for each model of ``frame``; ``note`` goes into the footer."""
     if frame.empty:
         raise UserError("no encoder is left to draw")
-    styles = styles or style.series_styles(paradigms(frame))
+    styles = styles or series_styles(study)
     curves = [
         depth_curves(rows, metric, study.figures.bootstrap, first=rows["first"].iloc[0]).query("kind == 'mean'")
         for metric, rows in frame.groupby("metric", sort=False)
@@ -82,16 +83,5 @@ def draw_overview(
         handles, labels = panels[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)))
         note = f"Band: {study.figures.bootstrap.level:.0%} bootstrap over images. {note}"
-        style.add_footer(figure, style.describe(study, frame, note, list(styles)))
+        style.add_footer(figure, style.describe(study, frame, note, list(dict.fromkeys(frame["model"]))))
     return figure, drawn_columns(pd.concat(curves, ignore_index=True))
-
-
-def overview_parser(title: str):
-    """The command line: attention tables as ``--tables``, and the two other kinds."""
-    return figure_parser(title, **OPTIONS)
-
-
-def run_overview(arguments, draw: Callable[[pd.DataFrame, Study], tuple[Figure, pd.DataFrame]], study: Study):
-    """Read the three kinds of tables and draw them."""
-    frame = read_overview(arguments.tables, arguments.diversity_tables, arguments.fourier_tables, study)
-    return draw(frame, study)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from cl_vs_mim.config import Study
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.figures.curves import draw_curves
-from cl_vs_mim.figures.style import SeriesStyle
+from cl_vs_mim.figures.looks import SeriesStyle
 from cl_vs_mim.figures.tables import depth_curves
 
 COLUMNS = ("image", "depth", "metric", "value", "labels", "classes", "split", "pooling", "learning_rate")

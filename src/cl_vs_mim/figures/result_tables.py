@@ -1,79 +1,128 @@
 """Tables 1 and 2: what encoders are good for, with intervals, and the published value beside it.
 
-    python -m cl_vs_mim.figures.result_tables --config config/demo.yaml --finetuning-tables … --probe-tables … \\
-        --reference results/reference/reference_values.csv --output tables/transfer.csv
-
-Table 1 is of the methods, Table 2 of the hybrids: the same command on other tables. Writes ``.csv`` (a row per encoder
-and task, everything), ``.md`` and ``.tex`` (a row per encoder, to be read).
+Each is written three times: ``.csv`` (a row per encoder and task, everything), ``.md`` and ``.tex`` (a row per encoder,
+to be read).
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pandas as pd
 
-from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.core.errors import run_cli
-from cl_vs_mim.core.files import atomic_path
-from cl_vs_mim.core.tables import read_table, write_table
-from cl_vs_mim.figures.scores import classification_scores, dense_scores
+from cl_vs_mim.config import Study
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.figures.figure import BOOTSTRAP, Frames, restricted
+from cl_vs_mim.figures.looks import hybrid_weights, method_key
+from cl_vs_mim.figures.reference import with_lambda
+from cl_vs_mim.figures.scores import CLASSIFICATION, DENSE, classification_scores, dense_scores
+from cl_vs_mim.figures.sources import AUGMENTED_PROBE, Reference, Table, runs_of
 
-TASKS = {  # column of the table -> how it is written, unit
-    "linear probe": "linear probe (%)",
-    "fine-tuning": "fine-tuning (%)",
-    "box AP": "box AP",
-    "mask AP": "mask AP",
-    "mIoU": "mIoU (%)",
-}
-_PROBE_AND_TUNING = "a (left)"  # panel of the paper's Figure 1
-_PUBLISHED = {"linear probe": (_PROBE_AND_TUNING, "x"), "fine-tuning": (_PROBE_AND_TUNING, "y")}
-_PUBLISHED |= {"box AP": ("c (right)", "x")}
-_PAPER_METHODS = {"moco_v3": "MoCo v3", "dino": "DINO", "mae": "MAE", "beit": "BEiT", "simmim": "SimMIM"}
-_PAPER_METHODS |= {"supervised": "Supervised"}
+SETTINGS = (BOOTSTRAP,)  # sections of the study that a table reads
+_HYBRID = "hybrid"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One column: a score of every encoder on one task.
+
+    Attributes:
+        task: as the rows of the CSV name it.
+        heading: of the column, with its unit.
+        kind: of the tables that it is taken from, as they lie in ``tables/``.
+        dense: task and metric of a table of detection or segmentation; None for top-1 of classification.
+        published: panel of the paper's Figure 1 and the column of the reference table, where it was published.
+    """
+
+    task: str
+    heading: str
+    kind: str
+    dense: tuple[str, str] | None = None
+    published: tuple[str, str] | None = None
+
+
+SCORES = (
+    Score("linear probe", "linear probe (%)", AUGMENTED_PROBE, published=("a (left)", "x")),
+    Score("fine-tuning", "fine-tuning (%)", "finetuning", published=("a (left)", "y")),
+    Score("box AP", "box AP", "detection", ("box", "AP"), ("c (right)", "x")),
+    Score("mask AP", "mask AP", "detection", ("mask", "AP")),
+    Score("mIoU", "mIoU (%)", "segmentation", ("segmentation", "mIoU")),
+)
+# Table -> whose it is: a key of sources.GROUPS.
+TABLES = {"transfer": "methods", _HYBRID: "hybrids"}
+
+
+def tables_of(study: Study) -> list[str]:
+    """The tables that a study has: those of encoders that it fine-tunes."""
+    return [name for name in TABLES if "finetuning" in reads(name, study)]
+
+
+def reads(name: str, study: Study) -> dict[str, Table | Reference]:
+    """What a table is made from, by kind: tasks that the study does with at least one trained encoder of the table.
+
+    Raises:
+        UserError: there is no such table.
+    """
+    if name not in TABLES:
+        raise UserError(f"there is no table {name!r}; there are: {', '.join(TABLES)}")
+    found: dict[str, Table | Reference] = {"reference": Reference()}
+    for score in SCORES:
+        table = Table(score.kind, TABLES[name], CLASSIFICATION if score.dense is None else DENSE)
+        if any(model in study.models for model, _ in runs_of(study, table).values()):
+            found[score.kind] = table
+    return found
+
 
 # ------------------------------------------------------------------------------------------------
 # Rows
 # ------------------------------------------------------------------------------------------------
 
 
-def collect(
-    study: Study,
-    finetuning: Sequence[Path],
-    probe: Sequence[Path],
-    detection: Sequence[Path] = (),
-    segmentation: Sequence[Path] = (),
-) -> pd.DataFrame:
-    """A row per encoder and task: ``model label architecture task value low high interval seeds …``."""
+def collect(frames: Frames, study: Study) -> pd.DataFrame:
+    """A row per encoder and task: ``model label architecture lambda task value low high … published gap``.
+
+    Args:
+        frames: rows by kind of table, and ``reference``.
+        study: whose tables they are.
+
+    Raises:
+        UserError: results that do not compare: of other labels, protocols or images.
+    """
+    study = restricted(study, SETTINGS)
     bootstrap = study.figures.bootstrap
-    parts = {
-        "linear probe": classification_scores(probe, study, bootstrap) if probe else None,
-        "fine-tuning": classification_scores(finetuning, study, bootstrap) if finetuning else None,
-        "box AP": dense_scores(detection, study, "box", "AP", bootstrap) if detection else None,
-        "mask AP": dense_scores(detection, study, "mask", "AP", bootstrap) if detection else None,
-        "mIoU": dense_scores(segmentation, study, "segmentation", "mIoU", bootstrap) if segmentation else None,
-    }
-    found = [rows.assign(task=task) for task, rows in parts.items() if rows is not None]
-    return pd.concat(found, ignore_index=True)
+    parts = []
+    for score in SCORES:
+        if (frame := frames.get(score.kind)) is None:
+            continue
+        if score.dense is None:
+            rows = classification_scores(frame, bootstrap)
+        else:
+            rows = dense_scores(frame, *score.dense, bootstrap)
+        parts.append(rows.assign(task=score.task))
+    rows = pd.concat(parts, ignore_index=True)
+    rows["lambda"] = rows["model"].map(hybrid_weights(study)).astype("float64")
+    return with_published(rows, frames["reference"])
 
 
-def with_published(rows: pd.DataFrame, reference: pd.DataFrame, study: Study) -> pd.DataFrame:
+def with_published(rows: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
     """``rows`` with the columns ``published`` (ViT-B, ImageNet-1K or COCO) and ``gap``, ours minus published."""
+    methods = with_lambda(reference[reference["figure"] == "fig1"])
+    methods = methods.assign(method=methods["method"].map(method_key))
+    hybrids = with_lambda(reference[reference["figure"] == "fig12"])
+    scores = {score.task: score.published for score in SCORES}
 
-    def value(row) -> float:
-        panel, column = _PUBLISHED.get(row.task, (None, None))
-        figure, name = "fig1", _PAPER_METHODS.get(row.method)
-        if row.method == "hybrid":
-            figure, panel = "fig12", "left" if panel == _PROBE_AND_TUNING else None
-            name = f"CL+MIM hybrid lambda={study.models[row.model].objective.weight:.1f}"
-        found = reference[
-            (reference["figure"] == figure) & (reference["panel"] == panel) & (reference["method"] == name)
-        ]
+    def value(row: Mapping[str, object]) -> float:
+        if (place := scores[row["task"]]) is None:
+            return float("nan")
+        panel, column = place
+        if row["method"] == _HYBRID:
+            found = hybrids[hybrids["lambda"].sub(row["lambda"]).abs() < 1e-6] if panel == "a (left)" else hybrids[:0]
+        else:
+            found = methods[(methods["panel"] == panel) & (methods["method"] == row["method"])]
         return float(found[column].iloc[0]) if len(found) else float("nan")
 
-    rows = rows.assign(published=[value(row) for row in rows.itertuples()])
+    rows = rows.assign(published=[value(row) for row in rows.to_dict("records")])
     return rows.assign(gap=rows["value"] - rows["published"])
 
 
@@ -97,7 +146,8 @@ def grid(rows: pd.DataFrame) -> pd.DataFrame:
     order = list(dict.fromkeys(rows["model"]))
     texts = rows.assign(text=[cell(row) for _, row in rows.iterrows()])
     table = texts.set_index(["model", "task"])["text"].unstack("task").reindex(order)  # noqa: PD010
-    table = table[[task for task in TASKS if task in table]].rename(columns=TASKS).fillna("–")
+    headings = {score.task: score.heading for score in SCORES}
+    table = table[[task for task in headings if task in table]].rename(columns=headings).fillna("–")
     names = rows.drop_duplicates("model").set_index("model").loc[order]
     table.insert(0, "encoder", names["label"])
     table.insert(1, "size", names["architecture"])
@@ -122,54 +172,27 @@ def caption(study: Study, rows: pd.DataFrame) -> str:
 
 def markdown(table: pd.DataFrame, text: str) -> str:
     """A pipe table under its caption."""
-    lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    plain = table.map(lambda value: str(value).replace("|", r"\|"))
+    lines = [list(plain.columns), ["---"] * len(plain.columns), *plain.to_numpy().tolist()]
     return f"{text}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash ",
+        **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+        "~": r"\textasciitilde ",
+        "^": r"\textasciicircum ",
+    }
+)  # pandas escapes cells and headings, but no caption
+_SIGNS = {"–": "--", "λ": r"$\lambda$", "−": "$-$"}  # that plain LaTeX does not know
+
+
 def latex(table: pd.DataFrame, text: str) -> str:
-    """A booktabs table."""
-
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join(map(_escaped, cells)) + r" \\"
-
-    body = "\n".join(line(row) for row in table.to_numpy().tolist())
+    """A booktabs table with its caption."""
     columns = "ll" + "r" * (len(table.columns) - 2)
-    return (
-        "\\begin{table}\n"
-        f"\\caption{{{_escaped(text)}}}\n"
-        f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{line(list(table.columns))}\n\\midrule\n"
-        f"{body}\n\\bottomrule\n\\end{{tabular}}\n\\end{{table}}\n"
-    )
-
-
-def _escaped(text: str) -> str:
-    for plain, written in (("%", r"\%"), ("_", r"\_"), ("&", r"\&"), ("–", "--"), ("λ", r"$\lambda$")):
-        text = text.replace(plain, written)
-    return text
-
-
-def main(arguments: argparse.Namespace) -> None:
-    """Write the table in three formats."""
-    study = load_study(arguments.config)
-    kinds = ("finetuning", "probe", "detection", "segmentation")
-    paths = {kind: getattr(arguments, f"{kind}_tables") or [] for kind in kinds}
-    rows = with_published(collect(study, **paths), read_table(arguments.reference), study)
-    table, text = grid(rows), caption(study, rows)
-    for suffix, content in ((".md", markdown(table, text)), (".tex", latex(table, text))):
-        with atomic_path(arguments.output.with_suffix(suffix)) as temporary:
-            temporary.write_text(content, encoding="utf-8")
-    write_table(arguments.output, rows)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Write a table of results as CSV, Markdown and LaTeX.")
-    parser.add_argument("--config", type=Path, required=True, help="the study's YAML")
-    for kind in ("finetuning", "probe", "detection", "segmentation"):
-        parser.add_argument(f"--{kind}-tables", type=Path, nargs="+", help="one per encoder")
-    parser.add_argument("--reference", type=Path, required=True, help="CSV of published values")
-    parser.add_argument("--output", type=Path, required=True, help="….csv; .md and .tex come beside it")
-    return parser
-
-
-if __name__ == "__main__":
-    run_cli(main, _parser())
+    caption = text.translate(_LATEX)
+    written = table.to_latex(index=False, escape=True, caption=caption, column_format=columns)
+    for sign, plain in _SIGNS.items():
+        written = written.replace(sign, plain)
+    return written

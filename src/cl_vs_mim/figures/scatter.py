@@ -7,9 +7,8 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.axes import Axes
 
-from cl_vs_mim.figures.style import PUBLISHED, SeriesStyle
+from cl_vs_mim.figures.looks import SeriesStyle, published_colour
 
-_MUTED = "#b8b8b8"
 _POINTS_PER_INCH = 72
 _NAME_WIDTH, _NAME_HEIGHT = 45, 8  # points
 
@@ -47,7 +46,7 @@ def draw_published(axes: Axes, rows: pd.DataFrame, names: Mapping[str, str]) -> 
     ends = []
     for method, group in rows.groupby("method", sort=False):
         name = names.get(method, method)
-        colour = PUBLISHED.get(name.split("†")[0], _MUTED)
+        colour = published_colour(name)
         line = "-" if len(group) > 1 else "none"
         axes.plot(group["x"], group["y"], marker="o", linestyle=line, color=colour, markersize=4, linewidth=1.0)
         place = 0 if name.endswith("†") else -1  # of several sizes the largest; the daggers meet the others there

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cl_vs_mim.config import Bootstrap, Study
+from cl_vs_mim.config import Bootstrap
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.intervals import bootstrap_mean
 from cl_vs_mim.core.tables import HEAD
-from cl_vs_mim.figures.tables import SERIES, of_study, read_tables
+from cl_vs_mim.figures.tables import SERIES
 
 CLASSIFICATION = ("image", "labels", "classes", "split", "depth", "pooling", "metric", "value", "protocol", "chance")
 DENSE = ("task", "metric", "category", "value")
 _SPLIT = "val"
 
 # ------------------------------------------------------------------------------------------------
-# Reading
+# From tables
 # ------------------------------------------------------------------------------------------------
 
 
-def classification_scores(paths: Sequence[Path], study: Study, bootstrap: Bootstrap) -> pd.DataFrame:
+def classification_scores(frame: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
     """Top-1 in per cent of every encoder on the validation images, from tables of the fine-tuned or probed.
 
     Raises:
-        UserError: tables of another study, of several protocols or kinds of label, or on different images.
+        UserError: rows of several protocols or kinds of label, or on different images.
     """
-    frame = of_study(read_tables(paths, CLASSIFICATION), study)
     frame = frame[frame["split"] == _SPLIT]
     for column in ("labels", "classes", "protocol"):
         if len(values := sorted(map(str, frame[column].unique()))) > 1:
@@ -44,9 +40,8 @@ def classification_scores(paths: Sequence[Path], study: Study, bootstrap: Bootst
     return _scored(frame.assign(value=100 * frame["value"]), bootstrap, kept)
 
 
-def dense_scores(paths: Sequence[Path], study: Study, task: str, metric: str, bootstrap: Bootstrap) -> pd.DataFrame:
+def dense_scores(frame: pd.DataFrame, task: str, metric: str, bootstrap: Bootstrap) -> pd.DataFrame:
     """One metric over all categories, per cent, of every encoder, from tables of detection or segmentation."""
-    frame = of_study(read_tables(paths, DENSE), study)
     frame = frame[(frame["task"] == task) & (frame["metric"] == metric) & (frame["category"] == "all")]
     if frame.empty:
         raise UserError(f"no table has {metric} of task {task!r}; rebuild them")

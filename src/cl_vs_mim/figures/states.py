@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
 
 from cl_vs_mim.config import Study
-from cl_vs_mim.figures.style import SeriesStyle
+from cl_vs_mim.figures.looks import SeriesStyle
 from cl_vs_mim.figures.tables import depth_curves
 
 

@@ -1,10 +1,9 @@
-"""What all figures share: the paper's colours, sizes for a column of text, the footer, and how they are written."""
+"""What all pages of figures share: sizes for a column of text, the footer, and how they are written."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -18,72 +17,6 @@ from cl_vs_mim.core.tables import write_table
 SINGLE, DOUBLE = 3.25, 6.75  # widths of one and of two columns, inches
 _FOOTER_SIZE = 7  # points: the smallest type of a figure
 _FOOTER_CHARACTERS = 18  # per inch at that size
-
-
-# ------------------------------------------------------------------------------------------------
-# Series
-# ------------------------------------------------------------------------------------------------
-
-# The paper's scheme: CL red squares, MIM blue triangles. In grey print the two hues are alike (L* 45 and 40), so the
-# kind is also in the line: solid, dashed, broken or dotted. Models of one kind differ in shade and marker.
-_COLOURS = {
-    "cl": ("#c8321e", "#e8836f", "#7d1d10"),
-    "mim": ("#0b5fa5", "#6fa8d6", "#06345c"),
-    "hybrid": ("#c9a6e4", "#a877cf", "#8a4fb8", "#672f96", "#431a68", "#26093f"),  # from MIM to CL
-    "supervised": ("#2e7d4f", "#7fb593", "#174b2c"),
-    "tokenizer": ("#8a6d3b",),
-    "control": ("#6f6f6f", "#a3a3a3", "#454545"),
-}
-_MARKERS = {
-    "cl": ("s", "D", "P"),
-    "mim": ("^", "v", "<"),
-    "hybrid": ("*", "h", "p", "H", "8", "x"),
-    "supervised": ("X", "d", ">"),
-    "tokenizer": ("+",),
-    "control": ("o", "o", "o"),
-}
-_LINES = {
-    "cl": ("-",) * 3,
-    "mim": ((0, (5, 1.5)),) * 3,
-    "hybrid": ((0, (7, 1.5, 1.5, 1.5)),) * 6,
-    "supervised": ((0, (2, 1)),) * 3,
-    "tokenizer": ((0, (1, 1)),),
-    "control": ((0, (3, 1.5, 1, 1.5)), (0, (1, 1.5)), (0, (2, 2))),
-}
-PUBLISHED = {"MoCo v3": "#e8c4bd", "SimMIM": "#b9d0e6", "MAE": "#c9c0dd"}  # the paper's methods, muted
-
-
-@dataclass(frozen=True)
-class SeriesStyle:
-    """How one series looks."""
-
-    color: str
-    marker: str
-    linestyle: object
-    zorder: float
-    hollow: bool  # a control: its marker hides no curve behind it
-
-    def line(self) -> dict[str, object]:
-        """Keyword arguments for ``Axes.plot``."""
-        look = {"color": self.color, "marker": self.marker, "linestyle": self.linestyle, "zorder": self.zorder}
-        return look | ({"markerfacecolor": "white"} if self.hollow else {})
-
-
-def series_styles(paradigms: Mapping[str, str]) -> dict[str, SeriesStyle]:
-    """A style for each series (name -> paradigm, or "control"); a kind has as many looks as colours."""
-    styles, seen = {}, dict.fromkeys(_COLOURS, 0)
-    for name, paradigm in paradigms.items():
-        turn = seen[paradigm] % len(_COLOURS[paradigm])
-        seen[paradigm] += 1
-        order = 2 if paradigm == "control" else 3
-        styles[name] = SeriesStyle(
-            _COLOURS[paradigm][turn],
-            _MARKERS[paradigm][turn],
-            _LINES[paradigm][turn],
-            zorder=order + seen[paradigm] / 10,
-            hollow=paradigm == "control",
-        )
-    return styles
 
 
 # ------------------------------------------------------------------------------------------------
@@ -148,7 +81,7 @@ def save(figure: Figure, drawn: pd.DataFrame, output: Path, *, title: str, capti
     output = Path(output)
     with house_style():
         with atomic_path(output.with_suffix(".pdf")) as temporary:
-            figure.savefig(temporary, metadata={"Title": title, "EvaluatedEncoder": caption, "CreationDate": None})
+            figure.savefig(temporary, metadata={"Title": title, "Subject": caption, "CreationDate": None})
         with atomic_path(output.with_suffix(".png")) as temporary:
             figure.savefig(temporary, dpi=DPI, metadata={"Title": title, "Software": None})
     write_table(output.with_suffix(".csv"), drawn)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from cl_vs_mim.config import Bootstrap, Study
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.intervals import bootstrap_mean
 from cl_vs_mim.core.tables import HEAD, read_table
+from cl_vs_mim.figures.sources import GROUPS, Reference, Table
 
 SERIES = ("model", "label", "method", "paradigm", "architecture")
 
@@ -20,31 +21,61 @@ SERIES = ("model", "label", "method", "paradigm", "architecture")
 # ------------------------------------------------------------------------------------------------
 
 
-def read_tables(paths: Sequence[Path], columns: Sequence[str]) -> pd.DataFrame:
-    """The rows of all tables, trained models first and controls last, each as they were given.
+def read_frames(
+    reads: Mapping[str, Table | Reference], study: Study, paths: Mapping[str, Sequence[Path]]
+) -> dict[str, pd.DataFrame]:
+    """Everything that a figure reads, by its names, checked and in the study's order of models.
+
+    Args:
+        reads: of a figure or of a table of results.
+        study: whose tables they are.
+        paths: the files behind each of ``reads``; none where an optional one is not there.
 
     Raises:
-        UserError: no table, a missing column, an empty table, or tables of different studies or data sets.
+        UserError: a table is missing, empty, lacks a column, or is of another study, data set or encoder than asked.
     """
+    frames = {}
+    for name, source in reads.items():
+        files = paths[name]
+        if isinstance(source, Reference):
+            frames[name] = read_table(*files)
+        elif source.optional and not (files := [path for path in files if len(read_table(path))]):
+            frames[name] = pd.DataFrame(columns=[*HEAD, *SERIES, "seed", *source.columns])
+        elif source.measured:
+            frames[name] = of_group(read_tables(files, source.columns, source.kind), study, source.of)
+        else:
+            frames[name] = _concatenated(files, source.columns, source.kind)
+    return frames
+
+
+def read_tables(paths: Sequence[Path], columns: Sequence[str], kind: str = "this kind") -> pd.DataFrame:
+    """The rows of all tables, trained models first and controls last, each as they were given; no empty tables.
+
+    Raises:
+        UserError: no table, a missing column, only empty tables, or tables of different studies or data sets.
+    """
+    frame = _concatenated(paths, (*HEAD, *SERIES, "seed", *columns), kind)
+    return frame.sort_values("paradigm", key=lambda kinds: kinds == "control", kind="stable", ignore_index=True)
+
+
+def _concatenated(paths: Sequence[Path], columns: Sequence[str], kind: str) -> pd.DataFrame:
     if not paths:
-        raise UserError("no table was given; name at least one with --tables")
-    frames = []
+        raise UserError(f"no table of {kind} was given, and the figure needs one")
+    frames = {}
     for path in paths:
         frame = read_table(path)
-        missing = [name for name in (*HEAD, *SERIES, "seed", *columns) if name not in frame.columns]
-        if missing:
+        if missing := [name for name in columns if name not in frame.columns]:
             raise UserError(f"table {path} has no column {', '.join(missing)}; rebuild it")
         if frame.empty:
             raise UserError(f"table {path} has no rows; rebuild it")
         text = frame.select_dtypes(["category"]).columns
-        frames.append(frame.astype(dict.fromkeys(text, "object")))
+        frames[path] = frame.astype(dict.fromkeys(text, "object"))
     for column in ("study", "data_hash"):
-        values = {str(path): frame[column].iloc[0] for path, frame in zip(paths, frames, strict=True)}
+        values = {str(path): frame[column].iloc[0] for path, frame in frames.items()}
         if len(set(values.values())) > 1:
             listed = "; ".join(f"{path}: {value}" for path, value in values.items())
             raise UserError(f"tables of different {column} cannot be drawn together ({listed})")
-    frames.sort(key=lambda frame: frame["paradigm"].iloc[0] == "control")
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(frames.values(), ignore_index=True)
 
 
 def of_study(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
@@ -63,16 +94,17 @@ def of_study(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
     return frame.sort_values("model", key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
 
-def of_pair(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """The rows of the study's pair of models and of their controls, in that order.
+def of_group(frame: pd.DataFrame, study: Study, group: str) -> pd.DataFrame:
+    """Those rows of :func:`of_study` that are of a group of encoders, a key of :data:`~.sources.GROUPS`.
 
     Raises:
         UserError: as :func:`of_study`, or there are no such rows.
     """
     frame = of_study(frame, study)
-    frame = frame[frame["model"].isin(study.pair())].reset_index(drop=True)
+    models = list(dict.fromkeys(model for model, _ in GROUPS[group](study).values()))
+    frame = frame[frame["model"].isin(models)].reset_index(drop=True)
     if frame.empty:
-        raise UserError(f"no table is of {', '.join(study.pair())}, which the figure compares")
+        raise UserError(f"no table is of {', '.join(models)}, which the figure compares")
     return frame
 
 
@@ -106,11 +138,6 @@ def check_complete(frame: pd.DataFrame, study: Study, depths: str = "blocks") ->
             raise UserError(
                 f"tables of {first} and {model} differ in {len(differing)} images ({min(differing)}, …); rebuild them"
             )
-
-
-def paradigms(frame: pd.DataFrame) -> dict[str, str]:
-    """Model -> paradigm, in the order in which the models come."""
-    return dict(frame[["model", "paradigm"]].drop_duplicates("model").itertuples(index=False))
 
 
 # ------------------------------------------------------------------------------------------------

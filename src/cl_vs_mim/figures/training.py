@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-
-import pandas as pd
-from matplotlib.figure import Figure
-
-from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.config import Study
 from cl_vs_mim.core import pages
-from cl_vs_mim.core.errors import UserError, run_cli
 from cl_vs_mim.figures import style
-from cl_vs_mim.figures.cli import figure_parser
-from cl_vs_mim.figures.tables import read_tables
+from cl_vs_mim.figures.figure import Drawing, Figure, Frames
+from cl_vs_mim.figures.looks import series_styles
+from cl_vs_mim.figures.sources import Table
 
-TITLE = "Training curves"
-CAPTION = (
-    "Loss of each run divided by its first logged value (the losses of different methods do not compare), standard "
-    "deviation of the normalised features of a batch (0: collapse), normalised mutual information of the last block's "
-    "attention on fixed training images after every epoch (0: all queries look alike), and gradient norm before "
-    "clipping, against the share of training that is done."
-)
 COLUMNS = ("model", "label", "seed", "step", "loss", "feature_std", "nmi", "grad_norm")
 _PANELS = {
     "relative_loss": "loss / first loss",
@@ -30,19 +18,13 @@ _PANELS = {
 }
 
 
-def draw(frame: pd.DataFrame, study: Study) -> tuple[Figure, pd.DataFrame]:
+def draw(frames: Frames, study: Study) -> Drawing:
     """The figure and what is drawn.
-
-    Args:
-        frame: rows of the training logs of all runs.
-        study: whose figure it is.
 
     Raises:
         UserError: a run of a model that the study does not have.
     """
-    unknown = sorted(set(frame["model"]) - set(study.models))
-    if unknown:
-        raise UserError(f"study {study.study!r} has no {', '.join(unknown)}; known: {', '.join(study.models)}")
+    frame = frames["log"]
     order = {name: place for place, name in enumerate(study.models)}
     frame = frame.sort_values(["model", "seed", "step"], key=lambda c: c.map(order) if c.name == "model" else c)
     runs = frame.groupby(["model", "seed"], sort=False)
@@ -50,8 +32,7 @@ def draw(frame: pd.DataFrame, study: Study) -> tuple[Figure, pd.DataFrame]:
         relative_loss=frame["loss"] / runs["loss"].transform("first"),
         share=frame["step"] / runs["step"].transform("max"),
     )
-    models = dict.fromkeys(frame["model"])
-    styles = style.series_styles({name: study.models[name].paradigm for name in models})
+    styles = series_styles(study)
     with pages.house_style():
         figure = pages.new_figure(style.DOUBLE, 4.6)
         panels = figure.subplots(2, 2, sharex=True)
@@ -74,11 +55,14 @@ def draw(frame: pd.DataFrame, study: Study) -> tuple[Figure, pd.DataFrame]:
     return figure, frame[first + [name for name in frame if name not in first]]
 
 
-def main(arguments: argparse.Namespace) -> None:
-    study = load_study(arguments.config)
-    figure, drawn = draw(read_tables(arguments.tables, COLUMNS), study)
-    style.save(figure, drawn, arguments.output, title=TITLE, caption=CAPTION)
-
-
-if __name__ == "__main__":
-    run_cli(main, figure_parser(TITLE))
+FIGURE = Figure(
+    title="Training curves",
+    caption=(
+        "Loss of each run divided by its first logged value (the losses of different methods do not compare), "
+        "standard deviation of the normalised features of a batch (0: collapse), normalised mutual information of "
+        "the last block's attention on fixed training images after every epoch (0: all queries look alike), and "
+        "gradient norm before clipping, against the share of training that is done."
+    ),
+    reads={"log": Table("training", "trained", COLUMNS, suffix=".csv")},
+    draw=draw,
+)
