@@ -26,9 +26,8 @@ include: "rules/transfer.smk"
 include: "rules/finetune.smk"
 include: "rules/detection.smk"
 include: "rules/segmentation.smk"
-include: "rules/tables.smk"
-include: "rules/figure_inputs.smk"
 include: "rules/figures.smk"
+include: "rules/tables.smk"
 include: "rules/audit.smk"
 
 

@@ -91,27 +91,7 @@ def classified(protocol, runs=RUNS):
     return [f"{RESULTS}/tables/{protocol}/{run}.parquet" for run in runs] if protocol in DONE else []
 
 
-TABLES = {"transfer": METHODS}
-if HYBRIDS:
-    TABLES["hybrid"] = HYBRIDS
-
-
-def results_of(wildcards):
-    """The tables of results behind a table, by kind; detection and segmentation are of the methods' pair."""
-    runs = TABLES[wildcards.table]
-    found = {"finetuning": classified("finetuning", runs), "probe": classified("augmented_probe", runs)}
-    if wildcards.table == "transfer":
-        found |= {"detection": dense("detection"), "segmentation": dense("segmentation")}
-    return found
-
-
 def folder_digest(folder):
     from cl_vs_mim.core.files import sha256_json, sha256_file
     import cl_vs_mim
     return sha256_json([[p.name, sha256_file(p)] for p in sorted((Path(cl_vs_mim.__file__).parent / folder).iterdir())])[:12]
-
-
-def figure_texts(module):
-    from importlib import import_module
-    found = import_module(f"cl_vs_mim.figures.{module}")
-    return found.TITLE, found.CAPTION

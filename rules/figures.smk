@@ -1,5 +1,20 @@
-# Tables in, figures out; rules/figure_inputs.smk says which tables. Each figure is a PDF, a PNG and a CSV of exactly what is drawn; figures/ holds those of the
-# study selected last.
+# Tables in, figures out. Which figures there are, and which tables each is drawn from, the figures say themselves
+# (cl_vs_mim.figures.figure). Each is a PDF, a PNG and a CSV of exactly what is drawn.
+
+from cl_vs_mim.figures.figure import FIGURES as FIGURE_REGISTER, figures_of
+from cl_vs_mim.figures.sources import paths_of
+
+FIGURES = figures_of(STUDY)  # name of the file -> name in the register, such as fig3 -> fig03
+TABLE_FOLDER = f"{RESULTS}/tables"
+
+
+def read_by(reads):
+    """Every file that a figure or a table of results is made from."""
+    return sum(paths_of(STUDY, reads, Path(TABLE_FOLDER), Path(REFERENCE)).values(), [])
+
+
+def known_figure(wildcards):
+    raise WorkflowError(f"there is no figure {wildcards.other!r} in study {STUDY.study!r}; there are: {', '.join(FIGURES)}")
 
 
 rule figures:
@@ -9,7 +24,7 @@ rule figures:
 
 rule figure:
     input:
-        lambda wildcards: sum(FIGURES[wildcards.figure].values(), []),
+        lambda wildcards: read_by(FIGURE_REGISTER[FIGURES[wildcards.figure]].reads),
     output:
         pdf=report(
             "figures/{figure}.pdf", caption="../report/figure.rst", category="Figures", labels={"figure": "{figure}"}
@@ -18,23 +33,30 @@ rule figure:
         csv="figures/{figure}.csv",
     params:
         config=CONFIG,
-        module=lambda wildcards: module_of(wildcards.figure),
-        options=options_of,
-        settings=sections_digest(STUDY.figures),
-        study=[STUDY.title, STUDY.reduced, *(model.label for model in STUDY.models.values())],
-        texts=lambda wildcards: figure_texts(module_of(wildcards.figure)),
-        code=lambda wildcards: code_digest(f"cl_vs_mim.figures.{module_of(wildcards.figure)}"),
+        tables=TABLE_FOLDER,
+        reference=REFERENCE,
+        decided=lambda wildcards: COMMAND["figures"].decided(STUDY, FIGURES[wildcards.figure]),
+        title=lambda wildcards: FIGURE_REGISTER[FIGURES[wildcards.figure]].title,
+        caption=lambda wildcards: FIGURE_REGISTER[FIGURES[wildcards.figure]].caption,
     log:
         f"{RESULTS}/logs/figures/{{figure}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/figures/{{figure}}.tsv"
     wildcard_constraints:
         figure="|".join(FIGURES),
-    conda:
-        "../environment.yml"
     shell:
-        "python -m cl_vs_mim.figures.{params.module} --config {params.config} {params.options}"
-        " --output {output.pdf} 2>&1 | tee {log}"
+        "cl-vs-mim figures {wildcards.figure} --config {params.config:q} --tables {params.tables:q}"
+        " --reference {params.reference:q} --output {output.pdf:q} 2>&1 | tee {log:q}"
+
+
+# A name that no figure has: the figures there are, instead of Snakemake's word that no rule makes it.
+rule no_such_figure:
+    input:
+        known_figure,
+    output:
+        "figures/{other}.pdf",
+    wildcard_constraints:
+        other=rf"(?!(?:{'|'.join(FIGURES)})\.pdf$)[^/]+",
 
 
 # The README's picture and the numbers it quotes, made by the same rule as everybody's; run after the demo study has
@@ -50,7 +72,5 @@ rule readme_figure:
         f"{RESULTS}/logs/figures/readme_figure.log",
     benchmark:
         f"{RESULTS}/benchmarks/figures/readme_figure.tsv"
-    conda:
-        "../environment.yml"
     shell:
-        "(cp {input.png} {output.png} && cp {input.csv} {output.csv}) 2>&1 | tee {log}"
+        "(cp {input.png:q} {output.png:q} && cp {input.csv:q} {output.csv:q}) 2>&1 | tee {log:q}"

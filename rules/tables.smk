@@ -1,32 +1,31 @@
 # Results as tables for people: Table 1 of the methods, Table 2 of the hybrids.
 
+from cl_vs_mim.figures import result_tables
+
+
 rule table:
     input:
-        unpack(results_of),
-        reference=REFERENCE,
+        lambda wildcards: read_by(result_tables.reads(wildcards.table, STUDY)),
     output:
         csv="tables/{table}.csv",
         md="tables/{table}.md",
         tex="tables/{table}.tex",
     params:
         config=CONFIG,
-        inputs=lambda wildcards: " ".join(
-            f"--{kind}-tables {' '.join(paths)}" for kind, paths in results_of(wildcards).items() if paths
-        ),
-        code=code_digest("cl_vs_mim.figures.result_tables"),
+        tables=TABLE_FOLDER,
+        reference=REFERENCE,
+        decided=lambda wildcards: COMMAND["table"].decided(STUDY, wildcards.table),
     log:
         f"{RESULTS}/logs/tables/{{table}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/tables/{{table}}.tsv"
     wildcard_constraints:
-        table="|".join(TABLES),
-    conda:
-        "../environment.yml"
+        table="|".join(result_tables.TABLES),
     shell:
-        "python -m cl_vs_mim.figures.result_tables --config {params.config} {params.inputs} --reference {input.reference}"
-        " --output {output.csv} 2>&1 | tee {log}"
+        "cl-vs-mim table {wildcards.table} --config {params.config:q} --tables {params.tables:q}"
+        " --reference {params.reference:q} --output {output.csv:q} 2>&1 | tee {log:q}"
 
 
 rule tables:
     input:
-        expand("tables/{table}.{kind}", table=TABLES, kind=["csv", "md", "tex"]) if classified("finetuning") else [],
+        expand("tables/{table}.{kind}", table=result_tables.tables_of(STUDY), kind=["csv", "md", "tex"]),

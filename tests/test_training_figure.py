@@ -20,14 +20,16 @@ def study(root: Path) -> Study:
     return load_study(root / "config" / "smoke.yaml")
 
 
-def log(model: str, seed: int = 0, steps: int = 6, first_loss: float = 4.0, study: str = "smoke") -> pd.DataFrame:
+def log(
+    model: str, seed: int = 0, steps: int = 6, first_loss: float = 4.0, study: str = "smoke", architecture: str = "vit"
+) -> pd.DataFrame:
     step = np.arange(1, steps + 1)
     epoch_ends = step % 3 == 0
     return pd.DataFrame(
         {
             **{"study": study, "data_hash": "ab" * 32, "model": model, "label": model, "seed": seed, "step": step},
             **{
-                "architecture": "vit",
+                "architecture": architecture,
                 "loss": first_loss / step,
                 "feature_std": 0.9 - 0.1 * step,
                 "grad_norm": 1.0 / step,
@@ -62,7 +64,8 @@ def test_a_run_of_another_study_is_refused(study: Study) -> None:
 @pytest.mark.parametrize("name", ["smoke", "demo", "paper"])
 def test_no_two_models_look_alike(root: Path, name: str) -> None:
     study = load_study(root / "config" / f"{name}.yaml")
-    figure, _ = draw("training", study, log=pd.concat([log(model, study=name) for model in study.models]))
+    logs = [log(name, study=study.study, architecture=model.architecture) for name, model in study.models.items()]
+    figure, _ = draw("training", study, log=pd.concat(logs))
     looks = [(line.get_color(), line.get_marker()) for line in figure.axes[0].lines]
     assert len(set(looks)) == len(study.models)
 

@@ -16,7 +16,7 @@ from cl_vs_mim.figures import result_tables as table1
 from cl_vs_mim.figures.commands import table
 from cl_vs_mim.figures.figure import figures_of
 from cl_vs_mim.figures.scores import classification_scores, dense_scores
-from cl_vs_mim.figures.sources import AUGMENTED_PROBE, GROUPS, made
+from cl_vs_mim.figures.sources import GROUPS, made
 from figure_tables import REFERENCE, attention_table, draw, fourier_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,17 +57,18 @@ MODELS = ("moco_v3", "simmim", "untrained_vit")
 @pytest.fixture
 def tables(study: Study) -> dict[str, pd.DataFrame]:
     tuned = [answers(study, name, share) for name, share in zip(MODELS, (0.5, 0.6, 0.3), strict=True)]
-    probed = [answers(study, name, share, "probed") for name, share in zip(MODELS, (0.4, 0.2, 0.25), strict=True)]
+    probed = [
+        answers(study, name, share, "augmented_probe") for name, share in zip(MODELS, (0.4, 0.2, 0.25), strict=True)
+    ]
     boxes = [dense(study, name, value) for name, value in zip(MODELS, (12.0, 15.0, 3.0), strict=True)]
     masks = [dense(study, name, value, "mask") for name, value in zip(MODELS, (11.0, 14.0, 2.0), strict=True)]
-    frames = {"finetuning": tuned, "probe": probed, "detection": boxes + masks}
+    frames = {"finetuning": tuned, "augmented_probe": probed, "detection": boxes + masks}
     return {kind: pd.concat(found, ignore_index=True) for kind, found in frames.items()}
 
 
 def collected(study: Study, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Rows of a table of results."""
-    named = {AUGMENTED_PROBE if kind == "probe" else kind: frame for kind, frame in tables.items()}
-    return table1.collect(named | {"reference": read_table(REFERENCE)}, study)
+    return table1.collect(tables | {"reference": read_table(REFERENCE)}, study)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -95,7 +96,7 @@ def test_several_seeds_have_students_interval(study: Study, tmp_path: Path) -> N
 def test_what_does_not_compare_is_refused(study: Study, tmp_path: Path) -> None:
     one, other = answers(study, "moco_v3", 0.5), answers(study, "simmim", 0.5)
     for changed, message in (
-        (other.assign(protocol="probed"), "different protocol"),
+        (other.assign(protocol="augmented_probe"), "different protocol"),
         (other.assign(labels="category"), "different labels"),
         (other.iloc[1:], "different images"),
     ):
@@ -135,7 +136,7 @@ def test_figure_1_puts_every_encoder_where_its_tables_say(study: Study, tables) 
 
 
 def test_figure_1_says_what_the_study_does_not_have(study: Study, tables) -> None:
-    figure, _ = draw("fig01", study, finetuning=tables["finetuning"], probe=tables["probe"])
+    figure, _ = draw("fig01", study, finetuning=tables["finetuning"], augmented_probe=tables["augmented_probe"])
     assert [text.get_text() for text in figure.axes[2].texts] == ["not measured\nin this study"]
 
 
@@ -153,7 +154,7 @@ def test_figure_12_joins_the_hybrids_in_the_order_of_their_weight(study: Study, 
     wide = study.model_copy(update={"models": study.models | sweep})
     shares = {"hybrid_00": 0.2, "hybrid_05": 0.6, "hybrid_10": 0.4}
     tuned = pd.concat([answers(wide, name, share) for name, share in shares.items()])
-    probed = pd.concat([answers(wide, name, share / 2, "probed") for name, share in shares.items()])
+    probed = pd.concat([answers(wide, name, share / 2, "augmented_probe") for name, share in shares.items()])
 
     def measured(table) -> pd.DataFrame:
         template = {name: table("simmim") for name in shares}
@@ -164,7 +165,7 @@ def test_figure_12_joins_the_hybrids_in_the_order_of_their_weight(study: Study, 
         return pd.concat(frames, ignore_index=True)
 
     curves = {"attention": measured(attention_table), "fourier": measured(fourier_table)}
-    figure, drawn = draw("fig12", wide, finetuning=tuned, probe=probed, **curves)
+    figure, drawn = draw("fig12", wide, finetuning=tuned, augmented_probe=probed, **curves)
     ours, theirs, information, spectrum = figure.axes
     x, y = ours.lines[0].get_data()
     np.testing.assert_allclose(x, [10, 30, 20])
@@ -228,8 +229,8 @@ def test_table_2_has_the_published_values_of_its_weights(study: Study, tmp_path:
     wide = study.model_copy(update={"models": study.models | {"hybrid_02": light}})
     names = ("hybrid_02", "hybrid_05")
     tuned = pd.concat([answers(wide, name, 0.5) for name in names])
-    probed = pd.concat([answers(wide, name, 0.5, "probed") for name in names])
-    rows = collected(wide, {"finetuning": tuned, "probe": probed})
+    probed = pd.concat([answers(wide, name, 0.5, "augmented_probe") for name in names])
+    rows = collected(wide, {"finetuning": tuned, "augmented_probe": probed})
     assert set(rows["lambda"]) == {0.2, 0.5}
     published = rows.set_index(["model", "task"])["published"]
     assert published["hybrid_02", "linear probe"] == 61.6 and published["hybrid_02", "fine-tuning"] == 82.292
@@ -239,7 +240,7 @@ def test_table_2_has_the_published_values_of_its_weights(study: Study, tmp_path:
 def test_the_command_writes_three_formats(study: Study, tmp_path: Path) -> None:
     for run, (model, seed) in GROUPS["methods"](study).items():
         frames = {"finetuning": answers(study, model, 0.5, seed=seed)}
-        frames[AUGMENTED_PROBE] = answers(study, model, 0.4, "probed", seed)
+        frames["augmented_probe"] = answers(study, model, 0.4, "augmented_probe", seed)
         if run in made(study, "detection"):
             frames["detection"] = pd.concat([dense(study, model, 12.0, task) for task in ("box", "mask")])
             frames["segmentation"] = dense(study, model, 30.0, "segmentation", "mIoU")

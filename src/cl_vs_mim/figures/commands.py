@@ -31,6 +31,9 @@ def figures(name: str, *, config: Path, tables: Path, output: Path, reference: P
 
     Raises:
         UserError: there is no such figure, or a table that it needs is missing, incomplete or of another study.
+
+    Example:
+        cl-vs-mim figures fig3 --config config/demo.yaml --tables results/demo/tables --output figures/fig3.pdf
     """
     from cl_vs_mim.config import load_study
     from cl_vs_mim.figures import style
@@ -80,6 +83,9 @@ def table(name: str, *, config: Path, tables: Path, output: Path, reference: Pat
 
     Raises:
         UserError: there is no such table, or results that it needs are missing or do not compare.
+
+    Example:
+        cl-vs-mim table transfer --config config/demo.yaml --tables results/demo/tables --output tables/transfer.csv
     """
     from cl_vs_mim.config import load_study
     from cl_vs_mim.core.files import write_text

@@ -14,7 +14,7 @@ from cl_vs_mim.figures.figure import BOOTSTRAP, Drawing, Figure, Frames
 from cl_vs_mim.figures.looks import series_styles
 from cl_vs_mim.figures.scatter import draw_points, draw_published, name_points
 from cl_vs_mim.figures.scores import CLASSIFICATION, DENSE, classification_scores, dense_scores, side_by_side
-from cl_vs_mim.figures.sources import AUGMENTED_PROBE, Reference, Table
+from cl_vs_mim.figures.sources import Reference, Table
 
 _PUBLISHED_NAMES = {
     "MoCo-dagger (authors 100ep)": "MoCo v3†",
@@ -38,7 +38,7 @@ def points(frames: Frames, study: Study) -> dict[str, pd.DataFrame]:
     detection = frames["detection"]
     detected = None if detection.empty else dense_scores(detection, "box", "AP", bootstrap)
     return {
-        "a (left)": side_by_side(classification_scores(frames["probe"], bootstrap), tuned),
+        "a (left)": side_by_side(classification_scores(frames["augmented_probe"], bootstrap), tuned),
         "b (middle)": sized,
         "c (right)": sized.iloc[:0] if detected is None else side_by_side(detected, tuned),
     }
@@ -132,7 +132,7 @@ FIGURE = Figure(
     ),
     reads={
         "finetuning": Table("finetuning", "methods", CLASSIFICATION),
-        "probe": Table(AUGMENTED_PROBE, "methods", CLASSIFICATION),
+        "augmented_probe": Table("augmented_probe", "methods", CLASSIFICATION),
         "detection": Table("detection", "methods", DENSE, optional=True),
         "reference": Reference(),
     },

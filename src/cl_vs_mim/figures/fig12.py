@@ -14,7 +14,7 @@ from cl_vs_mim.figures.overview import BLOCK_COLUMNS
 from cl_vs_mim.figures.reference import with_lambda
 from cl_vs_mim.figures.scatter import draw_points, draw_published, name_points
 from cl_vs_mim.figures.scores import CLASSIFICATION, classification_scores, side_by_side
-from cl_vs_mim.figures.sources import AUGMENTED_PROBE, Reference, Table
+from cl_vs_mim.figures.sources import Reference, Table
 from cl_vs_mim.figures.states import draw_state_curves, state_curves
 from cl_vs_mim.figures.tables import check_complete, depth_curves
 
@@ -27,7 +27,7 @@ def draw(frames: Frames, study: Study) -> Drawing:
     """
     shares = hybrid_weights(study)
     bootstrap = study.figures.bootstrap
-    probed, tuned = (classification_scores(frames[name], bootstrap) for name in ("probe", "finetuning"))
+    probed, tuned = (classification_scores(frames[name], bootstrap) for name in ("augmented_probe", "finetuning"))
     points = side_by_side(probed, tuned)
     points = points[points["model"].isin(shares)]
     points = points.assign(**{"lambda": points["model"].map(shares)}).sort_values("lambda")
@@ -96,7 +96,7 @@ FIGURE = Figure(
     ),
     reads={
         "finetuning": Table("finetuning", "hybrids", CLASSIFICATION),
-        "probe": Table(AUGMENTED_PROBE, "hybrids", CLASSIFICATION),
+        "augmented_probe": Table("augmented_probe", "hybrids", CLASSIFICATION),
         "attention": Table("attention", "hybrids", BLOCK_COLUMNS),
         "fourier": Table("fourier", "hybrids", fig08.COLUMNS),
         "reference": Reference(),

@@ -17,7 +17,7 @@ from cl_vs_mim.figures.figure import BOOTSTRAP, Frames, restricted
 from cl_vs_mim.figures.looks import hybrid_weights, method_key
 from cl_vs_mim.figures.reference import with_lambda
 from cl_vs_mim.figures.scores import CLASSIFICATION, DENSE, classification_scores, dense_scores
-from cl_vs_mim.figures.sources import AUGMENTED_PROBE, Reference, Table, runs_of
+from cl_vs_mim.figures.sources import Reference, Table, runs_of
 
 SETTINGS = (BOOTSTRAP,)  # sections of the study that a table reads
 _HYBRID = "hybrid"
@@ -43,7 +43,7 @@ class Score:
 
 
 SCORES = (
-    Score("linear probe", "linear probe (%)", AUGMENTED_PROBE, published=("a (left)", "x")),
+    Score("linear probe", "linear probe (%)", "augmented_probe", published=("a (left)", "x")),
     Score("fine-tuning", "fine-tuning (%)", "finetuning", published=("a (left)", "y")),
     Score("box AP", "box AP", "detection", ("box", "AP"), ("c (right)", "x")),
     Score("mask AP", "mask AP", "detection", ("mask", "AP")),

@@ -9,7 +9,7 @@ from pathlib import Path
 from cl_vs_mim.config import Study, encoders
 from cl_vs_mim.config.transfer import Transfer
 
-AUGMENTED_PROBE = "paper"  # kind of the tables of linear probes trained on augmented images
+_OF_PAIR = ("detection", "segmentation")  # tasks that only the main pair is trained on
 Runs = dict[str, tuple[str, int]]  # stem of an encoder's files -> its model and seed
 
 # ------------------------------------------------------------------------------------------------
@@ -95,11 +95,10 @@ def made(study: Study, kind: str) -> Runs:
         return encoders.trained_runs(study)
     if kind in ("decoder_fourier", "reconstruction"):
         return _named(study, encoders.runs_with_decoder(study))
-    task = "probe" if kind == AUGMENTED_PROBE else kind
-    if task in Transfer.model_fields:
-        if study.transfer is None or getattr(study.transfer, task) is None:
+    if kind in Transfer.model_fields:
+        if getattr(study.transfer, kind, None) is None:
             return {}
-        return encoders.pair_runs(study) if task in ("detection", "segmentation") else _all(study)
+        return encoders.pair_runs(study) if kind in _OF_PAIR else _all(study)
     return _all(study)
 
 
