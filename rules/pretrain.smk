@@ -29,3 +29,16 @@ rule pretrain:
         "cl-vs-mim pretrain --config {params.config:q} --run {wildcards.run} --data {params.data:q}"
         " --runs {params.runs:q} --threads {threads} {params.needs:q}"
         " --output {output.encoder:q} --log-table {output.metrics:q} 2>&1 | tee {log:q}"
+
+
+# The study with all that it takes over from recipes and all defaults written out: what decided the results beside it.
+rule study:
+    output:
+        f"{RESULTS}/study.yaml",
+    params:
+        config=CONFIG,
+        decided=lambda wildcards: COMMAND["show-study"].decided(STUDY, ""),
+    log:
+        f"{RESULTS}/logs/study.log",
+    shell:
+        "cl-vs-mim show-study --config {params.config:q} --output {output:q} 2>&1 | tee {log:q}"

@@ -1,4 +1,4 @@
-"""The full-scale recipes are valid, name their source, and cover every method."""
+"""The full-scale recipes are valid, name their source, cover every method, and make up the paper's study."""
 
 from __future__ import annotations
 
@@ -7,34 +7,45 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cl_vs_mim.config import Model
-from cl_vs_mim.config.detection import Detection
+from cl_vs_mim.config import Model, load_study
+from cl_vs_mim.config.expansion import expand
 from cl_vs_mim.config.objective import OBJECTIVES
-from cl_vs_mim.config.segmentation import Segmentation
-from cl_vs_mim.config.transfer import AugmentedProbe, FineTuning
 
-RECIPES = sorted((Path(__file__).parent.parent / "config" / "recipes").glob("*.yaml"))
+CONFIG = Path(__file__).parent.parent / "config"
+RECIPES = sorted((CONFIG / "recipes").glob("*.yaml"))
+TRANSFER = sorted((CONFIG / "recipes" / "transfer").glob("*.yaml"))
 
-TRANSFER = sorted((RECIPES[0].parent / "transfer").glob("*.yaml"))
-KINDS = {"finetuning": FineTuning, "augmented": AugmentedProbe, "segmentation": Segmentation, "coco": Detection}
+
+def model(path: Path) -> Model:
+    return Model.model_validate(expand({"model": {"like": f"recipes/{path.stem}"}}, CONFIG)["model"])
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_is_a_valid_model_with_its_source(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    model = Model.model_validate(yaml.safe_load(text))
-    assert path.stem.startswith(model.objective.method)
+    assert path.stem.startswith(model(path).objective.method)
     assert text.startswith("# ") and "epochs" in text.splitlines()[0]
 
 
 def test_every_method_has_one() -> None:
-    named = {Model.model_validate(yaml.safe_load(path.read_text())).objective.method for path in RECIPES}
+    named = {model(path).objective.method for path in RECIPES}
     assert named == set(OBJECTIVES.names()) - {"vq_tokenizer"}  # ours; it has no published recipe
 
 
+def test_the_paper_study_takes_over_every_one() -> None:
+    models = load_study(CONFIG / "paper.yaml").models
+    for path in RECIPES:
+        taken = models[path.stem].model_copy(update={"label": model(path).label})
+        assert taken == model(path)
+
+
 @pytest.mark.parametrize("path", TRANSFER, ids=lambda path: path.stem)
-def test_a_transfer_recipe_is_valid_and_says_where_it_is_from(path: Path) -> None:
+def test_a_transfer_recipe_is_valid_and_says_where_it_is_from(path: Path, tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    kind = KINDS[path.stem.split("_")[0]]
-    assert kind.model_validate(yaml.safe_load(text))
     assert text.startswith("# ")
+    kind = {"coco": "detection", "augmented": "augmented_probe"}.get(path.stem.split("_")[0], path.stem)
+    raw = yaml.safe_load((CONFIG / "paper.yaml").read_text(encoding="utf-8"))
+    raw["transfer"] = {kind: {"like": f"recipes/transfer/{path.stem}"}}
+    (tmp_path / "recipes").symlink_to(CONFIG / "recipes")
+    (tmp_path / "paper.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    assert getattr(load_study(tmp_path / "paper.yaml").transfer, kind) is not None

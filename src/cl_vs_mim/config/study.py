@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import yaml
-from pydantic import PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import PositiveInt, ValidationError, model_validator
 
 from cl_vs_mim.config.analysis import Analysis, Figures, block_index
 from cl_vs_mim.config.data import Data
+from cl_vs_mim.config.expansion import expand
 from cl_vs_mim.config.models import Architecture, Model
 from cl_vs_mim.config.sections import Name, Section
 from cl_vs_mim.config.transfer import Transfer
@@ -33,7 +35,6 @@ class Compute(Section):
 class Expectation(Section):
     """Stated in the head of the YAML: what a run costs and what it can and cannot show."""
 
-    minutes: PositiveFloat  # for figures/fig3.pdf after the set-up
     hardware: str
     result: str
 
@@ -52,6 +53,14 @@ class Study(Section):
     analysis: Analysis
     figures: Figures
     transfer: Transfer | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written_out(cls, raw: Any) -> Any:
+        try:
+            return expand(raw) if isinstance(raw, dict) else raw
+        except UserError as error:
+            raise ValueError(str(error)) from error
 
     @model_validator(mode="after")
     def _references_exist(self) -> Study:
@@ -159,6 +168,10 @@ def load_study(path: Path) -> Study:
     if not isinstance(raw, dict):
         raise UserError(f"config {path} should be a mapping of keys to values")
     try:
+        raw = expand(raw, path.parent)
+    except UserError as error:
+        raise UserError(f"config {path} is not valid:\n  {error}") from error
+    try:
         study = Study.model_validate(raw)
     except ValidationError as error:
         problems = "\n".join(f"  {describe(detail, raw, Study)}" for detail in error.errors())
@@ -166,3 +179,11 @@ def load_study(path: Path) -> Study:
     if study.study != path.stem:
         raise UserError(f"config {path}: study is {study.study!r}, but the file is named {path.stem!r}")
     return study
+
+
+def expanded(study: Study) -> str:
+    """The whole study as YAML in which nothing is named and every default stands: what decided its results.
+
+    :func:`load_study` reads it back to an equal study.
+    """
+    return yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
