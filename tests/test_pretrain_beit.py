@@ -40,7 +40,7 @@ def beit():
     objective = dict(method="beit", tokenizer="t", codes=CODES, mask_ratio=0.4, least_block=3, views=[CROP])
     built = build(objective)
     source = tokenizer()
-    built.attach_tokenizer(source.encoder, source.decoder)
+    built.attach(source.encoder, source.decoder)
     return built
 
 
@@ -169,11 +169,11 @@ def test_beit_trains_itself_and_not_its_tokenizer():
 def test_a_tokenizer_of_another_grid_or_codebook_is_refused():
     objective, source = beit(), tokenizer(codes=5)
     with pytest.raises(ValueError, match=r"has 5 codes, objective\.codes is 12"):
-        objective.attach_tokenizer(source.encoder, source.decoder)
+        objective.attach(source.encoder, source.decoder)
     fields = dict(positions="sincos", image_size=32, patch_size=4, width=16, depth=1, heads=2)
     other = build_encoder(EncoderSpec(family="vit", **fields), 0)
     with pytest.raises(ValueError, match="the tokenizer is for 32 px images of 4 px patches, the encoder for 16 and 4"):
-        objective.attach_tokenizer(other, VQDecoder(other.spec, DecoderSpec("vq", width=6, codes=CODES)))
+        objective.attach(other, VQDecoder(other.spec, DecoderSpec("vq", width=6, codes=CODES)))
 
 
 def test_the_tokenizer_travels_in_a_native_file(tmp_path):

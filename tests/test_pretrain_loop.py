@@ -420,7 +420,7 @@ def test_compile_without_a_compiler_says_what_is_missing(workplace, monkeypatch)
 def test_what_decides_the_weights_names_the_run_folder(workplace, monkeypatch):
     def folder() -> str:
         study = load_study(workplace.arguments("simmim")["config"])
-        resolved = resolve_run(decides_encoder(study, "simmim_seed1"), training_code("simmim"), "ab" * 32, {})
+        resolved = resolve_run(decides_encoder(study, "simmim_seed1"), training_code("simmim", "beit"), "ab" * 32, {})
         return RunFolder(Path("runs"), "simmim", resolved).path.name
 
     first = folder()

@@ -15,21 +15,20 @@ def show_study(*, config: Path, output: Path | None = None) -> None:
     """Check a study, and write it out with everything that it takes over from elsewhere and every default.
 
     Args:
-        config: the study, config/<study>.yaml.
+        config: the study, such as config/demo.yaml.
         output: where to write it, .yaml; the screen if left out.
 
     Example:
         cl-vs-mim show-study --config config/demo.yaml
     """
     from cl_vs_mim.config.study import expanded, load_study
-    from cl_vs_mim.core.files import atomic_path
+    from cl_vs_mim.core.files import write_text
 
     text = expanded(load_study(config))
     if output is None:
         sys.stdout.write(text)
-        return
-    with atomic_path(output) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    else:
+        write_text(output, text)
 
 
 def _decides(study: Any, run: str) -> dict[str, Any]:

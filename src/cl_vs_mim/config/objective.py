@@ -35,11 +35,13 @@ class ObjectiveConfig(Section):
     Attributes:
         paints: whether its decoder turns tokens into images that Figure 11 shows.
         deep_decoder: whether that decoder has blocks, whose tokens Figure 11 follows.
+        needs_decoder: whether the decoder of the model that it needs is asked for too.
         trains_tokenizer: whether its models are trained for others (paradigm ``tokenizer``) and not analysed.
     """
 
     paints: ClassVar[bool] = False
     deep_decoder: ClassVar[bool] = False
+    needs_decoder: ClassVar[bool] = False
     trains_tokenizer: ClassVar[bool] = False
 
     method: str

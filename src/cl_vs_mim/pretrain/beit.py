@@ -6,7 +6,6 @@ entry of a tokenizer's codebook.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
@@ -17,7 +16,6 @@ from torch import Tensor, nn
 from cl_vs_mim.config.objective import ObjectiveConfig
 from cl_vs_mim.config.sections import Name
 from cl_vs_mim.config.views import View
-from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.encoder.decoders.vq import VQDecoder
 from cl_vs_mim.encoder.masks import blockwise_mask
 from cl_vs_mim.pretrain.distributed import own_rows
@@ -25,11 +23,14 @@ from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
 
 if TYPE_CHECKING:
     from cl_vs_mim.config import Model, Study
+    from cl_vs_mim.encoder.decoders import Decoder
     from cl_vs_mim.encoder.model import Encoder
 
 
 class Config(ObjectiveConfig):
     """BEiT (Bao et al., arXiv 2106.08254): name the tokenizer's codes of hidden blocks of patches."""
+
+    needs_decoder = True
 
     method: Literal["beit"]
     tokenizer: Name | None = None  # a model of the study of method vq_tokenizer; its first seed is used
@@ -88,29 +89,16 @@ class BEiT(Objective):
         nn.init.zeros_(self.head.bias)
         self._tokenizer: tuple[Encoder, VQDecoder] | None = None  # no parameter of ours: not saved, not trained
 
-    def attach(self, path: Path) -> None:
-        """Read the tokenizer.
-
-        Raises:
-            UserError: the file is no tokenizer, or not one for this encoder.
-        """
-        from cl_vs_mim.encoder.checkpoints import load_decoder, load_encoder
-
-        encoder = load_encoder(path, "native")
-        decoder = load_decoder(path, "native", encoder)
-        if not isinstance(decoder, VQDecoder):
-            raise UserError(f"{path} holds a decoder of method {decoder.spec.method}, not a tokenizer")
-        try:
-            self.attach_tokenizer(encoder, decoder)
-        except ValueError as error:
-            raise UserError(f"{path}: {error}") from error
-
-    def attach_tokenizer(self, encoder: Encoder, decoder: VQDecoder) -> None:
+    def attach(self, encoder: Encoder, decoder: Decoder | None) -> None:
         """Set what names the patches.
 
         Raises:
-            ValueError: it has another grid, or another number of codes.
+            ValueError: it is no tokenizer, has another grid, or another number of codes.
         """
+        if not isinstance(decoder, VQDecoder):
+            raise ValueError(
+                f"it holds a decoder of method {decoder.spec.method if decoder else 'none'}, not a tokenizer"
+            )
         ours, theirs = self.encoder.spec, encoder.spec
         if (theirs.image_size, theirs.patch_size) != (ours.image_size, ours.patch_size):
             raise ValueError(
@@ -125,7 +113,7 @@ class BEiT(Objective):
     def codes(self, images: Tensor) -> Tensor:
         """The tokenizer's names of the patches: (B, 3, S, S) -> (B, N) int64."""
         if self._tokenizer is None:
-            raise RuntimeError("attach_tokenizer has not been called")
+            raise RuntimeError("attach has not been called")
         encoder, decoder = (part.to(images.device) for part in self._tokenizer)
         return decoder.nearest(decoder.vectors(encoder(images)))
 

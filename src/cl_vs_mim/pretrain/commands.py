@@ -33,7 +33,7 @@ def pretrain(
     A run that was killed goes on from its last checkpoint and ends with the weights of an undisturbed one.
 
     Args:
-        config: the study, config/<study>.yaml.
+        config: the study, such as config/demo.yaml.
         run: the encoder, by model and seed, such as moco_v3_seed0.
         data: folder of the images, with train/ and manifest.json.
         runs: where run folders live; keep it between calls.
@@ -67,8 +67,9 @@ def pretrain(
 
 
 def _code(study: Study, run: str) -> tuple[str, ...]:
-    model, _ = model_and_seed(study, run)
-    return ("cl_vs_mim.pretrain.run", *training_code(study.models[model].objective.method))
+    model = study.models[model_and_seed(study, run)[0]]
+    family = study.architectures[model.architecture].family
+    return ("cl_vs_mim.pretrain.run", *training_code(model.objective.method, family))
 
 
 COMMANDS = (Command("pretrain", pretrain, decides_encoder, _code),)

@@ -8,7 +8,6 @@ used, because reading a configuration imports it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 
 from cl_vs_mim.config.objective import ObjectiveConfig
 from cl_vs_mim.config.views import View
-from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.encoder.decoders import Decoder
 
 if TYPE_CHECKING:
@@ -59,13 +57,17 @@ class Objective(nn.Module, ABC):
     def forward(self, views: list[Tensor], generator: torch.Generator) -> ObjectiveOutput:
         """One batch: a list of (B, 3, S, S) normalised views, and a CPU generator for what the method draws."""
 
-    def attach(self, path: Path) -> None:
-        """Read the file of the model that the method needs (see :meth:`ObjectiveConfig.needs`), before training.
+    def attach(self, encoder: Encoder, decoder: Decoder | None) -> None:
+        """Take the model that the method needs (see :meth:`ObjectiveConfig.needs`), before training.
+
+        Args:
+            encoder: of that model, trained.
+            decoder: what was exported beside it, where the method asks for that.
 
         Raises:
-            UserError: the method needs none, or the file is not of that kind.
+            ValueError: the method needs none, or this model is not of the kind that it needs.
         """
-        raise UserError(f"{type(self).__name__} takes no other model: leave out --needs {path}")
+        raise ValueError(f"{type(self).__name__} needs no other model")
 
     def before_step(self, progress: float) -> None:
         """Called before every forward pass; ``progress`` is the share of all steps that are done, 0 … 1."""

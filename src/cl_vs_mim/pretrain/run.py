@@ -19,7 +19,7 @@ from cl_vs_mim.config.encoders import decides_encoder, model_and_seed
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import sha256_json
 from cl_vs_mim.core.tables import row_head, with_head, write_table
-from cl_vs_mim.encoder.checkpoints import save_encoder
+from cl_vs_mim.encoder.checkpoints import load_decoder, load_encoder, save_encoder
 from cl_vs_mim.pretrain.closure import training_code
 from cl_vs_mim.pretrain.data import index_training_images, steps_per_epoch
 from cl_vs_mim.pretrain.interrupt import leave_paused
@@ -135,10 +135,11 @@ def pretrain(
         )
     check_needed(needs, name, study)
     decided = decides_encoder(study, run)
-    resolved = resolve_run(decided, training_code(model.objective.method), data_hash, {"needs": needs})
+    code = training_code(model.objective.method, architecture.family)
+    resolved = resolve_run(decided, code, data_hash, {"needs": needs})
     objective = build_objective(model, architecture, seed)
     if needs is not None:
-        objective.attach(needs)
+        attach_needed(objective, needs)
 
     def source(trainer: Trainer) -> Source:
         workers = study.compute.loader_workers
@@ -174,6 +175,20 @@ def check_needed(path: Path | None, model: str, study: Study) -> None:
         raise UserError(f"{model} {what} --needs")
     if path is not None and not path.is_file():
         raise UserError(f"{path} does not exist, which {model} needs; train it first, as the model of that name")
+
+
+def attach_needed(objective: Objective, path: Path) -> None:
+    """Read the model that the objective needs, and hand it over.
+
+    Raises:
+        UserError: the file is none of ours, or not of the kind that the objective needs.
+    """
+    encoder = load_encoder(path, "native")
+    decoder = load_decoder(path, "native", encoder) if objective.Config.needs_decoder else None
+    try:
+        objective.attach(encoder, decoder)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def start(device: str, training: Training, devices: int, nodes: int, threads: int | None) -> Fabric:

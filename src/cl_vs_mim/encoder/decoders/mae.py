@@ -25,7 +25,7 @@ class MAEDecoder(Decoder):
     def __init__(self, encoder: EncoderSpec, spec: DecoderSpec) -> None:
         from timm.models.vision_transformer import Block
 
-        from cl_vs_mim.encoder.model import layer_norm, sincos_positions
+        from cl_vs_mim.encoder.layers import layer_norm, sincos_positions
 
         super().__init__(encoder, spec)
         self.patch_size = encoder.patch_size
