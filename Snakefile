@@ -21,7 +21,6 @@ wildcard_constraints:
 include: "rules/data.smk"
 include: "rules/pretrain.smk"
 include: "rules/analysis.smk"
-include: "rules/reconstruct.smk"
 include: "rules/transfer.smk"
 include: "rules/finetune.smk"
 include: "rules/detection.smk"

@@ -31,7 +31,7 @@ import torch
 from PIL import Image
 
 from cl_vs_mim.analysis.extract import measure
-from cl_vs_mim.analysis.metrics import AllMetrics
+from cl_vs_mim.analysis.metrics import Measurement
 from cl_vs_mim.analysis.streaming import stream
 from cl_vs_mim.core.errors import UserError, run_cli
 from cl_vs_mim.core.files import sha256_json
@@ -113,7 +113,7 @@ def measure_speed(shape: Shape, threads: int, repeats: int, device: str) -> list
             torch.cuda.synchronize()
 
     def streaming() -> dict[str, np.ndarray]:
-        metrics = AllMetrics(encoder.spec)
+        metrics = Measurement(encoder.spec)
         list(stream(encoder, [images], list(metrics)))
         return {metric.name: metric.result() for metric in metrics}
 

@@ -1,17 +1,13 @@
 # One pass of an encoder serves all metrics of Figures 2 to 8. Trained encoders come from rules/pretrain.smk, the
 # untrained controls from their architecture and seed alone.
 
-EXTRACTED = [
-    "attention",
-    "attention_maps",
-    "attention_image",
-    "diversity",
-    "movement",
-    "movement_tokens",
-    "token_spectrum",
-    "image_spectrum",
-    "fourier",
-]
+from cl_vs_mim.analysis.layouts import EMBEDDED, EXTRACTED, MEASURED, RECONSTRUCTED
+
+
+def encoder_options(wildcards, input):
+    """Which encoder on which images, as the options that every command about one encoder has."""
+    file = ["--encoder", input.encoder] if input.encoder else []
+    return ["--config", CONFIG, "--run", wildcards.run, *file, "--data", str(Path(input.data).parent)]
 
 
 rule extract:
@@ -21,20 +17,9 @@ rule extract:
     output:
         expand(f"{RESULTS}/tables/{{kind}}/{{{{run}}}}.parquet", kind=EXTRACTED),
     params:
-        config=CONFIG,
-        subject=subject_of,
-        tables=lambda wildcards, output: Path(output[0]).parent.parent,
-        settings=[
-            STUDY.analysis.sample_digest(),
-            sections_digest(
-                STUDY.analysis.spectrum,
-                STUDY.analysis.movement,
-                STUDY.figures.attention_maps,
-                STUDY.figures.bootstrap,
-            ),
-        ],
-        encoder_settings=lambda wildcards: settings_of(wildcards.run),
-        code=code_digest("cl_vs_mim.analysis.extract"),
+        options=encoder_options,
+        tables=f"{RESULTS}/tables",
+        decided=lambda wildcards: COMMAND["extract"].decided(STUDY, wildcards.run),
     log:
         f"{RESULTS}/logs/extract/{{run}}.log",
     benchmark:
@@ -43,11 +28,7 @@ rule extract:
     conda:
         "../environment.yml"
     shell:
-        "python -m cl_vs_mim.analysis.extract --config {params.config} {params.subject} --threads {threads}"
-        " --tables {params.tables} --run {wildcards.run} 2>&1 | tee {log}"
-
-
-MEASURED = ["attention", "diversity", "movement", "token_spectrum", "image_spectrum", "fourier"]
+        "cl-vs-mim extract {params.options:q} --threads {threads} --tables {params.tables:q} 2>&1 | tee {log:q}"
 
 
 # The pair again on images of other sizes: one of the free choices that the audit varies.
@@ -58,15 +39,9 @@ rule extract_grid:
     output:
         expand(f"{RESULTS}/tables/grid{{{{grid}}}}/{{kind}}/{{{{run}}}}.parquet", kind=MEASURED),
     params:
-        config=CONFIG,
-        subject=subject_of,
-        tables=lambda wildcards, output: Path(output[0]).parent.parent.parent,
-        settings=[
-            STUDY.analysis.sample_digest(),
-            sections_digest(STUDY.analysis.spectrum, STUDY.figures.bootstrap),
-        ],
-        encoder_settings=lambda wildcards: settings_of(wildcards.run),
-        code=rules.extract.params.code,
+        options=encoder_options,
+        tables=f"{RESULTS}/tables",
+        decided=lambda wildcards: COMMAND["extract"].decided(STUDY, f"grid{wildcards.grid}/{wildcards.run}"),
     log:
         f"{RESULTS}/logs/extract_grid{{grid}}/{{run}}.log",
     benchmark:
@@ -77,8 +52,33 @@ rule extract_grid:
     conda:
         "../environment.yml"
     shell:
-        "python -m cl_vs_mim.analysis.extract --config {params.config} {params.subject} --threads {threads}"
-        " --tables {params.tables} --run {wildcards.run} --grid {wildcards.grid} 2>&1 | tee {log}"
+        "cl-vs-mim extract {params.options:q} --grid {wildcards.grid} --threads {threads}"
+        " --tables {params.tables:q} 2>&1 | tee {log:q}"
+
+
+if "finetuning" in DONE:
+
+    # What fine-tuning made of an encoder, by the same pass as before it.
+    rule extract_finetuned:
+        input:
+            data=OBJECTS,
+            encoder=f"{RESULTS}/finetuned/{{run}}.safetensors",
+        output:
+            expand(f"{RESULTS}/tables/finetuned/{{kind}}/{{{{run}}}}.parquet", kind=EXTRACTED),
+        params:
+            options=encoder_options,
+            tables=f"{RESULTS}/tables/finetuned",
+            decided=lambda wildcards: COMMAND["extract"].decided(STUDY, f"finetuned/{wildcards.run}"),
+        log:
+            f"{RESULTS}/logs/extract_finetuned/{{run}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/extract_finetuned/{{run}}.tsv"
+        threads: STUDY.compute.analysis_threads
+        conda:
+            "../environment.yml"
+        shell:
+            "cl-vs-mim extract {params.options:q} --stage finetuned --threads {threads}"
+            " --tables {params.tables:q} 2>&1 | tee {log:q}"
 
 
 rule embedding:
@@ -86,14 +86,11 @@ rule embedding:
         data=OBJECTS,
         encoder=encoder_of,
     output:
-        expand(f"{RESULTS}/tables/{{kind}}/{{{{run}}}}.parquet", kind=["embedding", "embedding_purity"]),
+        expand(f"{RESULTS}/tables/{{kind}}/{{{{run}}}}.parquet", kind=EMBEDDED),
     params:
-        config=CONFIG,
-        subject=subject_of,
-        tables=lambda wildcards, output: Path(output[0]).parent.parent,
-        settings=[STUDY.analysis.crop_fraction, sections_digest(STUDY.analysis.embedding)],
-        encoder_settings=lambda wildcards: settings_of(wildcards.run),
-        code=code_digest("cl_vs_mim.analysis.embedding"),
+        options=encoder_options,
+        tables=f"{RESULTS}/tables",
+        decided=lambda wildcards: COMMAND["embedding"].decided(STUDY, wildcards.run),
     log:
         f"{RESULTS}/logs/embedding/{{run}}.log",
     benchmark:
@@ -102,5 +99,28 @@ rule embedding:
     conda:
         "../environment.yml"
     shell:
-        "python -m cl_vs_mim.analysis.embedding --config {params.config} {params.subject} --threads {threads}"
-        " --tables {params.tables} --run {wildcards.run} 2>&1 | tee {log}"
+        "cl-vs-mim embedding {params.options:q} --threads {threads} --tables {params.tables:q} 2>&1 | tee {log:q}"
+
+
+# What the decoders of masked image modelling paint, and their frequencies.
+rule reconstruct:
+    input:
+        data=OBJECTS,
+        encoder=encoder_of,
+    output:
+        expand(f"{RESULTS}/tables/{{kind}}/{{{{run}}}}.parquet", kind=RECONSTRUCTED),
+    params:
+        options=encoder_options,
+        tables=f"{RESULTS}/tables",
+        decided=lambda wildcards: COMMAND["reconstruct"].decided(STUDY, wildcards.run),
+    log:
+        f"{RESULTS}/logs/reconstruct/{{run}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/reconstruct/{{run}}.tsv"
+    threads: STUDY.compute.analysis_threads
+    wildcard_constraints:
+        run="|".join(DECODED),
+    conda:
+        "../environment.yml"
+    shell:
+        "cl-vs-mim reconstruct {params.options:q} --threads {threads} --tables {params.tables:q} 2>&1 | tee {log:q}"

@@ -31,30 +31,6 @@ if "finetuning" in DONE:
             " --runs {params.runs} --threads {threads} --tuned {output.tuned} --log-table {output.log_table}"
             " --output {output.table} 2>&1 | tee {log}"
 
-    # What fine-tuning made of an encoder, by the same pass as before it.
-    rule extract_finetuned:
-        input:
-            data=OBJECTS,
-            encoder=f"{RESULTS}/finetuned/{{run}}.safetensors",
-        output:
-            expand(f"{RESULTS}/tables/finetuned/{{kind}}/{{{{run}}}}.parquet", kind=EXTRACTED),
-        params:
-            config=CONFIG,
-            subject=subject_of,
-            tables=lambda wildcards, output: Path(output[0]).parent.parent,
-            settings=rules.extract.params.settings,
-            code=rules.extract.params.code,
-        log:
-            f"{RESULTS}/logs/extract_finetuned/{{run}}.log",
-        benchmark:
-            f"{RESULTS}/benchmarks/extract_finetuned/{{run}}.tsv"
-        threads: STUDY.compute.analysis_threads
-        conda:
-            "../environment.yml"
-        shell:
-            "python -m cl_vs_mim.analysis.extract --stage finetuned --config {params.config} {params.subject}"
-            " --threads {threads} --tables {params.tables} --run {wildcards.run} 2>&1 | tee {log}"
-
 
 if "augmented_probe" in DONE:
 

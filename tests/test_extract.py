@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +12,20 @@ import torch
 import yaml
 from PIL import Image
 
-from cl_vs_mim.analysis.extract import KINDS, MEASURED, _parser, main
-from cl_vs_mim.analysis.movement import displacement_variation
+from cl_vs_mim import cli
+from cl_vs_mim.analysis.layouts import EXTRACTED, MEASURED
 from cl_vs_mim.analysis.queries import choose_queries
 from cl_vs_mim.config import load_study
-from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.tables import HEAD, read_table
 from cl_vs_mim.data.images import decode_many, index_image_folder, normalise
-from cl_vs_mim.encoder.checkpoints import save_encoder
+from cl_vs_mim.encoder.checkpoints import load_encoder, save_encoder
 from cl_vs_mim.encoder.model import build_encoder
 from cl_vs_mim.encoder.resize import at_grid
 from cl_vs_mim.metrics.attention import attention_distance, attention_rows
 from cl_vs_mim.metrics.diversity import depth_similarity, head_similarity, token_similarity
 from cl_vs_mim.metrics.fourier import relative_log_amplitudes
+from cl_vs_mim.metrics.movement import displacement_variation
 from cl_vs_mim.metrics.spectrum import image_log_singular_values, token_log_singular_values
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,11 +67,12 @@ def encoder_file(config, tmp_path) -> Path:
     return tmp_path / "simmim.safetensors"
 
 
-def extract(config: Path, data: Path, folder: Path, model: str, *more: str) -> dict[str, pd.DataFrame]:
-    required = [f"--config={config}", f"--model={model}", f"--seed={SEED}", f"--data={data}"]
-    main(_parser().parse_args([*required, f"--tables={folder}", "--run=r", "--device=cpu", "--threads=1", *more]))
+def extract(config: Path, data: Path, folder: Path, model: str, **more) -> dict[str, pd.DataFrame]:
+    run = f"{model}_seed{SEED}"
+    options = dict(config=config, run=run, data=data, tables=folder, device="cpu", threads=1) | more
+    cli.commands()["extract"].run(**options)
     assert [path for path in folder.rglob("*") if ".part" in path.name] == []
-    return {kind: read_table(folder / kind / "r.parquet") for kind in KINDS}
+    return {kind: read_table(folder / kind / f"{run}.parquet") for kind in EXTRACTED}
 
 
 # ------------------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ def extract(config: Path, data: Path, folder: Path, model: str, *more: str) -> d
 
 
 def test_the_attention_table_has_one_row_per_value(config, data, tmp_path, encoder_file):
-    table = extract(config, data, tmp_path, "simmim", f"--encoder={encoder_file}")["attention"]
+    table = extract(config, data, tmp_path, "simmim", encoder=encoder_file)["attention"]
     depth, heads = 3, 4
     assert len(table) == 4 * IMAGES * depth * heads
     assert not table.duplicated(["metric", "image", "depth", "head"]).any()
@@ -110,10 +110,10 @@ def test_the_attention_table_has_one_row_per_value(config, data, tmp_path, encod
 
 
 def test_another_grid_writes_what_is_measured_there_only(config, data, tmp_path, encoder_file):
-    extract(config, data, tmp_path, "simmim", f"--encoder={encoder_file}")
-    extract(config, data, tmp_path, "simmim", f"--encoder={encoder_file}", "--grid=4")
+    extract(config, data, tmp_path, "simmim", encoder=encoder_file)
+    extract(config, data, tmp_path, "simmim", encoder=encoder_file, grid=4)
     assert sorted(path.name for path in (tmp_path / "grid4").iterdir()) == sorted(MEASURED)
-    table = read_table(tmp_path / "grid4" / "attention" / "r.parquet")
+    table = read_table(tmp_path / "grid4" / "attention" / f"simmim_seed{SEED}.parquet")
     assert table["grid"].unique().tolist() == [4]
     encoder = at_grid(build_encoder(load_study(config).architectures["beit"].spec(), seed=7).eval(), 4)
     image = sorted(table["image"].unique())[0]
@@ -125,7 +125,7 @@ def test_another_grid_writes_what_is_measured_there_only(config, data, tmp_path,
 
 
 def test_the_map_table_holds_the_rows_of_two_queries_and_their_mean(config, data, tmp_path, encoder_file):
-    tables = extract(config, data, tmp_path, "simmim", f"--encoder={encoder_file}")
+    tables = extract(config, data, tmp_path, "simmim", encoder=encoder_file)
     maps, picture = tables["attention_maps"], tables["attention_image"]
     assert len(maps) == 3 * (4 + 1) * 2 * 36 and set(HEAD) <= set(maps.columns)
     assert maps["depth"].unique().tolist() == [1, 2, 3]
@@ -153,7 +153,7 @@ def test_the_map_table_holds_the_rows_of_two_queries_and_their_mean(config, data
 
 
 def test_every_other_table_holds_the_values_of_its_functions(config, data, tmp_path, encoder_file):
-    tables = extract(config, data, tmp_path, "simmim", f"--encoder={encoder_file}")
+    tables = extract(config, data, tmp_path, "simmim", encoder=encoder_file)
     study = load_study(config)
     encoder = build_encoder(study.architectures["beit"].spec(), seed=7).eval()
     images = list(dict.fromkeys(tables["fourier"]["image"]))
@@ -206,31 +206,22 @@ def test_the_control_comes_from_its_seed_and_all_models_see_the_same_images(conf
     control = extract(config, data, tmp_path, "untrained_vit")["attention"]
     assert control["paradigm"].unique() == ["control"] and control["method"].unique() == ["untrained"]
     assert control["label"].unique() == ["untrained ViT-64/8"]
-    again = extract(config, data, tmp_path, "untrained_vit", "--threads=2")["attention"]
+    again = extract(config, data, tmp_path, "untrained_vit", threads=2)["attention"]
     np.testing.assert_allclose(again["value"], control["value"], rtol=1e-5)
-    trained = extract(config, data, tmp_path, "simmim", f"--encoder={encoder_file}")["attention"]
+    trained = extract(config, data, tmp_path, "simmim", encoder=encoder_file)["attention"]
     assert trained["image"].astype(str).tolist() == control["image"].astype(str).tolist()
     assert trained["config_hash"].iloc[0] != control["config_hash"].iloc[0]
 
 
-@pytest.mark.slow  # imports torch once more
-def test_the_command_line_runs_and_shows_progress(config, data, tmp_path):
-    names = [f"--tables={tmp_path}", "--run=r"]
-    command = [sys.executable, "-m", "cl_vs_mim.analysis.extract", f"--config={config}", "--model=untrained_beit"]
-    command += ["--seed=0", f"--data={data}", *names, "--threads=1", "--device=cpu"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "5/5" in done.stderr and (tmp_path / "fourier" / "r.parquet").is_file()
-
-
-def test_an_error_is_one_line(config, data, tmp_path, monkeypatch, capsys):
-    names = [f"--tables={tmp_path}", "--run=r"]
-    command = ["extract", f"--config={config}", "--model=nobody", "--seed=0", f"--data={data}", *names]
-    monkeypatch.setattr(sys, "argv", command)
+def test_the_command_line_shows_progress_and_an_error_is_one_line(config, data, tmp_path, capsys):
+    options = [f"--config={config}", f"--data={data}", f"--tables={tmp_path}", "--threads=1", "--device=cpu"]
+    cli.main(["extract", *options, "--run=untrained_beit_seed0"])
+    assert "5/5" in capsys.readouterr().err and (tmp_path / "fourier" / "untrained_beit_seed0.parquet").is_file()
     with pytest.raises(SystemExit) as caught:
-        run_cli(main, _parser())
+        cli.main(["extract", *options, "--run=nobody_seed0"])
     assert caught.value.code == 2
-    assert capsys.readouterr().err.startswith("error: study 'smoke' has no model 'nobody'")
+    message = capsys.readouterr().err
+    assert message.startswith("error: study 'smoke' has no encoder 'nobody_seed0'") and message.count("\n") == 1
 
 
 # ------------------------------------------------------------------------------------------------
@@ -282,17 +273,18 @@ def test_given_queries_are_taken_as_they_are(tmp_path):
 
 def test_errors_name_what_is_missing(config, data, tmp_path, encoder_file):
     cases = [
-        ("nobody", [], r"no model 'nobody'; known: (\w+, )*moco_v3, (\w+, )*simmim, (\w+, )*untrained_vit"),
-        ("simmim", [], r"simmim is a trained model; give its file with --encoder"),
-        ("simmim", ["--encoder=gone.safetensors"], r"gone\.safetensors does not exist"),
-        ("untrained_vit", [f"--encoder={encoder_file}"], r"untrained_vit is untrained"),
-        ("moco_v3", [f"--encoder={encoder_file}"], r"not of architecture 'vit': family beit instead of vit"),
+        ("nobody", None, r"study 'smoke' has no encoder 'nobody_seed0'; did you mean"),
+        ("simmim", None, r"simmim is a trained model; give its file with --encoder"),
+        ("simmim", Path("gone.safetensors"), r"gone\.safetensors does not exist"),
+        ("untrained_vit", encoder_file, r"untrained_vit is untrained"),
+        ("moco_v3", encoder_file, r"not of architecture 'vit': family beit instead of vit"),
     ]
-    for model, options, message in cases:
+    for model, file, message in cases:
         with pytest.raises(UserError, match=message):
-            extract(config, data, tmp_path, model, *options)
-    with pytest.raises(UserError, match=r"states seed 0, but 1"):
-        extract(config, data, tmp_path, "simmim", f"--encoder={encoder_file}", "--seed=1")
+            extract(config, data, tmp_path, model, encoder=file)
+    save_encoder(encoder_file, load_encoder(encoder_file, "native"), {"model": "simmim", "seed": 1})
+    with pytest.raises(UserError, match=r"states seed 1, but 0"):
+        extract(config, data, tmp_path, "simmim", encoder=encoder_file)
 
 
 def test_a_damaged_data_set_is_named(config, data, tmp_path):
@@ -317,4 +309,4 @@ def test_a_value_that_is_not_finite_names_image_and_depth(config, data, tmp_path
     encoder.backbone.blocks[1].norm1.weight.data[:] = 3e38  # finite, but overflows in block 2
     save_encoder(tmp_path / "x.safetensors", encoder, {})
     with pytest.raises(UserError, match=r"attention_distance of image val/\w+/\d\.png is not finite at depth 2;"):
-        extract(config, data, tmp_path, "simmim", f"--encoder={tmp_path / 'x.safetensors'}")
+        extract(config, data, tmp_path, "simmim", encoder=tmp_path / "x.safetensors")

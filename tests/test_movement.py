@@ -6,15 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from cl_vs_mim.analysis.movement import (
-    centroid_separation,
-    displacement_variation,
-    movement_tokens_table,
-    token_mean,
-    within_spread,
-)
+from cl_vs_mim.analysis.movement import movement_tokens_table
 from cl_vs_mim.data.images import normalise
 from cl_vs_mim.encoder.model import EncoderSpec, build_encoder
+from cl_vs_mim.metrics.movement import centroid_separation, displacement_variation, token_mean, within_spread
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cl_vs_mim.analysis.metrics import AllMetrics
+from cl_vs_mim.analysis.metrics import Measurement
 from cl_vs_mim.analysis.streaming import stream
 from cl_vs_mim.encoder.model import EncoderSpec, build_encoder
 
@@ -38,7 +38,7 @@ def pixels(count: int, size: int) -> torch.Tensor:
 def test_the_plain_way_finds_the_same(plain, name, batch_size):
     spec = SPECS[name]
     encoder, images = build_encoder(spec, 3).eval(), pixels(4, spec.image_size)
-    metrics = AllMetrics(spec)
+    metrics = Measurement(spec)
     assert sum(stream(encoder, images.split(batch_size), list(metrics))) == len(images)
     streamed = {metric.name: metric.result() for metric in metrics}
     values = plain.reduce(plain.store(encoder, images.split(2), len(images)), spec.patch_size)

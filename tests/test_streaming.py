@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cl_vs_mim.analysis.metrics import AttentionDistance, attention_metrics
-from cl_vs_mim.analysis.streaming import stream
+from cl_vs_mim.analysis.metrics import Measurement
+from cl_vs_mim.analysis.streaming import BlockStream, stream
 from cl_vs_mim.data.images import normalise
 from cl_vs_mim.encoder.model import BlockTrace, EncoderSpec, build_encoder
 from cl_vs_mim.metrics.attention import (
@@ -20,12 +20,17 @@ from cl_vs_mim.metrics.attention import (
 SPEC = EncoderSpec("beit", 32, 8, 24, 3, 2, positions="relative", layer_scale=0.1)
 
 
+def attention_streams() -> list[BlockStream]:
+    measurement = Measurement(SPEC)
+    return [measurement.streams[name] for name in measurement.of_table("attention")]
+
+
 def pixels(count: int) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def run(images: torch.Tensor, batch_size: int) -> dict[str, np.ndarray]:
-    encoder, metrics = build_encoder(SPEC, 0).eval(), attention_metrics(SPEC.patch_size)
+    encoder, metrics = build_encoder(SPEC, 0).eval(), attention_streams()
     done = list(stream(encoder, images.split(batch_size), metrics))
     assert sum(done) == len(images)
     return {metric.name: metric.result() for metric in metrics}
@@ -58,7 +63,7 @@ def test_batching_does_not_matter(batch_size):
 
 
 def test_only_scalars_are_kept_and_in_one_piece_per_block():
-    metrics = attention_metrics(SPEC.patch_size)
+    metrics = attention_streams()
     list(stream(build_encoder(SPEC, 0).eval(), pixels(9).split(2), metrics))
     for metric in metrics:
         assert len(metric._slots) == SPEC.depth
@@ -72,13 +77,13 @@ def test_a_value_that_is_not_finite_is_located():
     encoder.backbone.blocks[1].attn.qkv.weight.data[:] = torch.nan
     seen = []
     with pytest.raises(FloatingPointError) as caught:
-        for count in stream(encoder, pixels(4).split(2), attention_metrics(8)):
+        for count in stream(encoder, pixels(4).split(2), attention_streams()):
             seen.append(count)
     assert caught.value.args == ("attention_distance", 0, 2.0) and seen == []
 
 
 def test_results_need_equal_numbers_of_images_in_every_block():
-    metric = AttentionDistance(8)
+    metric = BlockStream("attention_distance", lambda trace: attention_distance(trace.attention, 8))
     with pytest.raises(ValueError, match="no batch"):
         metric.result()
     maps = torch.full((2, 1, 5, 5), 0.2)

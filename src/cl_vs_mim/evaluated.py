@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from cl_vs_mim.config import Architecture, Section, Study, load_study
+from cl_vs_mim.config.encoders import model_and_seed
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import sha256_json
 from cl_vs_mim.core.tables import row_head
@@ -75,12 +76,9 @@ def find_run(study: Study, run: str, stage: Stage = "pretrained") -> EvaluatedEn
         stage: ``finetuned`` if its weights were trained further on labels.
 
     Raises:
-        UserError: that is no run, or the study has no such model.
+        UserError: the study has no such encoder.
     """
-    model, _, seed = run.rpartition("_seed")
-    if not model or not seed.isdecimal():
-        raise UserError(f"{run!r} is no run; give a model and a seed, such as moco_v3_seed0 or untrained_vit_seed0")
-    return find_encoder(study, model, int(seed), stage)
+    return find_encoder(study, *model_and_seed(study, run), stage)
 
 
 def find_encoder(study: Study, model: str, seed: int, stage: Stage = "pretrained") -> EvaluatedEncoder:
@@ -97,8 +95,7 @@ def find_encoder(study: Study, model: str, seed: int, stage: Stage = "pretrained
         known = ", ".join([*study.models, *controls])
         raise UserError(f"study {study.study!r} has no model {model!r}; known: {known}")
     found = study.models[model]
-    method = found.objective.method
-    mixing = found.objective.weight if method == "hybrid" else math.nan
+    method, mixing = found.objective.method, found.objective.mixing()
     return EvaluatedEncoder(model, found.label, method, found.paradigm, found.architecture, seed, stage, mixing)
 
 

@@ -1,11 +1,7 @@
 """t-SNE of the tokens of a few images (Figure E.2), and how purely images and classes separate in it.
 
-    python -m cl_vs_mim.analysis.embedding --config config/demo.yaml --model moco_v3 --seed 0 \\
-        --encoder results/demo/encoders/moco_v3_seed0.safetensors --data results/demo/data/objects \\
-        --tables results/demo/tables --run moco_v3_seed0
-
-writes ``<tables>/embedding/<run>.parquet``, a row per token, block and perplexity with its two coordinates, and
-``<tables>/embedding_purity/<run>.parquet``: for each image the share of the nearest neighbours of its tokens, among all
+``<tables>/embedding/<run>.parquet`` has a row per token, block and perplexity with its two coordinates, and
+``<tables>/embedding_purity/<run>.parquet`` for each image the share of the nearest neighbours of its tokens, among all
 tokens embedded, that are of the same image or class. The images are listed by name in both.
 
 scikit-learn's TSNE with the settings of the authors' notebook (perplexity 20, automatic learning rate, random start),
@@ -14,31 +10,21 @@ here with a seed. The depth of the published figure is UNKNOWN; the purity is ou
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from cl_vs_mim.config import block_index, load_study
+from cl_vs_mim.analysis.layouts import EMBEDDED
+from cl_vs_mim.config import block_index
 from cl_vs_mim.config.analysis import Embedding
-from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.progress import progress
 from cl_vs_mim.core.tables import with_columns, write_table
 from cl_vs_mim.data.images import decode_many, index_image_folder, normalise
 from cl_vs_mim.data.labels import ImageLabels, image_labels
-from cl_vs_mim.evaluated import (
-    SPLIT,
-    add_subject_arguments,
-    choose_device,
-    data_hash,
-    find_encoder,
-    open_encoder,
-    table_head,
-)
-
-KINDS = ("embedding", "embedding_purity")
+from cl_vs_mim.evaluated import SPLIT, Evaluation, data_hash
 
 # ------------------------------------------------------------------------------------------------
 # Which images
@@ -102,7 +88,7 @@ def purity(points: np.ndarray, groups: np.ndarray, neighbours: int) -> np.ndarra
     Args:
         points: (T, 2).
         groups: (T,) number of each point's group.
-        neighbours: how many.
+        neighbours: how many of the nearest ones are looked at.
 
     Raises:
         ValueError: there are not that many other points.
@@ -116,25 +102,31 @@ def purity(points: np.ndarray, groups: np.ndarray, neighbours: int) -> np.ndarra
 
 
 # ------------------------------------------------------------------------------------------------
-# Command line
+# All of it
 # ------------------------------------------------------------------------------------------------
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Embed the tokens of a few images of one encoder."""
-    torch.set_num_threads(arguments.threads)
-    device = choose_device(arguments.device)
-    study = load_study(arguments.config)
-    subject = find_encoder(study, arguments.model, arguments.seed)
-    architecture = study.architectures[subject.architecture]
-    encoder = open_encoder(subject, architecture, arguments.encoder).to(device)
+def embed_tokens(evaluation: Evaluation, run: str, data: Path, tables: Path, *, config_hash: str) -> None:
+    """Embed the tokens of a few images of one encoder and write its tables.
+
+    Args:
+        evaluation: the encoder, opened.
+        run: file stem of the tables.
+        data: folder of the images.
+        tables: folder of all tables, one folder a kind in it.
+        config_hash: for the head of every row.
+
+    Raises:
+        UserError: the data set is not whole, or has too few images.
+    """
+    study, encoder, device = evaluation.study, evaluation.encoder, evaluation.device
     settings = study.analysis.embedding
-    index = index_image_folder(arguments.data / SPLIT)
-    labels = image_labels(arguments.data, SPLIT, index, settings.labels)
+    index = index_image_folder(data / SPLIT)
+    labels = image_labels(data, SPLIT, index, settings.labels)
     positions = choose_images(labels, settings)
     names = [f"{SPLIT}/{index.paths[position]}" for position in positions]
     groups = labels.numbers[positions]
-    pixels = decode_many(index, positions, architecture.image_size, crop_fraction=study.analysis.crop_fraction)
+    pixels = decode_many(index, positions, encoder.spec.image_size, crop_fraction=study.analysis.crop_fraction)
     with torch.inference_mode():
         states = encoder.states(normalise(pixels.to(device)))
 
@@ -143,7 +135,7 @@ def main(arguments: argparse.Namespace) -> None:
     row, col = np.divmod(np.tile(np.arange(count, dtype=np.int32), len(names)), grid)
     perplexities = [settings.perplexity, *settings.alternatives]
     embeddings, purities = [], []
-    label = f"t-SNE {subject.model} seed {subject.seed}"
+    label = f"t-SNE {evaluation.evaluated.name}"
     with progress(total=len(settings.blocks) * len(perplexities), desc=label, unit="embedding") as bar:
         for block in settings.blocks:
             depth = 1 + block_index(block, encoder.spec.depth)
@@ -161,19 +153,7 @@ def main(arguments: argparse.Namespace) -> None:
                 bar.update(1)
 
     shape = {"grid": grid, "patch_size": encoder.spec.patch_size}
-    head = table_head(study, subject, data_hash(arguments.data), device, {"embedding": settings}) | shape
-    for kind, frames in zip(KINDS, (embeddings, purities), strict=True):
+    head = evaluation.head(config_hash=config_hash, data_hash=data_hash(data)) | shape
+    for kind, frames in zip(EMBEDDED, (embeddings, purities), strict=True):
         table = pd.concat(frames, ignore_index=True)
-        write_table(arguments.tables / kind / f"{arguments.run}.parquet", with_columns(table, head))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    add_subject_arguments(parser)
-    parser.add_argument("--tables", type=Path, required=True, help="folder of all tables; one folder a kind in it")
-    parser.add_argument("--run", required=True, help="file name of the encoder's tables, without suffix")
-    return parser
-
-
-if __name__ == "__main__":
-    run_cli(main, _parser())
+        write_table(tables / kind / f"{run}.parquet", with_columns(table, head))

@@ -1,11 +1,7 @@
 """One pass of one encoder over the analysis images, for every metric of Figures 2 to 8: tidy tables out.
 
-    python -m cl_vs_mim.analysis.extract --config config/demo.yaml --model moco_v3 --seed 0 \\
-        --encoder results/demo/encoders/moco_v3_seed0.safetensors --data results/demo/data/objects \\
-        --tables results/demo/tables --run moco_v3_seed0
-
-writes ``<tables>/<kind>/<run>.parquet`` for every kind of :data:`KINDS`, each row with its head
-(:data:`cl_vs_mim.core.tables.HEAD`), the encoder's columns, ``grid`` and ``patch_size``, and then
+Each table is ``<tables>/<kind>/<run>.parquet``, each row with its head (:data:`cl_vs_mim.core.tables.HEAD`), the
+encoder's columns, ``grid`` and ``patch_size``, and then
 
 ``attention``        metric, image, depth (1 … L), head: Figures 3 and 4.
 ``attention_maps``   depth, head (-1: the mean), query (0 on the object, 1 off it), key patch; one image: Figure 2.
@@ -17,16 +13,14 @@ writes ``<tables>/<kind>/<run>.parquet`` for every kind of :data:`KINDS`, each r
 ``image_spectrum``   depth, rank, with its interval over images: Figure 7.
 ``fourier``          image, depth (0, 0.5 … L), frequency (units of pi): Figure 8.
 
-An untrained encoder (``--model untrained_<architecture>``) is drawn from the seed and takes no ``--encoder``.
-
-``--grid 8`` measures it on images of 8 x 8 patches instead of its own, with positions resampled, and writes the tables
-of :data:`MEASURED` only, to ``<tables>/grid8/<kind>/<run>.parquet``.
+On another grid of patches than the encoder's own, only the measured ones are written
+(:data:`cl_vs_mim.analysis.layouts.MEASURED`), to ``<tables>/grid8/<kind>/<run>.parquet``.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,60 +28,43 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cl_vs_mim.analysis.metrics import AllMetrics
-from cl_vs_mim.analysis.movement import centroid_separation, movement_tokens_table
+from cl_vs_mim.analysis.layouts import MEASURED
+from cl_vs_mim.analysis.metrics import Measurement
+from cl_vs_mim.analysis.movement import movement_tokens_table
 from cl_vs_mim.analysis.queries import choose_queries
 from cl_vs_mim.analysis.streaming import stream
-from cl_vs_mim.analysis.tables import maps_table, metrics_table, pixels_table, values_table
-from cl_vs_mim.config import Study, block_index, load_study
-from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.analysis.tables import maps_table, measured_table, pixels_table
+from cl_vs_mim.config import Study, block_index
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.progress import progress
 from cl_vs_mim.core.tables import HEAD, with_columns, write_table
 from cl_vs_mim.data.images import decode_many
 from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.encoder.resize import at_grid
-from cl_vs_mim.evaluated import (
-    add_subject_arguments,
-    analysis_images,
-    batches,
-    choose_device,
-    data_hash,
-    find_encoder,
-    open_encoder,
-    table_head,
-)
-from cl_vs_mim.metrics.fourier import frequencies
+from cl_vs_mim.evaluated import Evaluation, analysis_images, batches, data_hash
 from cl_vs_mim.metrics.spectrum import bootstrap_image_spectrum
-
-KINDS = (
-    "attention",
-    "attention_maps",
-    "attention_image",
-    "diversity",
-    "movement",
-    "movement_tokens",
-    "token_spectrum",
-    "image_spectrum",
-    "fourier",
-)
-
-MEASURED = ("attention", "diversity", "movement", "token_spectrum", "image_spectrum", "fourier")
 
 # ------------------------------------------------------------------------------------------------
 # The pass
 # ------------------------------------------------------------------------------------------------
 
 
-def measure(encoder: Encoder, images: Iterator[Tensor], names: list[str], label: str) -> AllMetrics:
-    """Every metric of the images called ``names``.
+def measure(encoder: Encoder, images: Iterator[Tensor], names: list[str], label: str) -> Measurement:
+    """Run the encoder over the images once and measure everything.
+
+    Args:
+        encoder: in evaluation mode.
+        images: (B, 3, S, S) uint8 each.
+        names: of all images, in their order.
+        label: of the encoder, for the progress bar and messages.
 
     Raises:
         UserError: a value is not finite; metric, image and depth are named.
     """
-    metrics = AllMetrics(encoder.spec)
+    measurement = Measurement(encoder.spec)
     try:
         with progress(total=len(names), desc=f"extract {label}", unit="image") as bar:
-            for count in stream(encoder, images, list(metrics)):
+            for count in stream(encoder, images, list(measurement)):
                 bar.update(count)
     except FloatingPointError as error:
         metric, image, depth = error.args
@@ -95,38 +72,21 @@ def measure(encoder: Encoder, images: Iterator[Tensor], names: list[str], label:
             f"{label}: {metric} of image {names[image]} is not finite at depth {depth:g}; "
             "the encoder has diverged, train it again"
         ) from error
-    return metrics
+    return measurement
 
 
-def measured_tables(metrics: AllMetrics, names: list[str], grid: int, study: Study) -> dict[str, pd.DataFrame]:
-    """The tables of the pass, by kind, without their heads."""
-    spectrum, fourier, means = metrics.token_spectrum, metrics.fourier, metrics.token_mean
-    singular_values, amplitudes = spectrum.result(), fourier.result()
-    ranks = np.arange(1, singular_values.shape[-1] + 1, dtype=np.int32)
-    return {
-        "attention": metrics_table(metrics.attention, names),
-        "diversity": metrics_table(metrics.diversity, names),
-        "movement": _movement_table(metrics, names),
-        "token_spectrum": values_table(singular_values, names, spectrum.depths(), "rank", ranks),
-        "image_spectrum": _image_spectrum_table(means.result()[:, ::2], study),
-        "fourier": values_table(amplitudes, names, fourier.depths(), "frequency", frequencies(grid).numpy()),
-    }
+def measured_tables(measurement: Measurement, names: list[str], grid: int, study: Study) -> dict[str, pd.DataFrame]:
+    """The tables of the pass, by kind, without their heads.
 
-
-def _movement_table(metrics: AllMetrics, names: list[str]) -> pd.DataFrame:
-    means, spreads = metrics.token_mean.result(), metrics.within_spread.result()  # (M, S, D), (M, S)
-    separation = np.stack(
-        [centroid_separation(means[:, place], spreads[:, place]) for place in range(means.shape[1])], axis=1
-    )
-    values = {
-        "displacement_variation": (metrics.displacement.result(), metrics.displacement.depths()),
-        "centroid_separation": (separation, metrics.within_spread.depths()),
-    }
-    frames = []
-    for metric, (array, depths) in values.items():
-        label = pd.Categorical([metric] * array.size, categories=list(values))
-        frames.append(values_table(array, names, depths).assign(metric=label))
-    return pd.concat(frames, ignore_index=True)
+    Args:
+        measurement: after the pass.
+        names: of the images.
+        grid: patches along a side.
+        study: for the interval of the image-level spectrum.
+    """
+    tables = {kind: measured_table(measurement, kind, names, grid) for kind in MEASURED if kind != "image_spectrum"}
+    means, _ = measurement.result("token_mean")  # (M, S, D)
+    return tables | {"image_spectrum": _image_spectrum_table(means[:, ::2], study)}
 
 
 def _image_spectrum_table(means: np.ndarray, study: Study) -> pd.DataFrame:
@@ -155,11 +115,11 @@ def drawn_tables(
     """The tables of Figures 2 and 6, of a few images, by kind, without their heads.
 
     Args:
-        encoder: whose.
-        pixels_of: analysed images by their indices, (B, 3, S, S) uint8.
+        encoder: in evaluation mode.
+        pixels_of: gives the analysed images of these indices, (B, 3, S, S) uint8.
         names: of the analysed images.
-        queries: patches of Figure 2, (row, column).
-        study: which images and blocks.
+        queries: the patches that Figure 2 asks where they look, (row, column).
+        study: says which images and blocks are drawn.
     """
     movement, pair = study.analysis.movement, list(study.analysis.movement.images)
     early, late = (block_index(block, encoder.spec.depth) for block in (movement.early, movement.late))
@@ -174,66 +134,53 @@ def drawn_tables(
 
 
 # ------------------------------------------------------------------------------------------------
-# Command line
+# All of it
 # ------------------------------------------------------------------------------------------------
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Measure one encoder and write its tables."""
-    torch.set_num_threads(arguments.threads)
-    device = choose_device(arguments.device)
-    study = load_study(arguments.config)
-    subject = find_encoder(study, arguments.model, arguments.seed, arguments.stage)
-    architecture = study.architectures[subject.architecture]
-    encoder = open_encoder(subject, architecture, arguments.encoder).to(device)
-    if arguments.grid is not None:
-        encoder = at_grid(encoder, arguments.grid)
-    content = data_hash(arguments.data)
-    size, crop = encoder.spec.image_size, study.analysis.crop_fraction
-    grid = encoder.spec.grid
+def extract(
+    evaluation: Evaluation, run: str, data: Path, tables: Path, *, grid: int | None, threads: int, config_hash: str
+) -> None:
+    """Measure one encoder and write its tables.
 
-    index, positions, names = analysis_images(study, arguments.data)
+    Args:
+        evaluation: the encoder, opened.
+        run: file stem of the tables.
+        data: folder of the images.
+        tables: folder of all tables, one folder a kind in it.
+        grid: patches a side of the images, if not the encoder's own number.
+        threads: that decode images.
+        config_hash: for the head of every row.
+
+    Raises:
+        UserError: the data set is not whole, or a value is not finite.
+    """
+    study, folder = evaluation.study, tables
+    if grid is not None:
+        evaluation, folder = replace(evaluation, encoder=at_grid(evaluation.encoder, grid)), tables / f"grid{grid}"
+    encoder = evaluation.encoder
+    content = data_hash(data)
+    size, crop, patches = encoder.spec.image_size, study.analysis.crop_fraction, encoder.spec.grid
+    index, positions, names = analysis_images(study, data)
 
     def pixels_of(chosen: list[int]) -> Tensor:
         return decode_many(index, positions[chosen], size, crop_fraction=crop)
 
-    images = batches(index, positions, size, crop, study.analysis.batch_size, workers=arguments.threads)
-    metrics = measure(encoder, images, names, f"{subject.model} seed {subject.seed}")
-    tables, folder = measured_tables(metrics, names, grid, study), arguments.tables
-    figure, movement = study.figures.attention_maps, study.analysis.movement
-    if arguments.grid is not None:
-        folder = folder / f"grid{grid}"
-    else:
+    images = batches(index, positions, size, crop, study.analysis.batch_size, workers=threads)
+    measurement = measure(encoder, images, names, evaluation.evaluated.name)
+    frames, figure = measured_tables(measurement, names, patches, study), study.figures.attention_maps
+    if grid is None:
         queries = choose_queries(
-            figure.queries, data=arguments.data, image=names[figure.image], size=size, grid=grid, crop_fraction=crop
+            figure.queries, data=data, image=names[figure.image], size=size, grid=patches, crop_fraction=crop
         )
-        tables |= drawn_tables(encoder, pixels_of, names, queries, study)
+        frames |= drawn_tables(encoder, pixels_of, names, queries, study)
 
-    shape = {"grid": grid, "patch_size": encoder.spec.patch_size}
-    decided_by = {
-        "attention_maps": {"figure": figure},
-        "attention_image": {"figure": figure},
-        "movement_tokens": {"movement": movement},
-        "image_spectrum": {"spectrum": study.analysis.spectrum, "bootstrap": study.figures.bootstrap},
-    }
-    for kind in KINDS if arguments.grid is None else MEASURED:
-        head = table_head(study, subject, content, device, decided_by.get(kind, {})) | shape
+    shape = {"grid": patches, "patch_size": encoder.spec.patch_size}
+    common = evaluation.head(config_hash=config_hash, data_hash=content) | shape
+    for kind, frame in frames.items():
+        head = common
         if kind in ("attention_maps", "attention_image"):
-            head["image"] = names[figure.image]
+            head = common | {"image": names[figure.image]}
         if kind == "attention_image":  # of no encoder
             head = {name: head[name] for name in (*HEAD, "image", *shape)}
-        write_table(folder / kind / f"{arguments.run}.parquet", with_columns(tables[kind], head))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    add_subject_arguments(parser)
-    parser.add_argument("--stage", choices=("pretrained", "finetuned"), default="pretrained", help="of the encoder")
-    parser.add_argument("--grid", type=int, help="patches a side of the images, if not the encoder's own number")
-    parser.add_argument("--tables", type=Path, required=True, help="folder of all tables; one folder a kind in it")
-    parser.add_argument("--run", required=True, help="file name of the encoder's tables, without suffix")
-    return parser
-
-
-if __name__ == "__main__":
-    run_cli(main, _parser())
+        write_table(folder / kind / f"{run}.parquet", with_columns(frame, head))

@@ -1,12 +1,8 @@
 """Decoders of masked image modelling: what they paint, and their frequencies (Figure 11).
 
-    python -m cl_vs_mim.analysis.reconstruct --config config/demo.yaml --model mae --seed 0 \\
-        --encoder results/demo/encoders/mae_seed0.safetensors --data results/demo/data/objects \\
-        --tables results/demo/tables --run mae_seed0
-
-writes ``<tables>/reconstruction/<run>.parquet``, a row per pixel of a few images (original, masked, reconstructed), and
-``<tables>/decoder_fourier/<run>.parquet``: image, depth (L, L + 0.5 … L + the decoder's blocks), frequency (units of
-pi). The latter has rows for MAE alone: SimMIM's one-layer head has no depth.
+``<tables>/reconstruction/<run>.parquet`` has a row per pixel of a few images (original, masked, reconstructed), and
+``<tables>/decoder_fourier/<run>.parquet`` one per image, depth (L, L + 0.5 … L + the decoder's blocks) and
+frequency (units of pi). The latter has rows for MAE alone: SimMIM's one-layer head has no depth.
 
 Whether the paper fed masked or full images to the Fourier analysis is UNKNOWN; we feed full ones, since a quarter of
 the patches makes no grid. Depth L of the decoder is its embedding; the encoder's last output has depth L as well.
@@ -14,7 +10,7 @@ the patches makes no grid. Depth L of the decoder is its embedding; the encoder'
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -23,30 +19,20 @@ import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
+from cl_vs_mim.analysis.layouts import RECONSTRUCTED
 from cl_vs_mim.analysis.tables import values_table
-from cl_vs_mim.config import ObjectiveConfig, load_study
-from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.config import ObjectiveConfig
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.progress import progress
 from cl_vs_mim.core.randomness import generator_for
 from cl_vs_mim.core.tables import with_columns, write_table
 from cl_vs_mim.data.images import decode_many, normalise
 from cl_vs_mim.encoder.checkpoints import load_decoder
 from cl_vs_mim.encoder.decoders import Decoder
-from cl_vs_mim.encoder.decoders.mae import MAEDecoder
 from cl_vs_mim.encoder.model import Encoder
-from cl_vs_mim.evaluated import (
-    add_subject_arguments,
-    analysis_images,
-    batches,
-    choose_device,
-    data_hash,
-    find_encoder,
-    open_encoder,
-    table_head,
-)
+from cl_vs_mim.evaluated import Evaluation, analysis_images, batches, data_hash
 from cl_vs_mim.metrics.fourier import frequencies, relative_log_amplitudes
 
-KINDS = ("reconstruction", "decoder_fourier")
 _GREY = 0.5  # of hidden patches in the picture of the masked image
 
 # ------------------------------------------------------------------------------------------------
@@ -104,8 +90,24 @@ def pictures_table(pictures: dict[str, Tensor], names: list[str], shares: list[f
 
 
 @torch.inference_mode()
-def decoder_amplitudes(encoder: Encoder, decoder: MAEDecoder, images, count: int, label: str) -> np.ndarray:
-    """(M, 2 * depth + 1, F): relative log amplitude after every half block of the decoder, of full images."""
+def decoder_amplitudes(
+    encoder: Encoder, decoder: Decoder, images: Iterable[Tensor], count: int, label: str
+) -> np.ndarray:
+    """Relative log amplitude of the decoder's tokens, nothing being hidden of the images.
+
+    Args:
+        encoder: in evaluation mode.
+        decoder: trained with it.
+        images: (B, 3, S, S) uint8 each.
+        count: number of all images M, for the progress bar.
+        label: of the encoder, for the progress bar and messages.
+
+    Returns:
+        (M, 2 * depth + 1, F): of its embedding, then after every half block.
+
+    Raises:
+        UserError: a value is not finite.
+    """
     device = next(encoder.parameters()).device
     values = []
     with progress(total=count, desc=f"decode {label}", unit="image") as bar:
@@ -120,55 +122,51 @@ def decoder_amplitudes(encoder: Encoder, decoder: MAEDecoder, images, count: int
 
 
 # ------------------------------------------------------------------------------------------------
-# Command line
+# All of it
 # ------------------------------------------------------------------------------------------------
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Paint a few images and measure the decoder's frequencies."""
-    torch.set_num_threads(arguments.threads)
-    device = choose_device(arguments.device)
-    study = load_study(arguments.config)
-    subject = find_encoder(study, arguments.model, arguments.seed)
-    objective = getattr(study.models.get(subject.model), "objective", None)
-    if objective is None or not objective.paints:
-        raise UserError(f"{subject.model} has no decoder that paints; give a model of method mae or simmim")
-    architecture = study.architectures[subject.architecture]
-    encoder = open_encoder(subject, architecture, arguments.encoder).to(device)
-    decoder = load_decoder(arguments.encoder, "native", encoder).to(device)
+def reconstruct(
+    evaluation: Evaluation, run: str, file: Path | None, data: Path, tables: Path, *, threads: int, config_hash: str
+) -> None:
+    """Paint a few images, measure the frequencies of the decoder, and write the tables.
+
+    Args:
+        evaluation: the encoder, opened.
+        run: file stem of the tables.
+        file: that the encoder came from, and its decoder is in.
+        data: folder of the images.
+        tables: folder of all tables, one folder a kind in it.
+        threads: that decode images.
+        config_hash: for the head of every row.
+
+    Raises:
+        UserError: the encoder's method paints nothing, the data set is not whole, or the decoder has diverged.
+    """
+    study, encoder, evaluated = evaluation.study, evaluation.encoder, evaluation.evaluated
+    objective = getattr(study.models.get(evaluated.model), "objective", None)
+    if file is None or objective is None or not objective.paints:
+        raise UserError(f"{evaluated.model} has no decoder that paints; give a model of method mae or simmim")
+    decoder = load_decoder(file, "native", encoder).to(evaluation.device)
     settings, sample = study.analysis.reconstruction, study.analysis
-    index, positions, names = analysis_images(study, arguments.data)
-    size, crop, grid = architecture.image_size, sample.crop_fraction, encoder.spec.grid
+    index, positions, names = analysis_images(study, data)
+    size, crop, grid = encoder.spec.image_size, sample.crop_fraction, encoder.spec.grid
 
     chosen = list(settings.images)
     masks = draw_masks(objective, len(chosen), grid, settings.seed)
     pixels = decode_many(index, positions[chosen], size, crop_fraction=crop)
     pictures = paint(encoder, decoder, pixels, masks)
     shares = masks.mean((1, 2)).tolist()
-    tables = {"reconstruction": pictures_table(pictures, [names[place] for place in chosen], shares)}
+    painted = pictures_table(pictures, [names[place] for place in chosen], shares)
 
-    empty = np.empty((0, 1, len(frequencies(grid))))
-    amplitudes, depths = empty, np.array([float(encoder.spec.depth)])
-    if isinstance(decoder, MAEDecoder):
-        images = batches(index, positions, size, crop, sample.batch_size, workers=arguments.threads)
-        amplitudes = decoder_amplitudes(encoder, decoder, images, len(names), f"{subject.model} seed {subject.seed}")
+    amplitudes, depths = np.empty((0, 1, len(frequencies(grid)))), np.array([float(encoder.spec.depth)])
+    if objective.deep_decoder:
+        images = batches(index, positions, size, crop, sample.batch_size, workers=threads)
+        amplitudes = decoder_amplitudes(encoder, decoder, images, len(names), evaluated.name)
         depths = encoder.spec.depth + np.arange(amplitudes.shape[1]) / 2
-    tables["decoder_fourier"] = values_table(amplitudes, names, depths, "frequency", frequencies(grid).numpy())
+    spectrum = values_table(amplitudes, names, depths, "frequency", frequencies(grid).numpy())
 
     shape = {"grid": grid, "patch_size": encoder.spec.patch_size}
-    decided_by = {"reconstruction": {"reconstruction": settings}}
-    for kind in KINDS:
-        head = table_head(study, subject, data_hash(arguments.data), device, decided_by.get(kind, {})) | shape
-        write_table(arguments.tables / kind / f"{arguments.run}.parquet", with_columns(tables[kind], head))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    add_subject_arguments(parser)
-    parser.add_argument("--tables", type=Path, required=True, help="folder of all tables; one folder a kind in it")
-    parser.add_argument("--run", required=True, help="file name of the encoder's tables, without suffix")
-    return parser
-
-
-if __name__ == "__main__":
-    run_cli(main, _parser())
+    head = evaluation.head(config_hash=config_hash, data_hash=data_hash(data)) | shape
+    for kind, table in zip(RECONSTRUCTED, (painted, spectrum), strict=True):
+        write_table(tables / kind / f"{run}.parquet", with_columns(table, head))

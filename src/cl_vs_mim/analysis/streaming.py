@@ -7,9 +7,7 @@ not depend on the number of images, and intervals can still be bootstrapped over
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,24 +17,21 @@ from cl_vs_mim.data.images import normalise
 from cl_vs_mim.encoder.model import BlockTrace, Encoder
 
 # ------------------------------------------------------------------------------------------------
-# Metrics
+# Streams
 # ------------------------------------------------------------------------------------------------
 
 
-class StreamingMetric(ABC):
-    """Values of one metric for all images and depths, gathered batch by batch.
+class _Stream:
+    """Values of one metric for all images and depths, gathered batch by batch."""
 
-    A subclass of :class:`BlockMetric` or :class:`StateMetric` gives it a name and says what is measured at one depth.
-    """
-
-    name: ClassVar[str]
-
-    def __init__(self) -> None:
+    def __init__(self, name: str, spacing: float, first: float) -> None:
+        self.name = name
+        self._spacing, self._first = spacing, first
         self._slots: list[_Values] = []
 
-    @abstractmethod
     def depths(self) -> np.ndarray:
         """The depth of each slot of :meth:`result`, (S,), in blocks."""
+        return self._first + self._spacing * np.arange(len(self._slots))
 
     def result(self) -> np.ndarray:
         """(M, S, …) float64: image, depth, and what the metric gives for one image at one depth.
@@ -58,39 +53,45 @@ class StreamingMetric(ABC):
         return values
 
 
-class BlockMetric(StreamingMetric):
-    """Measured on what happens inside each block; depths 1 … L."""
+class BlockStream(_Stream):
+    """A metric of what happens inside each block; depths 1 … L."""
 
-    @abstractmethod
-    def measure(self, trace: BlockTrace) -> Tensor:
-        """(B, …) of one block: for most metrics one value per image, (B,), or per image and head, (B, H)."""
+    def __init__(self, name: str, measure: Callable[[BlockTrace], Tensor]) -> None:
+        """Begin an empty stream.
+
+        Args:
+            name: of the metric.
+            measure: what one block of one batch gives: (B, …), for most metrics one value per image, (B,), or per
+                image and head, (B, H).
+        """
+        super().__init__(name, spacing=1.0, first=1.0)
+        self._measure = measure
 
     def update(self, trace: BlockTrace) -> Tensor:
         """Add one block of one batch; returns what was added. Batches come in the order of the images."""
-        return self._add(trace.block, self.measure(trace))
-
-    def depths(self) -> np.ndarray:
-        return np.arange(1, len(self._slots) + 1, dtype=np.float64)
+        return self._add(trace.block, self._measure(trace))
 
 
-class StateMetric(StreamingMetric):
-    """Measured on the tokens: the embedding, then after every half block; depths 0, 0.5, 1 … L.
+class TokenStream(_Stream):
+    """A metric of the tokens: of the embedding, then after every half block; depths 0, 0.5, 1 … L."""
 
-    With ``every`` 2 only whole blocks are measured; depths 0, 1 … L.
-    """
+    def __init__(self, name: str, measure: Callable[[Tensor], Tensor], every: int = 1) -> None:
+        """Begin an empty stream.
 
-    every: ClassVar[int] = 1
-
-    @abstractmethod
-    def measure(self, tokens: Tensor) -> Tensor:
-        """(B, …) of tokens (B, 1+N, D), CLS first."""
+        Args:
+            name: of the metric.
+            measure: what tokens (B, 1+N, D), CLS first, give: (B, …).
+            every: 2 leaves out what is in the middle of blocks; depths 0, 1 … L.
+        """
+        super().__init__(name, spacing=every / 2, first=0.0)
+        self._measure, self.every = measure, every
 
     def update(self, state: int, tokens: Tensor) -> Tensor:
         """Add state 0 … 2L of one batch; returns what was added. Batches come in the order of the images."""
-        return self._add(state // self.every, self.measure(tokens))
+        return self._add(state // self.every, self._measure(tokens))
 
-    def depths(self) -> np.ndarray:
-        return np.arange(len(self._slots)) * self.every / 2
+
+Stream = BlockStream | TokenStream
 
 
 class _Values:
@@ -127,21 +128,21 @@ class _Values:
 
 
 @torch.inference_mode()
-def stream(encoder: Encoder, batches: Iterable[Tensor], metrics: Sequence[StreamingMetric]) -> Iterator[int]:
+def stream(encoder: Encoder, batches: Iterable[Tensor], metrics: Sequence[Stream]) -> Iterator[int]:
     """Run the encoder once over all images and feed every metric; yields the number of images of each batch done.
 
     Args:
         encoder: in evaluation mode, on the device that shall do the work.
         batches: (B, 3, S, S) uint8 pixels each.
-        metrics: fed in place.
+        metrics: the streams, fed in place.
 
     Raises:
         FloatingPointError: a value is not finite; its arguments are the metric's name, the position of the image
             among all, counted from 0, and the depth.
     """
     device = next(encoder.parameters()).device
-    of_blocks = [metric for metric in metrics if isinstance(metric, BlockMetric)]
-    of_states = [metric for metric in metrics if isinstance(metric, StateMetric)]
+    of_blocks = [metric for metric in metrics if isinstance(metric, BlockStream)]
+    of_states = [metric for metric in metrics if isinstance(metric, TokenStream)]
     done = 0
     for images in batches:
         tokens = encoder.embed(normalise(images.to(device, non_blocking=True)))
@@ -157,7 +158,7 @@ def stream(encoder: Encoder, batches: Iterable[Tensor], metrics: Sequence[Stream
         yield len(images)
 
 
-def _require_finite(added: Sequence[tuple[StreamingMetric, float, Tensor]], done: int) -> None:
+def _require_finite(added: Sequence[tuple[Stream, float, Tensor]], done: int) -> None:
     # One question to the device for the whole batch; the guilty value is only looked for when there is one.
     if torch.stack([torch.isfinite(values).all() for _, _, values in added]).all():
         return

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from cl_vs_mim.analysis.layouts import MEASURED
+from cl_vs_mim.analysis.metrics import Measurement
 from cl_vs_mim.analysis.queries import Patch
-from cl_vs_mim.analysis.streaming import BlockMetric
 from cl_vs_mim.data.images import normalise
 from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.metrics.attention import attention_rows
+from cl_vs_mim.metrics.fourier import frequencies
 
 
 def values_table(
@@ -39,16 +39,35 @@ def values_table(
     return pd.DataFrame(frame | {"value": array.ravel()})
 
 
-def metrics_table(metrics: Sequence[BlockMetric], names: list[str]) -> pd.DataFrame:
-    """Rows of metric, image, depth and head; head -1 where a metric has one value for all heads."""
+def measured_table(measurement: Measurement, table: str, names: list[str], grid: int) -> pd.DataFrame:
+    """All metrics of one table: rows of metric, image, depth and of its further axis, as its layout has them.
+
+    Args:
+        measurement: after the pass.
+        table: one of :data:`cl_vs_mim.analysis.layouts.MEASURED`.
+        names: of the M images.
+        grid: patches along a side, which the frequencies hang on.
+    """
+    layout, metrics = MEASURED[table], measurement.of_table(table)
     frames = []
-    known = [metric.name for metric in metrics]
     for metric in metrics:
-        array = metric.result()
-        frame = values_table(array, names, metric.depths().astype(np.int32), "head" if array.ndim == 3 else None)
-        frame["metric"] = pd.Categorical([metric.name] * len(frame), categories=known)
-        frames.append(frame if array.ndim == 3 else frame.assign(head=np.int32(-1)))
+        array, depths = measurement.result(metric)
+        axis = layout.axis if array.ndim == 3 else None
+        depths = depths.astype(np.int32) if layout.whole else depths
+        frame = values_table(array, names, depths, axis, _places(axis, array.shape[-1], grid))
+        if layout.named:
+            frame["metric"] = pd.Categorical([metric] * len(frame), categories=metrics)
+        if layout.axis == "head" and axis is None:
+            frame = frame.assign(head=np.int32(-1))
+        frames.append(frame)
     return pd.concat(frames, ignore_index=True)
+
+
+def _places(axis: str | None, count: int, grid: int) -> np.ndarray | None:
+    """The values of a table's further axis; None for 0 … K-1."""
+    if axis == "rank":
+        return np.arange(1, count + 1, dtype=np.int32)
+    return frequencies(grid).numpy() if axis == "frequency" else None
 
 
 @torch.inference_mode()

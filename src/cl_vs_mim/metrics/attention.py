@@ -17,6 +17,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from cl_vs_mim.metrics.register import metric
+
 # Added to every entry before rows are normalised again; both are the notebooks'. The first only rescues rows that look
 # at nothing but CLS (they become uniform), the second also keeps the logarithm finite.
 _EPS_DISTANCE = 1e-32
@@ -27,6 +29,7 @@ _EPS_INFORMATION = 1e-8
 # ------------------------------------------------------------------------------------------------
 
 
+@metric(table="attention", takes="attention", per="head", unit="px of the input", range=(0, math.inf), figure="3")
 def attention_distance(attention: Tensor, patch_size: int) -> Tensor:
     """Mean distance between a query patch and the patches it looks at, in pixels of the input.
 
@@ -74,6 +77,7 @@ def _distances(grid: int, patch_size: int, device: torch.device, dtype: torch.dt
 # ------------------------------------------------------------------------------------------------
 
 
+@metric(table="attention", takes="attention", per="head", range=(0, 1), figure="4", name="nmi")
 def normalized_mutual_information(attention: Tensor) -> Tensor:
     """How much the map depends on the query: 0 when all queries have the same map, 1 when each has a key of its own.
 
@@ -100,6 +104,7 @@ def normalized_mutual_information(attention: Tensor) -> Tensor:
     return information / (math.log(grid**2) * entropy).sqrt()
 
 
+@metric(table="attention", takes="attention", per="head", range=(0, 1), figure="beside 4")
 def attention_entropy(attention: Tensor) -> Tensor:
     """How spread the rows are: 1 when every query looks at all patches alike, 0 when each looks at a single one.
 
@@ -137,6 +142,7 @@ def _row_entropies(patches: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 # ------------------------------------------------------------------------------------------------
 
 
+@metric(table="attention", takes="attention", per="head", range=(0, 1), figure="beside 2")
 def query_similarity(attention: Tensor) -> Tensor:
     """How alike the maps of two queries are: the mean cosine over all pairs of different queries (Fig. 2, claim C6).
 

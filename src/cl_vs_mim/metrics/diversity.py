@@ -10,9 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cl_vs_mim.metrics.register import metric
+
 _SHORTEST = 1e-12  # length below which a token counts as zero
 
 
+@metric(table="diversity", takes="head_outputs", range=(-1, 1), figure="5 (a)", least={"heads": 2})
 def head_similarity(head_outputs: Tensor) -> Tensor:
     """Mean cosine between the outputs of two different heads at the same token (Fig. 5a).
 
@@ -35,6 +38,38 @@ def head_similarity(head_outputs: Tensor) -> Tensor:
     return (total.mean(-1) - heads) / (heads * (heads - 1))
 
 
+@metric(
+    table="diversity",
+    takes=("before", "after_attention"),
+    range=(-1, 1),
+    figure="5 (b)",
+    name="depth_similarity_attention",
+)
+@metric(table="diversity", takes=("before", "after_mlp"), range=(-1, 1), figure="5 (b)", name="depth_similarity_blocks")
+def depth_similarity(before: Tensor, after: Tensor) -> Tensor:
+    """Mean cosine between a token and itself further on (Fig. 5b): around self-attention, or around a block.
+
+    Args:
+        before: (B, 1+N, D), CLS first.
+        after: (B, 1+N, D).
+
+    Returns:
+        (B,), from -1 to 1 (no token has turned).
+
+    Raises:
+        ValueError: another shape.
+    """
+    _require(before, 3, "tokens (batch, 1+N, channels)")
+    if before.shape != after.shape:
+        raise ValueError(f"tokens before {tuple(before.shape)} and after {tuple(after.shape)} differ in shape")
+    before, after = _patches(before), _patches(after)
+    return ((before * after).sum(-1) / (_length(before) * _length(after))).mean(-1)
+
+
+@metric(
+    table="diversity", takes="head_outputs", per="head", range=(-1, 1), figure="5 (c)", name="token_similarity_heads"
+)
+@metric(table="diversity", takes="after_mlp", range=(-1, 1), figure="5 (c)", name="token_similarity_blocks")
 def token_similarity(tokens: Tensor) -> Tensor:
     """Mean cosine between two different positions of an image (Fig. 5c).
 
@@ -54,26 +89,6 @@ def token_similarity(tokens: Tensor) -> Tensor:
     summed = (1 / _length(patches)).unsqueeze(-2) @ patches  # (B, [H,] 1, D): sum of unit vectors, none of them formed
     total = summed.squeeze(-2).square().sum(-1)  # |sum of unit vectors|^2 = N + sum over pairs: no N x N matrix
     return (total - count) / (count * (count - 1))
-
-
-def depth_similarity(before: Tensor, after: Tensor) -> Tensor:
-    """Mean cosine between a token and itself further on (Fig. 5b): around self-attention, or around a block.
-
-    Args:
-        before: (B, 1+N, D), CLS first.
-        after: (B, 1+N, D).
-
-    Returns:
-        (B,), from -1 to 1 (no token has turned).
-
-    Raises:
-        ValueError: another shape.
-    """
-    _require(before, 3, "tokens (batch, 1+N, channels)")
-    if before.shape != after.shape:
-        raise ValueError(f"tokens before {tuple(before.shape)} and after {tuple(after.shape)} differ in shape")
-    before, after = _patches(before), _patches(after)
-    return ((before * after).sum(-1) / (_length(before) * _length(after))).mean(-1)
 
 
 def _patches(tokens: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from cl_vs_mim.metrics.register import metric
+
 _EPS = 1e-6  # inside the logarithm, as in the paper's notebook
 
 
@@ -38,6 +40,14 @@ def relative_log_amplitude(tokens: Tensor) -> Tensor:
     return relative_log_amplitudes(tokens).mean(0)
 
 
+@metric(
+    table="fourier",
+    takes="tokens",
+    per="frequency",
+    unit="natural logarithm",
+    figure="8, 11",
+    name="relative_log_amplitude",
+)
 def relative_log_amplitudes(tokens: Tensor) -> Tensor:
     """The same image by image: (B, 1+N, D) -> (B, F)."""
     if tokens.ndim != 3 or tokens.shape[1] < 2:

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cl_vs_mim.metrics.register import metric
+
 FLOOR = 1e-14  # relative to the largest singular value of the covariance; float64 resolves about 2e-16
 
 # ------------------------------------------------------------------------------------------------
@@ -22,6 +24,14 @@ FLOOR = 1e-14  # relative to the largest singular value of the covariance; float
 # ------------------------------------------------------------------------------------------------
 
 
+@metric(
+    table="token_spectrum",
+    takes="block_tokens",
+    per="rank",
+    unit="natural logarithm of squared token units",
+    figure="7",
+    name="token_log_singular_value",
+)
 def token_log_singular_values(tokens: Tensor) -> Tensor:
     """Spectrum over the patches of each image (Fig. 7, token level).
 
@@ -61,6 +71,14 @@ def image_log_singular_values(tokens: Tensor) -> Tensor:
     return image_log_singular_values_of(tokens[:, 1:].double().mean(1))
 
 
+@metric(
+    table="image_spectrum",
+    takes="token_mean",
+    per="rank",
+    unit="natural logarithm of squared token units",
+    figure="7",
+    name="image_log_singular_value",
+)
 def image_log_singular_values_of(pooled: Tensor) -> Tensor:
     """The same from the mean tokens themselves, (M, D) -> (R,), R = min(M, D) - 1.
 

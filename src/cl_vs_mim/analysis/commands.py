@@ -1,0 +1,209 @@
+"""The commands that look inside an encoder, and what decides the tables of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from cl_vs_mim.config import Study
+from cl_vs_mim.config.encoders import decides_encoder, model_and_seed
+from cl_vs_mim.config.objective import OBJECTIVES
+from cl_vs_mim.core.commands import Command
+from cl_vs_mim.encoder.families import FAMILIES
+from cl_vs_mim.metrics.register import metric_modules
+
+DECIDES_NO_RESULT = True
+
+# ------------------------------------------------------------------------------------------------
+# extract
+# ------------------------------------------------------------------------------------------------
+
+
+def extract(
+    *,
+    config: Path,
+    run: str,
+    encoder: Path | None = None,
+    data: Path,
+    tables: Path,
+    stage: Literal["pretrained", "finetuned"] = "pretrained",
+    grid: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    threads: int = 2,
+) -> None:
+    """Measure everything behind Figures 2 to 8 in one pass of an encoder over the analysis images.
+
+    Args:
+        config: the study, config/<study>.yaml.
+        run: the encoder, by model and seed, such as moco_v3_seed0 or untrained_vit_seed0.
+        encoder: its file, .safetensors; leave it out for an untrained one.
+        data: folder of the single-object images, with val/ and manifest.json.
+        tables: folder of all tables, with a folder a kind in it.
+        stage: whether the file holds the encoder as pre-trained or as fine-tuned.
+        grid: patches a side of the images, if not the encoder's own number; positions are resampled.
+        device: auto takes a GPU if there is one.
+        threads: of the CPU, for decoding and for the encoder.
+
+    Example:
+        cl-vs-mim extract --config config/demo.yaml --run moco_v3_seed0 --data results/demo/data/objects
+          --encoder results/demo/encoders/moco_v3_seed0.safetensors --tables results/demo/tables
+    """
+    from cl_vs_mim.analysis import extract as work
+    from cl_vs_mim.evaluated import open_run
+
+    evaluation = open_run(config, run, encoder, device=device, threads=threads, stage=stage)
+    place = f"grid{grid}/" if grid is not None else "finetuned/" if stage == "finetuned" else ""
+    config_hash = EXTRACT.config_hash(evaluation.study, place + run)
+    work.extract(evaluation, run, data, tables, grid=grid, threads=threads, config_hash=config_hash)
+
+
+def _decides_extract(study: Study, run: str) -> dict[str, Any]:
+    """What decides the tables of ``moco_v3_seed0``, ``finetuned/moco_v3_seed0`` or ``grid8/moco_v3_seed0``.
+
+    Which head or block a figure shows of them is not in it: the tables hold all. Neither is the number of images in a
+    batch, on which the last digits alone depend.
+    """
+    place, _, run = run.rpartition("/")
+    interval = study.figures.bootstrap.model_dump(mode="json", include={"level", "seed"})
+    decided = {
+        "encoder": decides_encoder(study, run),
+        "images": _images(study),
+        "image_spectrum": study.analysis.spectrum.model_dump(mode="json") | interval,
+    }
+    if place.startswith("grid"):
+        return decided | {"grid": int(place.removeprefix("grid"))}
+    if place == "finetuned":
+        decided["finetuning"] = study.transfer.finetuning.model_dump(mode="json")
+    return decided | {
+        "attention_maps": study.figures.attention_maps.model_dump(mode="json", include={"image", "queries"}),
+        "movement": study.analysis.movement.model_dump(mode="json"),
+    }
+
+
+def _code_of_extract(study: Study, run: str) -> tuple[str, ...]:
+    return ("cl_vs_mim.analysis.extract", *metric_modules(), _family(study, run.rpartition("/")[2]))
+
+
+# ------------------------------------------------------------------------------------------------
+# embedding
+# ------------------------------------------------------------------------------------------------
+
+
+def embedding(
+    *,
+    config: Path,
+    run: str,
+    encoder: Path | None = None,
+    data: Path,
+    tables: Path,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    threads: int = 2,
+) -> None:
+    """Embed the tokens of a few images in the plane by t-SNE, and measure how purely images and classes separate.
+
+    Args:
+        config: the study, config/<study>.yaml.
+        run: the encoder, by model and seed, such as moco_v3_seed0 or untrained_vit_seed0.
+        encoder: its file, .safetensors; leave it out for an untrained one.
+        data: folder of the single-object images, with val/ and manifest.json.
+        tables: folder of all tables, with a folder a kind in it.
+        device: auto takes a GPU if there is one.
+        threads: of the CPU, for the encoder.
+
+    Example:
+        cl-vs-mim embedding --config config/demo.yaml --run untrained_vit_seed0 --data results/demo/data/objects
+          --tables results/demo/tables
+    """
+    from cl_vs_mim.analysis.embedding import embed_tokens
+    from cl_vs_mim.evaluated import open_run
+
+    evaluation = open_run(config, run, encoder, device=device, threads=threads)
+    embed_tokens(evaluation, run, data, tables, config_hash=EMBEDDING.config_hash(evaluation.study, run))
+
+
+def _decides_embedding(study: Study, run: str) -> dict[str, Any]:
+    return {
+        "encoder": decides_encoder(study, run),
+        "crop_fraction": study.analysis.crop_fraction,
+        "embedding": study.analysis.embedding.model_dump(mode="json"),
+    }
+
+
+# ------------------------------------------------------------------------------------------------
+# reconstruct
+# ------------------------------------------------------------------------------------------------
+
+
+def reconstruct(
+    *,
+    config: Path,
+    run: str,
+    encoder: Path,
+    data: Path,
+    tables: Path,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    threads: int = 2,
+) -> None:
+    """Paint a few masked images with an encoder's decoder, and measure the decoder's frequencies (Figure 11).
+
+    Args:
+        config: the study, config/<study>.yaml.
+        run: the encoder, by model and seed, such as mae_seed0; of a method that paints.
+        encoder: its file, .safetensors, with the decoder in it.
+        data: folder of the single-object images, with val/ and manifest.json.
+        tables: folder of all tables, with a folder a kind in it.
+        device: auto takes a GPU if there is one.
+        threads: of the CPU, for decoding and for the encoder.
+
+    Example:
+        cl-vs-mim reconstruct --config config/demo.yaml --run mae_seed0 --data results/demo/data/objects
+          --encoder results/demo/encoders/mae_seed0.safetensors --tables results/demo/tables
+    """
+    from cl_vs_mim.analysis import reconstruct as work
+    from cl_vs_mim.evaluated import open_run
+
+    evaluation = open_run(config, run, encoder, device=device, threads=threads)
+    config_hash = RECONSTRUCT.config_hash(evaluation.study, run)
+    work.reconstruct(evaluation, run, encoder, data, tables, threads=threads, config_hash=config_hash)
+
+
+def _decides_reconstruct(study: Study, run: str) -> dict[str, Any]:
+    return {
+        "encoder": decides_encoder(study, run),
+        "images": _images(study),
+        "reconstruction": study.analysis.reconstruction.model_dump(mode="json"),
+    }
+
+
+def _code_of_reconstruct(study: Study, run: str) -> tuple[str, ...]:
+    model, _ = model_and_seed(study, run)
+    objective = OBJECTIVES.module(study.models[model].objective.method)  # draws the masks, and names the decoder
+    return ("cl_vs_mim.analysis.reconstruct", objective, _family(study, run))
+
+
+# ------------------------------------------------------------------------------------------------
+# All
+# ------------------------------------------------------------------------------------------------
+
+
+def _images(study: Study) -> dict[str, Any]:
+    """Which images are analysed, and how they are cropped."""
+    return study.analysis.model_dump(mode="json", include={"images", "seed", "crop_fraction"})
+
+
+def _family(study: Study, run: str) -> str:
+    """Full name of the module of an encoder's architecture family."""
+    name, _ = model_and_seed(study, run)
+    architecture = study.controls()[name] if name in study.controls() else study.models[name].architecture
+    return FAMILIES.module(study.architectures[architecture].family)
+
+
+EXTRACT = Command("extract", extract, _decides_extract, _code_of_extract)
+EMBEDDING = Command(
+    "embedding",
+    embedding,
+    _decides_embedding,
+    lambda study, run: ("cl_vs_mim.analysis.embedding", _family(study, run)),
+)
+RECONSTRUCT = Command("reconstruct", reconstruct, _decides_reconstruct, _code_of_reconstruct)
+COMMANDS = (EXTRACT, EMBEDDING, RECONSTRUCT)

@@ -1,0 +1,155 @@
+"""The register of metrics: a function says itself which table its values go into, from what, in which unit and range.
+
+    @metric(table="attention", takes="attention", per="head", unit="", range=(0, 1), figure="4")
+    def my_metric(attention): ...
+
+is all that it takes: the streaming pass measures it, the table holds it under its name, and ``docs/metrics.md`` lists
+it. The decorated function stays a plain function. Metrics of one's own stand in a module of an installed package that
+is named as an entry point of the group ``cl_vs_mim.metric``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, TypeVar
+
+# What a metric may take of an encoder, and at which depths there is such a thing.
+INSIDE = ("before", "attention", "head_outputs", "after_attention", "after_mlp")  # of a block: depths 1 … L
+HALF_BLOCKS = "tokens"  # of the embedding, then after every half block: depths 0, 1/2, 1 … L
+WHOLE_BLOCKS = "block_tokens"  # of the embedding, then after every block: depths 0, 1 … L
+
+_ATTRIBUTE = "registered_metrics"
+_OWN = Path(__file__).parent
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of one table; one function may be several, of different tensors.
+
+    Attributes:
+        name: in the table's column ``metric``.
+        function: what is measured. Its first parameters get what ``takes`` names; any others are filled from the
+            fields of the encoder's specification that they are named after, such as ``patch_size``.
+        table: that the values go into; empty for what is only kept for other metrics.
+        takes: tensors of a block (:data:`INSIDE`), the tokens (:data:`HALF_BLOCKS` or :data:`WHOLE_BLOCKS`), or names
+            of other metrics. The latter are given for all images at once, (M, …) arrays of one depth, after the pass.
+        per: what a value is of besides image and depth: ``head``, ``rank``, ``frequency``; ``image`` if nothing else.
+        unit: in words; empty for a bare number.
+        range: smallest and largest value there can be.
+        figure: of the paper.
+        least: the smallest specification that it is defined on, such as ``{"heads": 2}``.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    table: str
+    takes: tuple[str, ...]
+    per: str
+    unit: str
+    range: tuple[float, float]
+    figure: str
+    least: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def inside(self) -> bool:
+        """Whether it is measured on what happens inside a block."""
+        return set(self.takes) <= set(INSIDE)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether it is measured while the encoder runs, and not on values of other metrics afterwards."""
+        return self.inside or self.takes in ((HALF_BLOCKS,), (WHOLE_BLOCKS,))
+
+    def bound(self, spec: Any) -> Callable[..., Any]:
+        """The function with the parameters that come from an encoder's specification filled in."""
+        more = list(inspect.signature(self.function).parameters)[len(self.takes) :]
+        known = {name: getattr(spec, name) for name in more if hasattr(spec, name)}
+        return (lambda *given: self.function(*given, **known)) if known else self.function
+
+    def applies_to(self, spec: Any) -> bool:
+        """Whether it is defined on encoders of this specification."""
+        return all(getattr(spec, name) >= least for name, least in self.least.items())
+
+
+def metric(
+    *,
+    table: str,
+    takes: str | tuple[str, ...],
+    per: str = "image",
+    unit: str = "",
+    range: tuple[float, float] = (-math.inf, math.inf),
+    figure: str = "",
+    name: str | None = None,
+    least: Mapping[str, int] | None = None,
+) -> Callable[[_Function], _Function]:
+    """Register a function as a metric; the arguments are those of :class:`Metric`.
+
+    Args:
+        table: see there.
+        takes: see there; one name or several.
+        per: see there.
+        unit: see there.
+        range: see there.
+        figure: see there.
+        name: of the metric; the function's own by default.
+        least: see there.
+
+    Raises:
+        ValueError: tensors of a block and tokens are asked for together.
+    """
+
+    def register(function: _Function) -> _Function:
+        wanted = (takes,) if isinstance(takes, str) else tuple(takes)
+        one = Metric(name or function.__name__, function, table, wanted, per, unit, range, figure, dict(least or {}))
+        streams = {*INSIDE, HALF_BLOCKS, WHOLE_BLOCKS}
+        if not one.streamed and streams & set(wanted):
+            raise ValueError(f"metric {one.name!r} takes {', '.join(wanted)}, which are not there at the same time")
+        # Decorators apply from the innermost outwards; the order of reading is that of the table.
+        setattr(function, _ATTRIBUTE, (one, *getattr(function, _ATTRIBUTE, ())))
+        return function
+
+    return register
+
+
+# ------------------------------------------------------------------------------------------------
+# All there are
+# ------------------------------------------------------------------------------------------------
+
+
+def metric_modules() -> list[str]:
+    """Full names of the modules that define metrics, none of them imported; the project's own first."""
+    marked = re.compile(r"^@metric\(", re.MULTILINE)
+    own = [path.stem for path in sorted(_OWN.glob("*.py")) if marked.search(path.read_text(encoding="utf-8"))]
+    found = [f"{__package__}.{name}" for name in own]
+    return found + [point.value for point in entry_points(group="cl_vs_mim.metric")]
+
+
+def registered(modules: Iterable[str] | None = None) -> dict[str, Metric]:
+    """All metrics by name, in the order of their modules and of the functions in each.
+
+    Args:
+        modules: to read instead of all.
+
+    Raises:
+        ValueError: two metrics have one name, or one takes a metric that does not exist.
+    """
+    found: dict[str, Metric] = {}
+    for module in metric_modules() if modules is None else modules:
+        for thing in vars(import_module(module)).values():
+            for one in getattr(thing, _ATTRIBUTE, ()) if getattr(thing, "__module__", "") == module else ():
+                if one.name in found:
+                    raise ValueError(f"two metrics are called {one.name!r}, one of them in {module}")
+                found[one.name] = one
+    for one in found.values():
+        unknown = [name for name in one.takes if not one.streamed and name not in found]
+        if unknown:
+            raise ValueError(f"metric {one.name!r} takes {', '.join(unknown)}, which nobody measures")
+    return found
