@@ -1,4 +1,4 @@
-"""Cue conflict and noise read by a probe; t-SNE of tokens; reconstructions: on small data sets and small encoders."""
+"""Cue conflict and noise read by a probe: on small data sets and small encoders."""
 
 from __future__ import annotations
 
@@ -13,18 +13,12 @@ import torch
 import yaml
 from PIL import Image
 
-from cl_vs_mim.analysis import embedding, reconstruct
-from cl_vs_mim.analysis.embedding import choose_images, purity
 from cl_vs_mim.config import load_study
-from cl_vs_mim.config.analysis import Embedding, FourierNoise
+from cl_vs_mim.config.analysis import FourierNoise
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.tables import read_table
 from cl_vs_mim.data.images import index_image_folder, normalise
-from cl_vs_mim.data.labels import ImageLabels
-from cl_vs_mim.encoder.checkpoints import save_encoder
-from cl_vs_mim.encoder.decoders import DecoderSpec, build_decoder
 from cl_vs_mim.encoder.model import build_encoder
-from cl_vs_mim.metrics.fourier import relative_log_amplitudes
 from cl_vs_mim.transfer import robustness
 from cl_vs_mim.transfer.features import pooled
 from cl_vs_mim.transfer.linear_probe import Probe
@@ -155,101 +149,10 @@ def test_the_noise_table_has_every_image_clean_and_under_every_band(config):
         noise_table(reader, [images], truth, names, narrow, "x")
 
 
-# ------------------------------------------------------------------------------------------------
-# t-SNE
-# ------------------------------------------------------------------------------------------------
-
-
-def test_purity_of_clusters_and_by_chance():
-    generator = np.random.default_rng(0)
-    groups = np.repeat([0, 1], 50)
-    apart = generator.normal(size=(100, 2)) + 100 * groups[:, None]
-    assert (purity(apart, groups, 10) == 1).all()
-    mixed = generator.normal(size=(1000, 2))
-    assert abs(purity(mixed, generator.integers(0, 4, 1000), 10).mean() - 0.25) < 0.03
-    line = np.array([[0.0, 0.0], [1.0, 0.0], [2.1, 0.0]])
-    assert purity(line, np.array([0, 0, 1]), 1).tolist() == [1, 1, 0]  # itself is no neighbour
-    with pytest.raises(ValueError, match="3 neighbours asked for among 3 points"):
-        purity(line, np.array([0, 0, 1]), 3)
-
-
-def test_images_are_drawn_from_classes_that_have_enough():
-    labels = ImageLabels("category", ("a", "b", "c", "d"), np.array([0] * 5 + [1] * 2 + [2] * 6 + [3] * 4))
-    settings = Embedding(labels="category", classes=3, images_per_class=4, blocks=[1])
-    chosen = choose_images(labels, settings)
-    assert len(set(chosen.tolist())) == 12 and set(labels.numbers[chosen]) == {0, 2, 3}
-    np.testing.assert_array_equal(chosen, choose_images(labels, settings))
-    assert len({tuple(choose_images(labels, settings.model_copy(update={"seed": seed}))) for seed in range(5)}) > 1
-    with pytest.raises(UserError, match="only 3 labels have that many"):
-        choose_images(labels, settings.model_copy(update={"classes": 4}))
-
-
 def run(module, config: Path, data: Path, folder: Path, model: str, encoder: Path | None = None, **more) -> Path:
     common = {"config": config, "model": model, "seed": 0, "encoder": encoder, "data": data, "device": "cpu"}
     module.main(Namespace(**common, threads=1, tables=folder, run="r", **more))
     return folder
-
-
-def test_the_embedding_lists_its_images_and_repeats(config, data, tmp_path):
-    folder = run(embedding, config, data, tmp_path / "one", "untrained_vit")
-    table = read_table(folder / "embedding" / "r.parquet")
-    assert len(table) == 2 * 2 * (4 * 36)  # two blocks, two perplexities, four images
-    assert table["image"].nunique() == 4 and table.groupby("group", observed=True)["image"].nunique().tolist() == [2, 2]
-    assert set(table["depth"]) == {2, 3} and set(table["perplexity"]) == {5, 3}
-    shares = read_table(folder / "embedding_purity" / "r.parquet")
-    assert shares["value"].between(0, 1).all() and set(shares["metric"]) == {"image_purity", "class_purity"}
-    assert len(shares) == 2 * 2 * 2 * 4
-    again = read_table(run(embedding, config, data, tmp_path / "two", "untrained_vit") / "embedding" / "r.parquet")
-    np.testing.assert_array_equal(table[["x", "y"]], again[["x", "y"]])
-
-
-# ------------------------------------------------------------------------------------------------
-# Reconstruction
-# ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("model", ["mae", "simmim"])
-def test_reconstructions_keep_what_is_visible(config, data, tmp_path, model):
-    study = load_study(config)
-    encoder = build_encoder(study.architectures[study.models[model].architecture].spec(), 0).eval()
-    fields = DecoderSpec("mae", 48, 2, 4, norm_pix=True) if model == "mae" else DecoderSpec("simmim")
-    decoder = build_decoder(encoder.spec, fields)
-    save_encoder(tmp_path / "e.safetensors", encoder, {"model": model, "seed": 0}, decoder=decoder)
-    run(reconstruct, config, data, tmp_path, model, tmp_path / "e.safetensors")
-    table = read_table(tmp_path / "reconstruction" / "r.parquet")
-    assert len(table) == 2 * 3 * SIZE**2
-    share = table["masked_share"].iloc[0]
-    assert share == pytest.approx(27 / 36 if model == "mae" else 6 / 9)
-    image = table["image"].iloc[0]
-    pictures = {
-        kind: rows.sort_values(["row", "col"])[["red", "green", "blue"]].to_numpy().reshape(SIZE, SIZE, 3)
-        for kind, rows in table[table["image"] == image].groupby("kind", observed=True)
-    }
-    original = np.array(Image.open(data / image))
-    np.testing.assert_array_equal(pictures["original"], original)
-    hidden = (pictures["masked"] == 128).all(-1)
-    assert hidden.mean() == pytest.approx(share, abs=0.01)
-    np.testing.assert_array_equal(pictures["reconstructed"][~hidden], original[~hidden])
-    assert (pictures["reconstructed"][hidden] != original[hidden]).any()
-
-    inside = read_table(tmp_path / "decoder_fourier" / "r.parquet")
-    if model == "simmim":
-        assert len(inside) == 0 and "frequency" in inside
-        return
-    assert sorted(set(inside["depth"])) == [3, 3.5, 4, 4.5, 5] and inside["image"].nunique() == 12
-    pixels = torch.from_numpy(original).permute(2, 0, 1)[None]
-    states = decoder.eval().states(encoder(normalise(pixels)))
-    wanted = relative_log_amplitudes(states[3])[0]
-    rows = inside[(inside["image"] == image) & (inside["depth"] == 4.5)].sort_values("frequency")
-    np.testing.assert_allclose(rows["value"], wanted, atol=1e-4)
-
-
-def test_a_model_without_a_decoder_is_refused(config, data, tmp_path):
-    with pytest.raises(UserError, match="moco_v3 has no decoder"):
-        study = load_study(config)
-        encoder = build_encoder(study.architectures["vit"].spec(), 0)
-        save_encoder(tmp_path / "e.safetensors", encoder, {})
-        run(reconstruct, config, data, tmp_path, "moco_v3", tmp_path / "e.safetensors")
 
 
 # ------------------------------------------------------------------------------------------------
