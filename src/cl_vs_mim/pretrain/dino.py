@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cl_vs_mim.config.objective import ObjectiveConfig
 from cl_vs_mim.config.sections import Fraction
 from cl_vs_mim.config.views import View
+from cl_vs_mim.encoder.families import FAMILIES
 from cl_vs_mim.pretrain.distributed import mean_over_processes
 from cl_vs_mim.pretrain.ema import follow, rising_momentum
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
@@ -56,10 +57,11 @@ class Config(ObjectiveConfig):
 
     def check(self, model: Model, study: Study) -> None:
         """Crops of several sizes need positions that can be resampled."""
-        if study.architectures[model.architecture].family != "vit":
+        family = study.architectures[model.architecture].family
+        if not FAMILIES[family].absolute:
             raise ValueError(
                 "objective.method: dino takes crops of several sizes, which relative positions do not allow; "
-                f"{model.architecture!r} is of family {study.architectures[model.architecture].family}"
+                f"{model.architecture!r} is of family {family}"
             )
 
 

@@ -17,6 +17,7 @@ from cl_vs_mim.config.views import View
 from cl_vs_mim.encoder.decoders import DecoderSpec
 from cl_vs_mim.encoder.decoders.mae import MAEDecoder, encode_visible
 from cl_vs_mim.encoder.decoders.patches import patch_statistics, patchify
+from cl_vs_mim.encoder.families import FAMILIES
 from cl_vs_mim.encoder.masks import random_patches
 from cl_vs_mim.pretrain.distributed import own_rows
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
@@ -56,10 +57,11 @@ class Config(ObjectiveConfig):
 
     def check(self, model: Model, study: Study) -> None:
         """Patches that are dropped take their positions with them."""
-        if study.architectures[model.architecture].family != "vit":
+        family = study.architectures[model.architecture].family
+        if not FAMILIES[family].absolute:
             raise ValueError(
                 "objective.method: mae drops patches, which relative positions do not allow; "
-                f"{model.architecture!r} is of family {study.architectures[model.architecture].family}"
+                f"{model.architecture!r} is of family {family}"
             )
 
     def draw_mask(self, grid: int, generator: torch.Generator) -> Tensor:
