@@ -1,4 +1,5 @@
-# The embedded cut-outs become ordinary data sets: an ImageFolder, COCO, ADE20K and cue-conflict images.
+# The embedded cut-outs become ordinary data sets: an ImageFolder, COCO, ADE20K and cue-conflict images; or data sets on
+# the disk are linked to where those would be.
 
 
 rule data:
@@ -13,7 +14,8 @@ if isinstance(STUDY.data, FolderData):
             f"{RESULTS}/data/{{dataset}}/manifest.json",
         params:
             config=CONFIG,
-            settings=sections_digest(STUDY.data),
+            folder=lambda wildcards, output: Path(output[0]).parent,
+            decided=lambda wildcards: COMMAND["adopt"].decided(STUDY, wildcards.dataset),
         log:
             f"{RESULTS}/logs/adopt/{{dataset}}.log",
         benchmark:
@@ -21,20 +23,20 @@ if isinstance(STUDY.data, FolderData):
         conda:
             "../environment.yml"
         shell:
-            "python -m cl_vs_mim.data.checks --adopt --config {params.config} --dataset {wildcards.dataset}"
-            " --data $(dirname {output}) 2>&1 | tee {log}"
+            "cl-vs-mim adopt --config {params.config:q} --dataset {wildcards.dataset} --output {params.folder:q}"
+            " 2>&1 | tee {log:q}"
 
 else:
 
     rule compose:
         input:
-            "data/kit/manifest.csv",
+            f"{STUDY.data.kit}/manifest.csv",
         output:
             f"{RESULTS}/data/{{dataset}}/manifest.json",
         params:
             config=CONFIG,
-            settings=sections_digest(STUDY.data),
-            code=code_digest("cl_vs_mim.data.build"),
+            folder=lambda wildcards, output: Path(output[0]).parent,
+            decided=lambda wildcards: COMMAND["compose"].decided(STUDY, wildcards.dataset),
         log:
             f"{RESULTS}/logs/compose/{{dataset}}.log",
         benchmark:
@@ -43,11 +45,12 @@ else:
         conda:
             "../environment.yml"
         shell:
-            "python -m cl_vs_mim.data.build --config {params.config} --dataset {wildcards.dataset}"
-            " --output $(dirname {output}) --workers {threads} 2>&1 | tee {log}"
+            "cl-vs-mim compose --config {params.config:q} --dataset {wildcards.dataset} --output {params.folder:q}"
+            " --workers {threads} 2>&1 | tee {log:q}"
 
 
-# Layout, counts and checksums, before anything is trained on a data set.
+# Layout, counts and checksums, before anything is trained on a data set. Rules that wait for it take it as `ancient`:
+# checked again, the same images are the same.
 rule check:
     input:
         f"{RESULTS}/data/{{dataset}}/manifest.json",
@@ -55,8 +58,8 @@ rule check:
         f"{RESULTS}/checks/{{dataset}}.json",
     params:
         config=CONFIG,
-        settings=sections_digest(STUDY.data),
-        code=code_digest("cl_vs_mim.data.checks"),
+        folder=lambda wildcards, input: Path(input[0]).parent,
+        decided=lambda wildcards: COMMAND["check"].decided(STUDY, wildcards.dataset),
     log:
         f"{RESULTS}/logs/check/{{dataset}}.log",
     benchmark:
@@ -64,5 +67,5 @@ rule check:
     conda:
         "../environment.yml"
     shell:
-        "python -m cl_vs_mim.data.checks --config {params.config} --dataset {wildcards.dataset}"
-        " --data $(dirname {input}) --output {output} 2>&1 | tee {log}"
+        "cl-vs-mim check --config {params.config:q} --dataset {wildcards.dataset} --data {params.folder:q}"
+        " --output {output:q} 2>&1 | tee {log:q}"

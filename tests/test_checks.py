@@ -14,8 +14,10 @@ from PIL import Image
 
 from cl_vs_mim.config import FolderData, load_study
 from cl_vs_mim.core.errors import UserError
-from cl_vs_mim.data import checks
+from cl_vs_mim.core.files import sha256_file
+from cl_vs_mim.data import checks, identity
 from cl_vs_mim.data.ade20k import TRAINING, VALIDATION
+from cl_vs_mim.data.commands import adopt, check, compose
 from test_segmentation import write_scenes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -117,18 +119,21 @@ def test_published_checksums_are_compared(disk: Path) -> None:
         folders(disk, counts={"coco/train2014": 1})
 
 
-def test_a_changed_file_of_a_composed_set_is_named(tmp_path: Path) -> None:
+def test_changed_and_missing_files_of_a_composed_set_are_named(tmp_path: Path) -> None:
     for number in range(3):
         write_image(tmp_path / f"{number}.png")
-    digests = [hashlib.sha256((tmp_path / f"{number}.png").read_bytes()).hexdigest() for number in range(3)]
-    pd.DataFrame({"path": [f"{n}.png" for n in range(3)], "sha256": digests}).to_csv(
-        tmp_path / "files.csv", index=False
-    )
-    assert checks.check_files(tmp_path) == 3
+    rows = [{"path": f"{n}.png", "sha256": sha256_file(tmp_path / f"{n}.png")} for n in range(3)]
+    pd.DataFrame(rows).to_csv(tmp_path / "files.csv", index=False)
+    manifest = {"data_hash": sha256_file(tmp_path / "files.csv"), "parameters_sha256": "0"}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert identity.verify(tmp_path) == 3
     write_image(tmp_path / "1.png", 17)
     (tmp_path / "2.png").unlink()
     with pytest.raises(UserError, match=r"1\.png is changed; 2\.png is missing; delete the folder"):
-        checks.check_files(tmp_path)
+        identity.verify(tmp_path)
+    (tmp_path / "files.csv").write_text("path,sha256\n")
+    with pytest.raises(UserError, match=r"files\.csv is missing or was changed"):
+        identity.verify(tmp_path)
 
 
 def test_a_study_may_name_folders_on_the_disk(disk: Path) -> None:
@@ -138,10 +143,12 @@ def test_a_study_may_name_folders_on_the_disk(disk: Path) -> None:
     config.write_text(yaml.safe_dump(study), encoding="utf-8")
     assert isinstance(load_study(config).data, FolderData)
     place, output = disk / "results" / "scenes", disk / "checked.json"
-    common = ["--config", str(config), "--dataset", "scenes", "--data", str(place)]
-    checks.main(checks._parser().parse_args([*common, "--adopt"]))
-    checks.main(checks._parser().parse_args([*common, "--output", str(output)]))
+    adopt(config=config, dataset="scenes", output=place)
+    check(config=config, dataset="scenes", data=place, output=output)
     assert json.loads(output.read_text())["counts"] == COUNTS
+    assert json.loads(output.read_text())["data_hash"] == identity.data_hash(place)
+    with pytest.raises(UserError, match="cl-vs-mim adopt"):
+        compose(config=config, dataset="scenes", output=place)
     study["data"]["ade"] = "x"
     config.write_text(yaml.safe_dump(study), encoding="utf-8")
     with pytest.raises(UserError, match=r"data\.ade: unknown key; did you mean 'ade20k'"):

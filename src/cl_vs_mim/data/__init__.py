@@ -2,5 +2,6 @@
 
 Modules that compose: :mod:`.kit` (verified files), :mod:`.scenery` (what may stand where), :mod:`.compose` (pixels),
 :mod:`.objects`, :mod:`.scenes` with :mod:`.arrange`, :mod:`.cue_conflict` (one data set each), :mod:`.writer` (whole or
-absent, resumable), :mod:`.identity` (data hash, verification), :mod:`.build` (command line), :mod:`.contact_sheet`.
+absent, resumable), :mod:`.identity` (data hash, verification), :mod:`.contact_sheet`. :mod:`.commands` has what can be
+typed.
 """

@@ -1,34 +1,27 @@
 """Is a data set whole? Asked once, before anything is trained on it.
 
-    python -m cl_vs_mim.data.checks --config config/demo.yaml --dataset scenes --data results/demo/data/scenes \\
-        --output results/demo/checks/scenes.json
-
 Layout (ImageFolder, COCO, ADE20K), the number of images of each part, and checksums: of every file of a composed data
-set, and of the files that the study names for a data set of others. With ``--adopt`` a data set that lies elsewhere on
-the disk (``data`` of the study names its folders) is linked into the study's results first, so that every later stage
-finds it where a composed one would be; its files are only read.
+set, and of the files that the study names for a data set of others. A data set that lies elsewhere on the disk
+(``data`` of the study names its folders) is linked into the study's results first, so that every later stage finds it
+where a composed one would be; its files are only read.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
-
-from cl_vs_mim.config import FolderData, load_study
-from cl_vs_mim.core.errors import UserError, run_cli
-from cl_vs_mim.core.files import sha256_file, sha256_json, write_json
+from cl_vs_mim.config import FolderData, KitData
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.files import sha256_json, write_json
 from cl_vs_mim.core.progress import progress
 from cl_vs_mim.data.ade20k import TRAINING, VALIDATION, read_split
 from cl_vs_mim.data.coco import read_coco
+from cl_vs_mim.data.identity import MANIFEST, composed, content_hash, data_hash, verify
 from cl_vs_mim.data.images import index_image_folder
 
-DATASETS = ("objects", "scenes", "cue_conflict")
-_FILES = "files.csv"  # of a composed data set: path and sha256 of every file
 _MD5_DIGITS = 32
 
 # ------------------------------------------------------------------------------------------------
@@ -79,29 +72,6 @@ def compare_counts(found: Mapping[str, int], expected: Mapping[str, int]) -> Non
 # ------------------------------------------------------------------------------------------------
 
 
-def check_files(folder: Path) -> int:
-    """Every file of a composed data set has its recorded sha256. Returns their number; 0 where there is no record.
-
-    Raises:
-        UserError: one is missing or changed; the first few are named.
-    """
-    record = folder / _FILES
-    if not record.exists():
-        return 0
-    wrong = []
-    rows = pd.read_csv(record)
-    for row in progress(rows.itertuples(), total=len(rows), desc=f"checksums {folder.name}", unit="file"):
-        path = folder / row.path
-        if not path.is_file():
-            wrong.append(f"{row.path} is missing")
-        elif sha256_file(path) != row.sha256:
-            wrong.append(f"{row.path} is changed")
-    if wrong:
-        more = f" … ({len(wrong)} in all)" if len(wrong) > 3 else ""
-        raise UserError(f"{folder}: {'; '.join(wrong[:3])}{more}; delete the folder and build the data set again")
-    return len(rows)
-
-
 def check_sums(checksums: Mapping[str, str]) -> None:
     """Files have their published md5 or sha256.
 
@@ -119,13 +89,6 @@ def check_sums(checksums: Mapping[str, str]) -> None:
             raise UserError(f"{path} has {kind} {found} instead of {expected}; fetch it again")
 
 
-def content_hash(folder: Path) -> str:
-    """Sha256 over names and sizes of all files below ``folder``: what stands for a data set too large to be read."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    rows = progress(files, total=len(files), desc=f"list {folder.name}", unit="file")
-    return sha256_json([[path.relative_to(folder).as_posix(), path.stat().st_size] for path in rows])
-
-
 # ------------------------------------------------------------------------------------------------
 # Data sets of others
 # ------------------------------------------------------------------------------------------------
@@ -140,8 +103,11 @@ def links(data: FolderData, dataset: str) -> dict[str, Path]:
     return {"stylized": data.stylized}
 
 
-def adopt(data: FolderData, dataset: str, folder: Path) -> None:
+def adopt(data: FolderData, dataset: str, folder: Path) -> dict[str, int]:
     """Link the folders of a data set below ``folder`` and write a manifest, last, when all has been checked.
+
+    Returns:
+        the number of images of each part.
 
     Raises:
         UserError: a folder does not exist, or the data set is not whole.
@@ -157,47 +123,28 @@ def adopt(data: FolderData, dataset: str, folder: Path) -> None:
     compare_counts(counts, data.counts)
     hashes = {name: content_hash(target) for name, target in links(data, dataset).items()}
     manifest = {"dataset": dataset, "data_hash": sha256_json(hashes), "images": sum(counts.values()), "counts": counts}
-    write_json(folder / "manifest.json", manifest)
+    write_json(folder / MANIFEST, manifest)
+    return counts
 
 
 # ------------------------------------------------------------------------------------------------
-# Command line
+# All of it
 # ------------------------------------------------------------------------------------------------
 
 
-def main(arguments: argparse.Namespace) -> None:
-    data = load_study(arguments.config).data
-    folders = isinstance(data, FolderData)
-    if arguments.adopt:
-        if not folders:
-            raise UserError(f"{arguments.config} composes its data sets; there is nothing to adopt")
-        adopt(data, arguments.dataset, arguments.data)
-        return
-    counts = count_images(arguments.dataset, arguments.data)
-    compare_counts(counts, data.counts if folders else {})
-    files = check_files(arguments.data)
-    if folders and arguments.dataset == "objects":
+def check(data: KitData | FolderData, dataset: str, folder: Path) -> dict[str, Any]:
+    """Layout, counts and checksums of a finished data set; returns what was found.
+
+    Raises:
+        UserError: something is missing, changed or damaged; the message names it.
+    """
+    counts = count_images(dataset, folder)
+    compare_counts(counts, data.counts if isinstance(data, FolderData) else {})
+    if isinstance(data, FolderData) and dataset == "objects":
         check_sums(data.checksums)
-    manifest = json.loads((arguments.data / "manifest.json").read_text(encoding="utf-8"))
-    report = {
-        "dataset": arguments.dataset,
-        "data_hash": manifest["data_hash"],
+    return {
+        "dataset": dataset,
+        "data_hash": data_hash(folder),
         "counts": counts,
-        "checked_files": files,
+        "checked_files": verify(folder) if composed(folder) else 0,
     }
-    write_json(arguments.output, report)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Check a data set, or link one that lies elsewhere.")
-    parser.add_argument("--config", type=Path, required=True, help="the study's YAML")
-    parser.add_argument("--dataset", choices=DATASETS, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="its folder in the study's results")
-    group = parser.add_mutually_exclusive_group(required=True)
-    group.add_argument("--output", type=Path, help="….json that says what was checked")
-    group.add_argument("--adopt", action="store_true", help="link the study's folders here, and write the manifest")
-    return parser
-
-
-if __name__ == "__main__":
-    run_cli(main, _parser())

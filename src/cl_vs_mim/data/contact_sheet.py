@@ -1,7 +1,5 @@
 """A contact sheet: what the composed images look like, at 96 and 224 px.
 
-``python -m cl_vs_mim.data.contact_sheet --config config/smoke.yaml --output docs/images/contact_sheet.jpg --shippable``
-
 Composites are made on the user's machine because pictures made from files under different licences can in general
 not be handed on together. ``--shippable`` makes the exception: it uses only kit files whose licences can be met at
 once by giving the whole sheet under GPL-3.0, namely those under GPL-2.0-or-later (taken as GPL-3.0), GPL-3.0-only,
@@ -14,15 +12,14 @@ it in one direction: the rule stays short. The sheet's source, in the sense of t
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from cl_vs_mim.config import CueConflictImages, ObjectImages, load_study
-from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.config import CueConflictImages, ObjectImages
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import atomic_path, clear_os_errors, write_text
 from cl_vs_mim.data.arrange import compose_scene
 from cl_vs_mim.data.compose import Grain
@@ -145,7 +142,7 @@ def sources(sheet: Path, used: set[KitFile], shippable: bool) -> str:
     if shippable:
         lines += [
             "The sheet is a set of pictures composed from the image kit of this repository (`data/kit/`) by",
-            "`cl_vs_mim.data.contact_sheet --shippable`. As a whole it is under **GPL-3.0**: only files whose licences",
+            "`cl-vs-mim contact-sheet --shippable`. As a whole it is under **GPL-3.0**: only files whose licences",
             "allow that were used (public domain, CC0, MIT, Apache-2.0, GPL-2.0-or-later, LGPL-3.0-only, GPL-3.0).",
             "Its source in the sense of that licence is the kit and this package; where each file comes from is said",
             "in `data/kit/SOURCES.md` and `data/kit/manifest.csv`.",
@@ -158,42 +155,29 @@ def sources(sheet: Path, used: set[KitFile], shippable: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-# ------------------------------------------------------------------------------------------------
-# Command line
-# ------------------------------------------------------------------------------------------------
+def write_sheet(kit_folder: Path, output: Path, seed: int = 0, shippable: bool = False) -> None:
+    """Write the sheet and, beside it, the list of the files that it was made from.
 
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Write a contact sheet of composed images.")
-    parser.add_argument("--config", type=Path, required=True, help="the study whose kit is used")
-    parser.add_argument("--output", type=Path, required=True, help="picture to write (.jpg or .png)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--shippable", action="store_true", help="only files whose licences allow handing it on")
-    return parser
-
-
-def _main(arguments: argparse.Namespace) -> None:
-    if arguments.output.suffix.lower() not in (".jpg", ".png"):
-        raise UserError(f"--output {arguments.output}: should end in .jpg or .png")
-    kit = Kit.open(load_study(arguments.config).data.kit)
-    if arguments.shippable:
+    Raises:
+        UserError: another suffix than .jpg and .png, a damaged kit, or a place that cannot be written.
+    """
+    suffix = output.suffix.lower()
+    if suffix not in (".jpg", ".png"):
+        raise UserError(f"--output {output}: should end in .jpg or .png")
+    kit = Kit.open(kit_folder)
+    if shippable:
         kit = kit.subset(lambda file: file.licence in SHIPPABLE)
-    sheet = Sheet(kit, arguments.seed)
+    sheet = Sheet(kit, seed)
     sheet.singles("single objects, 96 px: train objects on train backgrounds", _SMALL, 4, "train", 0)
     sheet.singles("single objects, 96 px: held-out objects on held-out backgrounds", _SMALL, 2, "test", 1)
     sheet.singles("single objects, 224 px", _LARGE, 2, "train", 2)
     sheet.scenes("scenes of 2 to 6 objects, 224 px", _LARGE, 2, "train", 3)
     sheet.cue_conflicts("cue conflicts, 224 px: shape of one category, surface of another or of a material", _LARGE, 1)
-    suffix = arguments.output.suffix.lower()
     done, content = cv2.imencode(suffix, sheet.picture(), [cv2.IMWRITE_JPEG_QUALITY, 84] if suffix == ".jpg" else [])
     if not done:
         raise RuntimeError("encoding failed")
-    with clear_os_errors(arguments.output), atomic_path(arguments.output) as temporary:
+    with clear_os_errors(output), atomic_path(output) as temporary:
         temporary.write_bytes(content.tobytes())
-    listing = arguments.output.with_name(arguments.output.stem + "_sources.md")
-    write_text(listing, sources(arguments.output, sheet.used, arguments.shippable))
-    print(f"{arguments.output}: {len(content) // 1024} kB, {len(sheet.used)} kit files, listed in {listing}")
-
-
-if __name__ == "__main__":
-    run_cli(_main, _parser())
+    listing = output.with_name(output.stem + "_sources.md")
+    write_text(listing, sources(output, sheet.used, shippable))
+    print(f"{output}: {len(content) // 1024} kB, {len(sheet.used)} kit files, listed in {listing}")

@@ -1,4 +1,8 @@
-"""What a finished data set says about itself: its manifest, the hash of its content, and whether it is undamaged."""
+"""What a finished data set says about itself: its manifest, the hash of its content, and whether it is undamaged.
+
+A composed data set has ``files.csv``, the sha256 of every file, and is known by the hash of that list. A data set of
+others that was adopted has no such list: it is known by the names and sizes of its files.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,11 @@ from typing import Any
 import pandas as pd
 
 from cl_vs_mim.core.errors import UserError
-from cl_vs_mim.core.files import sha256_file
+from cl_vs_mim.core.files import sha256_file, sha256_json
+from cl_vs_mim.core.progress import progress
+
+MANIFEST = "manifest.json"
+FILES = "files.csv"  # of a composed data set: path and sha256 of every file
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -18,49 +26,65 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: the folder holds no finished data set.
     """
-    path = Path(folder) / "manifest.json"
+    path = Path(folder) / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        manifest["data_hash"], manifest["parameters_sha256"]
+        str(manifest["data_hash"])
     except FileNotFoundError as error:
         raise UserError(
-            f"{folder} holds no finished data set (no manifest.json); build it with cl_vs_mim.data.build"
+            f"{folder} holds no finished data set (no {MANIFEST}); build it with: cl-vs-mim compose"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged; delete the folder and build the data set again") from error
     return manifest
 
 
-def data_hash(folder: Path) -> str:
-    """Hex sha256 that identifies the content of a data set: of its file list with the sha256 of every file.
+def composed(folder: Path) -> bool:
+    """Whether a finished data set was composed here, so that the sha256 of every file is known."""
+    return "parameters_sha256" in read_manifest(folder)
 
-    It is the same wherever and with however many workers the data set was made. Only the list itself is checked
-    here; :func:`verify` checks every file.
+
+def data_hash(folder: Path) -> str:
+    """Hex sha256 that identifies the content of a data set.
+
+    It is the same wherever and with however many workers the data set was made. Of a composed one only the list of
+    files is checked here; :func:`verify` checks every file.
 
     Raises:
         UserError: no finished data set, or ``files.csv`` was changed.
     """
     folder = Path(folder)
-    expected = read_manifest(folder)["data_hash"]
-    files = folder / "files.csv"
-    if not files.is_file() or sha256_file(files) != expected:
+    expected = str(read_manifest(folder)["data_hash"])
+    files = folder / FILES
+    if composed(folder) and (not files.is_file() or sha256_file(files) != expected):
         raise UserError(f"{files} is missing or was changed; delete {folder} and build the data set again")
     return expected
 
 
-def verify(folder: Path) -> int:
-    """Check the sha256 of every file; returns how many there are.
+def verify(folder: Path, quiet: bool = False) -> int:
+    """Check the sha256 of every file of a composed data set; returns how many there are.
 
     Raises:
-        UserError: a file is missing or damaged; the first one is named.
+        UserError: files are missing or changed; the first few are named.
     """
     folder = Path(folder)
     data_hash(folder)
-    table = pd.read_csv(folder / "files.csv", dtype=str, keep_default_na=False)
-    for path, expected in zip(table["path"], table["sha256"], strict=True):
-        file = folder / path
-        if not file.is_file():
-            raise UserError(f"{file} is missing; delete {folder} and build the data set again")
-        if sha256_file(file) != expected:
-            raise UserError(f"{file} is damaged (wrong sha256); delete {folder} and build the data set again")
-    return len(table)
+    rows = pd.read_csv(folder / FILES, dtype=str, keep_default_na=False)
+    wrong = []
+    for row in progress(rows.itertuples(), total=len(rows), desc=f"checksums {folder.name}", unit="file", quiet=quiet):
+        path = folder / row.path
+        if not path.is_file():
+            wrong.append(f"{row.path} is missing")
+        elif sha256_file(path) != row.sha256:
+            wrong.append(f"{row.path} is changed")
+    if wrong:
+        more = f" … ({len(wrong)} in all)" if len(wrong) > 3 else ""
+        raise UserError(f"{folder}: {'; '.join(wrong[:3])}{more}; delete the folder and build the data set again")
+    return len(rows)
+
+
+def content_hash(folder: Path) -> str:
+    """Hex sha256 over names and sizes of all files below ``folder``, for a data set that is too large to be read."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    rows = progress(files, total=len(files), desc=f"list {folder.name}", unit="file")
+    return sha256_json([[path.relative_to(folder).as_posix(), path.stat().st_size] for path in rows])

@@ -33,16 +33,16 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from cl_vs_mim.core.closure import code_digest
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import clear_os_errors, sha256_file, sha256_json, write_json, write_text
 from cl_vs_mim.core.progress import progress
 from cl_vs_mim.data.identity import data_hash, read_manifest, verify
 
-__all__ = ["Recipe", "Rendered", "build", "composer_digest", "data_hash", "read_manifest", "verify"]
+__all__ = ["Recipe", "Rendered", "build", "data_hash", "read_manifest", "verify"]
 
 SHARD = 64  # pictures; what a kill loses at most, per worker
 FORMAT = 1  # of the folder; raised when older data sets can no longer be read
-_COMPOSER = ("kit", "scenery", "pieces", "views", "compose", "objects", "arrange", "scenes", "cue_conflict", "writer")
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,6 @@ class Recipe(Protocol):
         """Write the tables that need all rows."""
 
 
-def composer_digest() -> str:
-    """Hex sha256 of the composing modules' source: when one changes, a half-built data set is started again."""
-    folder = Path(__file__).parent
-    return sha256_json(
-        {name: sha256_file(folder / f"{name}.py") for name in _COMPOSER if (folder / f"{name}.py").exists()}
-    )
-
-
 # ------------------------------------------------------------------------------------------------
 # Building
 # ------------------------------------------------------------------------------------------------
@@ -95,14 +87,14 @@ def build(recipe: Recipe, target: Path, workers: int = 1, quiet: bool = False) -
     parameters = {
         "dataset": recipe.name,
         "format": FORMAT,
-        "composer_sha256": composer_digest(),
+        "code": code_digest(__name__, type(recipe).__module__),
         "libraries": {"opencv": cv2.__version__, "numpy": np.__version__, "python": platform.python_version()},
         **recipe.parameters(),
     }
     digest = sha256_json(parameters)
     if (target / "manifest.json").is_file():
         manifest = read_manifest(target)
-        if manifest["parameters_sha256"] == digest and sha256_file(target / "files.csv") == manifest["data_hash"]:
+        if manifest.get("parameters_sha256") == digest and sha256_file(target / "files.csv") == manifest["data_hash"]:
             return manifest
     _refuse_foreign(target)
     partial = target.with_name(f".{target.name}.partial")
