@@ -1,21 +1,27 @@
 # Two commands on a fresh machine: `make fig3` and `make test`. Each sets up .venv first if needed.
 #
-#   STUDY=smoke make fig3               another study (config/<study>.yaml)
-#   CORES=1 make all                    fewer cores
-#   PYTHON=/path/to/python3.12 make …   another Python for .venv
-#   make test PYTEST_ARGS="-n 2 -k nmi"
+# `make help` lists the targets and the settings.
 
 CORES ?= all
 PYTEST_ARGS ?=
-SNAKEMAKE = .venv/bin/snakemake --cores $(CORES)
+OPTIONS ?=
+SNAKEMAKE = .venv/bin/snakemake --cores $(CORES) $(OPTIONS)
 SNAKEMAKE_CONFIG = $(if $(STUDY),--config study=$(STUDY))
 export PYTHON
 
 .DEFAULT_GOAL := help
 .PHONY: help setup fig3 figures all audit test lint bench lock clean-results
 
-help: ## List the targets
+help: ## List the targets and the settings
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "Settings, before or after the target:"
+	@echo "  STUDY=smoke                  another study, config/<study>.yaml (default: demo)"
+	@echo "  CORES=1                      as many cores (default: all)"
+	@echo "  OPTIONS='-n --keep-going'    options of Snakemake, for figures and everything made with them"
+	@echo "  PYTHON=/path/to/python3.12   another Python for .venv"
+	@echo "  PYTEST_ARGS='-k nmi'         options of pytest, for make test"
+	@echo "  UPGRADE=1                    newest versions, for make lock"
 
 setup: ## Make .venv from the lock files, or renew it; part of every target below
 	@sh scripts/setup.sh
@@ -53,8 +59,10 @@ bench: setup ## Measure speeds on an idle machine; renew results/bench and docs/
 lock: setup ## Renew requirements.lock after an edit of pyproject.toml (UPGRADE=1: newest versions)
 	.venv/bin/python scripts/lock.py $(if $(UPGRADE),--upgrade)
 
-# The committed results are never touched.
-clean-results: ## Delete generated results and figures (STUDY=smoke: the results of that study only)
+# The committed results are never touched. figures/ and tables/ show one study: they go with it, or with all.
+clean-results: ## Delete generated results, figures and tables (STUDY=smoke: of that study only)
 	[ ! -d results ] || find results/ -mindepth 1 -maxdepth 1 $(if $(STUDY),-name '$(STUDY)') \
 	    ! -name reference ! -name gpu ! -name bench -exec rm -rf {} +
-	rm -rf figures
+	for folder in figures tables; do \
+	    if [ -z '$(STUDY)' ] || [ "$$(cat $$folder/STUDY 2>/dev/null)" = '$(STUDY)' ]; then rm -rf $$folder; fi; \
+	done

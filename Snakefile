@@ -27,6 +27,7 @@ include: "rules/detection.smk"
 include: "rules/segmentation.smk"
 include: "rules/figures.smk"
 include: "rules/tables.smk"
+include: "rules/shown.smk"
 include: "rules/audit.smk"
 
 
@@ -37,3 +38,15 @@ rule all:
         rules.tables.input,
         rules.audit.input,
         rules.data.input,
+
+
+# Said once for all rules: one line tells what a job makes and of which encoder, data set or figure; and the environment
+# that `--sdm conda` makes for it, which environment.post-deploy.sh fills from the lock.
+for each in workflow.rules:
+    each.message = each.message or "{rule} {wildcards}"
+    if each.shellcmd:
+        each.conda_env = str(Path(workflow.basedir) / "environment.yml")
+
+
+onsuccess:
+    print(f"Study {STUDY.study}: figures in figures/, tables in tables/, the page in {RESULTS}/report.html")

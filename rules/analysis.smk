@@ -25,8 +25,6 @@ rule extract:
     benchmark:
         f"{RESULTS}/benchmarks/extract/{{run}}.tsv"
     threads: STUDY.compute.analysis_threads
-    conda:
-        "../environment.yml"
     shell:
         "cl-vs-mim extract {params.options:q} --threads {threads} --tables {params.tables:q} 2>&1 | tee {log:q}"
 
@@ -49,8 +47,6 @@ rule extract_grid:
     threads: STUDY.compute.analysis_threads
     wildcard_constraints:
         grid=r"\d+",
-    conda:
-        "../environment.yml"
     shell:
         "cl-vs-mim extract {params.options:q} --grid {wildcards.grid} --threads {threads}"
         " --tables {params.tables:q} 2>&1 | tee {log:q}"
@@ -74,8 +70,6 @@ if "finetuning" in DONE:
         benchmark:
             f"{RESULTS}/benchmarks/extract_finetuned/{{run}}.tsv"
         threads: STUDY.compute.analysis_threads
-        conda:
-            "../environment.yml"
         shell:
             "cl-vs-mim extract {params.options:q} --stage finetuned --threads {threads}"
             " --tables {params.tables:q} 2>&1 | tee {log:q}"
@@ -96,8 +90,6 @@ rule embedding:
     benchmark:
         f"{RESULTS}/benchmarks/embedding/{{run}}.tsv"
     threads: STUDY.compute.analysis_threads
-    conda:
-        "../environment.yml"
     shell:
         "cl-vs-mim embedding {params.options:q} --threads {threads} --tables {params.tables:q} 2>&1 | tee {log:q}"
 
@@ -120,7 +112,5 @@ rule reconstruct:
     threads: STUDY.compute.analysis_threads
     wildcard_constraints:
         run="|".join(DECODED),
-    conda:
-        "../environment.yml"
     shell:
         "cl-vs-mim reconstruct {params.options:q} --threads {threads} --tables {params.tables:q} 2>&1 | tee {log:q}"

@@ -1,5 +1,5 @@
 # Every claim of config/claims.yaml, judged by the tables of the study: for programs (claims.json) and for readers
-# (report.html). Like figures/, it wants the study's figures, which are drawn first.
+# (report.html), with the study's figures, which are drawn first.
 
 from glob import glob
 
@@ -24,6 +24,7 @@ except UserError as error:
 rule audit:
     input:
         f"{RESULTS}/report.html",
+        "figures/STUDY",  # pictures of another study do not stand beside this one's page
 
 
 rule claims:
@@ -44,8 +45,6 @@ rule claims:
         f"{RESULTS}/logs/audit/claims.log",
     benchmark:
         f"{RESULTS}/benchmarks/audit/claims.tsv"
-    conda:
-        "../environment.yml"
     shell:
         "python -m cl_vs_mim.audit --config {params.config} --claims {input.claims} --tables {params.tables}"
         " --reference {input.reference} --output {output.claims} --schema {output.schema} 2>&1 | tee {log}"
@@ -55,7 +54,7 @@ rule claims:
 rule audit_report:
     input:
         claims=f"{RESULTS}/claims.json",
-        figures=expand("figures/{figure}.png", figure=CLAIMED_FIGURES),
+        figures=expand(f"{RESULTS}/figures/{{figure}}.png", figure=CLAIMED_FIGURES),
         others=sorted(path for path in glob("results/*/claims.json") if path != f"{RESULTS}/claims.json"),
     output:
         report(f"{RESULTS}/report.html", caption="../report/audit.rst", category="Audit"),
@@ -67,30 +66,28 @@ rule audit_report:
         f"{RESULTS}/logs/audit/report.log",
     benchmark:
         f"{RESULTS}/benchmarks/audit/report.tsv"
-    conda:
-        "../environment.yml"
     shell:
         "python -m cl_vs_mim.audit.report --claims {input.claims} --figures {input.figures} {params.others}"
         " --output {output} 2>&1 | tee {log}"
 
 
-# A page of the documentation, with numbers of the demo study; run after it has changed, and committed.
-rule pitfalls_page:
-    input:
-        tables=AUDITED,
-    output:
-        "docs/pitfalls.md",
-    params:
-        config=CONFIG,
-        tables=lambda wildcards, input: Path(input.tables[0]).parent.parent,
-        code=code_digest("cl_vs_mim.audit.pitfalls"),
-        template=folder_digest("audit/templates"),
-    log:
-        f"{RESULTS}/logs/audit/pitfalls.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/audit/pitfalls.tsv"
-    conda:
-        "../environment.yml"
-    shell:
-        "python -m cl_vs_mim.audit.pitfalls --config {params.config} --tables {params.tables} --output {output}"
-        " 2>&1 | tee {log}"
+# A page of the documentation, with numbers of one study; run after that study has changed, and committed.
+if STUDY.study == DOCUMENTED:
+
+    rule pitfalls_page:
+        input:
+            tables=AUDITED,
+        output:
+            "docs/pitfalls.md",
+        params:
+            config=CONFIG,
+            tables=lambda wildcards, input: Path(input.tables[0]).parent.parent,
+            code=code_digest("cl_vs_mim.audit.pitfalls"),
+            template=folder_digest("audit/templates"),
+        log:
+            f"{RESULTS}/logs/audit/pitfalls.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/audit/pitfalls.tsv"
+        shell:
+            "python -m cl_vs_mim.audit.pitfalls --config {params.config} --tables {params.tables} --output {output}"
+            " 2>&1 | tee {log}"

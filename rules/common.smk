@@ -1,21 +1,27 @@
 # The study, checked as a whole before any rule exists, and what several rules ask of it.
 
+import os
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from cl_vs_mim.config import FolderData, load_study
-from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.errors import UserError, nearest
 from cl_vs_mim.config.encoders import analysed_runs, control_runs, decoder_figure_runs, hybrid_runs, method_runs, pair_runs, runs_with_decoder, needed_file, trained_runs
 from cl_vs_mim.audit.claims import claimed_figures
 from cl_vs_mim.cli import commands
 from cl_vs_mim.core.closure import code_digest
 from cl_vs_mim.config.encoders import sections_digest
 
-# Rules call `python -m cl_vs_mim…`: it must be the Python that runs Snakemake, also when the environment is not active.
-# A prefix replaces Snakemake's own, so that pipefail has to be said again: without it `… | tee log` never fails.
-shell.prefix(f'set -euo pipefail; export PATH="{Path(sys.executable).parent}:$PATH"; ')
+# Rules call `cl-vs-mim`: the one beside the Python that runs Snakemake, also when the environment is not active. A conda
+# environment of Snakemake's own (--sdm conda) goes before it.
+os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]))
+
+DOCUMENTED = "demo"  # the study that README and docs/ quote; no other writes there
+
+if unknown := sorted(set(config) - {"study"}):
+    raise WorkflowError(f"--config {unknown[0]}=…: there is no such key{nearest(unknown[0], ['study'])}")
 
 CONFIG = f"config/{config.get('study', 'demo')}.yaml"
 try:

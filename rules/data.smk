@@ -20,8 +20,6 @@ if isinstance(STUDY.data, FolderData):
             f"{RESULTS}/logs/adopt/{{dataset}}.log",
         benchmark:
             f"{RESULTS}/benchmarks/adopt/{{dataset}}.tsv"
-        conda:
-            "../environment.yml"
         shell:
             "cl-vs-mim adopt --config {params.config:q} --dataset {wildcards.dataset} --output {params.folder:q}"
             " 2>&1 | tee {log:q}"
@@ -42,8 +40,6 @@ else:
         benchmark:
             f"{RESULTS}/benchmarks/compose/{{dataset}}.tsv"
         threads: STUDY.compute.compose_workers
-        conda:
-            "../environment.yml"
         shell:
             "cl-vs-mim compose --config {params.config:q} --dataset {wildcards.dataset} --output {params.folder:q}"
             " --workers {threads} 2>&1 | tee {log:q}"
@@ -64,8 +60,6 @@ rule check:
         f"{RESULTS}/logs/check/{{dataset}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/check/{{dataset}}.tsv"
-    conda:
-        "../environment.yml"
     shell:
         "cl-vs-mim check --config {params.config:q} --dataset {wildcards.dataset} --data {params.folder:q}"
         " --output {output:q} 2>&1 | tee {log:q}"

@@ -27,8 +27,6 @@ if DETECTION is not None:
         threads: STUDY.compute.training_threads
         wildcard_constraints:
             run="|".join(PAIR),
-        conda:
-            "../environment.yml"
         shell:
             "python -m cl_vs_mim.transfer.detection --config {params.config} {params.subject} --runs {params.runs}"
             " --threads {threads}"

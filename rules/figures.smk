@@ -1,5 +1,6 @@
 # Tables in, figures out. Which figures there are, and which tables each is drawn from, the figures say themselves
-# (cl_vs_mim.figures.figure). Each is a PDF, a PNG and a CSV of exactly what is drawn.
+# (cl_vs_mim.figures.figure). Each is a PDF, a PNG and a CSV of exactly what is drawn; rules/shown.smk links those of the
+# study that was asked for last into figures/.
 
 from cl_vs_mim.figures.figure import FIGURES as FIGURE_REGISTER, figures_of
 from cl_vs_mim.figures.sources import paths_of
@@ -27,10 +28,13 @@ rule figure:
         lambda wildcards: read_by(FIGURE_REGISTER[FIGURES[wildcards.figure]].reads),
     output:
         pdf=report(
-            "figures/{figure}.pdf", caption="../report/figure.rst", category="Figures", labels={"figure": "{figure}"}
+            f"{RESULTS}/figures/{{figure}}.pdf",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
         ),
-        png="figures/{figure}.png",
-        csv="figures/{figure}.csv",
+        png=f"{RESULTS}/figures/{{figure}}.png",
+        csv=f"{RESULTS}/figures/{{figure}}.csv",
     params:
         config=CONFIG,
         tables=TABLE_FOLDER,
@@ -59,18 +63,20 @@ rule no_such_figure:
         other=rf"(?!(?:{'|'.join(FIGURES)})\.pdf$)[^/]+",
 
 
-# The README's picture and the numbers it quotes, made by the same rule as everybody's; run after the demo study has
-# changed, and committed.
-rule readme_figure:
-    input:
-        png="figures/fig3.png",
-        csv="figures/fig3.csv",
-    output:
-        png="docs/images/fig3.png",
-        csv="docs/images/fig3.csv",
-    log:
-        f"{RESULTS}/logs/figures/readme_figure.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/figures/readme_figure.tsv"
-    shell:
-        "(cp {input.png:q} {output.png:q} && cp {input.csv:q} {output.csv:q}) 2>&1 | tee {log:q}"
+# The README's picture and the numbers it quotes, made by the same rule as everybody's; run after that study has changed,
+# and committed. No other study may write into the documentation.
+if STUDY.study == DOCUMENTED:
+
+    rule readme_figure:
+        input:
+            png=f"{RESULTS}/figures/fig3.png",
+            csv=f"{RESULTS}/figures/fig3.csv",
+        output:
+            png="docs/images/fig3.png",
+            csv="docs/images/fig3.csv",
+        log:
+            f"{RESULTS}/logs/figures/readme_figure.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/figures/readme_figure.tsv"
+        shell:
+            "(cp {input.png:q} {output.png:q} && cp {input.csv:q} {output.csv:q}) 2>&1 | tee {log:q}"

@@ -24,8 +24,6 @@ if "finetuning" in DONE:
         benchmark:
             f"{RESULTS}/benchmarks/finetune/{{run}}.tsv"
         threads: STUDY.compute.training_threads
-        conda:
-            "../environment.yml"
         shell:
             "python -m cl_vs_mim.transfer.finetune --protocol finetuning --config {params.config} {params.subject}"
             " --runs {params.runs} --threads {threads} --tuned {output.tuned} --log-table {output.log_table}"
@@ -53,8 +51,6 @@ if "augmented_probe" in DONE:
         benchmark:
             f"{RESULTS}/benchmarks/augmented_probe/{{run}}.tsv"
         threads: STUDY.compute.training_threads
-        conda:
-            "../environment.yml"
         shell:
             "python -m cl_vs_mim.transfer.finetune --protocol augmented_probe --config {params.config} {params.subject}"
             " --runs {params.runs} --threads {threads} --output {output.table} 2>&1 | tee {log}"

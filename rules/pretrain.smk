@@ -23,8 +23,6 @@ rule pretrain:
     threads: STUDY.compute.training_threads
     wildcard_constraints:
         run="|".join(TRAINED),
-    conda:
-        "../environment.yml"
     shell:
         "cl-vs-mim pretrain --config {params.config:q} --run {wildcards.run} --data {params.data:q}"
         " --runs {params.runs:q} --threads {threads} {params.needs:q}"

@@ -26,8 +26,6 @@ if SEGMENTATION is not None:
         wildcard_constraints:
             run="|".join(PAIR),
         threads: STUDY.compute.training_threads
-        conda:
-            "../environment.yml"
         shell:
             "python -m cl_vs_mim.transfer.segmentation --config {params.config} {params.subject} --runs {params.runs}"
             " --threads {threads} --picture {output.picture} --output {output.table} 2>&1 | tee {log}"

@@ -22,8 +22,6 @@ rule linear_probe:
     benchmark:
         f"{RESULTS}/benchmarks/linear_probe/{{run}}.tsv"
     threads: STUDY.compute.analysis_threads
-    conda:
-        "../environment.yml"
     shell:
         "python -m cl_vs_mim.transfer.linear_probe --config {params.config} {params.subject} --threads {threads}"
         " --cache {params.cache}"
@@ -52,8 +50,6 @@ rule robustness:
     benchmark:
         f"{RESULTS}/benchmarks/robustness/{{run}}.tsv"
     threads: STUDY.compute.analysis_threads
-    conda:
-        "../environment.yml"
     shell:
         "python -m cl_vs_mim.transfer.robustness --config {params.config} {params.subject} --threads {threads}"
         " --probes {input.probes} {params.cues} --tables {params.tables} --run {wildcards.run}"

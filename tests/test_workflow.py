@@ -21,7 +21,7 @@ pytest.importorskip("snakemake")
 def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what the workflow reads, so that results land in a temporary folder."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("rules", "report", "config", "data"):
+    for name in ("rules", "report", "config", "data", "profiles"):
         shutil.copytree(root / name, folder / name)
     shutil.copytree(root / "results" / "reference", folder / "results" / "reference")
     for name in ("Snakefile", "environment.yml"):
@@ -30,15 +30,20 @@ def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def snakemake(checkout: Path, *arguments: str, study: str = "smoke") -> subprocess.CompletedProcess[str]:
+    """Everything that Snakemake has to say, unless another profile is asked for."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    profile = [] if "--workflow-profile" in arguments else ["--workflow-profile", "none"]
     return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--config", f"study={study}"],
+        [sys.executable, "-m", "snakemake", "--cores", "2", *profile, *arguments, "--config", f"study={study}"],
         cwd=checkout,
         env=environment,
         capture_output=True,
         text=True,
         timeout=1200,
     )
+
+
+SHOWN = {"shown_study": 1, "show_figures": 1}  # the links in figures/
 
 
 def jobs_of(output: str) -> dict[str, int]:
@@ -60,7 +65,7 @@ def test_dry_run_of_figure_3_holds_only_what_it_needs(checkout: Path) -> None:
     result = snakemake(checkout, "-n", "figures/fig3.pdf")
     assert result.returncode == 0, result.stderr
     jobs = jobs_of(result.stdout + result.stderr)
-    assert jobs == {"compose": 1, "pretrain": 2, "extract": 4, "figure": 1, "check": 1, "total": 9}
+    assert jobs == {"compose": 1, "pretrain": 2, "extract": 4, "figure": 1, "check": 1, "total": 11} | SHOWN
 
 
 def test_dry_run_of_everything(checkout: Path) -> None:
@@ -99,6 +104,86 @@ def test_an_unknown_study_lists_the_known_ones(checkout: Path) -> None:
     assert "config/dmeo.yaml does not exist; studies at hand: demo" in result.stdout + result.stderr
 
 
+def test_a_misspelt_option_is_refused(checkout: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "snakemake", "-n", "--config", "studdy=smoke"],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+    )
+    said = result.stdout + result.stderr
+    assert result.returncode != 0 and "did you mean 'study'?" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("target", ["docs/pitfalls.md", "docs/images/fig3.png"])
+def test_another_study_may_not_write_into_the_documentation(checkout: Path, target: str) -> None:
+    result = snakemake(checkout, "-n", target)
+    assert result.returncode != 0 and "MissingRuleException" in result.stdout + result.stderr
+    assert snakemake(checkout, "-n", target, study="demo").returncode == 0
+
+
+def test_a_plan_is_two_lines_a_job(checkout: Path) -> None:
+    result = snakemake(checkout, "-n", "--workflow-profile", "profiles/default")
+    said = (result.stdout + result.stderr).splitlines()
+    jobs = [line for line in said if re.match(r"Job \d+: ", line)]
+    assert len(jobs) > 100 and len(said) < 2 * len(jobs) + 30
+    assert any(re.fullmatch(r"Job \d+: pretrain run=moco_v3_seed0", line) for line in jobs)
+
+
+# ------------------------------------------------------------------------------------------------
+# figures/ is of one study
+# ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_studies(checkout: Path, tmp_path: Path) -> Path:
+    """A workplace in which two studies have all their figures, as far as Snakemake can tell."""
+    folder = tmp_path / "two"
+    shutil.copytree(checkout, folder, ignore=shutil.ignore_patterns(".snakemake"))
+    for study in ("smoke", "demo"):
+        for figure in ("fig3", "fig4"):
+            for kind in ("pdf", "png", "csv"):
+                path = folder / "results" / study / "figures" / f"{figure}.{kind}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(f"{figure} of {study}")
+    return folder
+
+
+def show(folder: Path, study: str, *figures: str) -> None:
+    """Ask for figures of a study; that they are there is enough, whatever they are made from."""
+    targets = [f"figures/{figure}.pdf" for figure in figures]
+    result = snakemake(folder, *targets, "--allowed-rules", "shown_study", "show_figures", study=study)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def shown(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text().strip() for path in sorted((folder / "figures").iterdir())}
+
+
+def test_figures_are_of_the_study_asked_for_last(two_studies: Path) -> None:
+    def files(study: str, *figures: str) -> dict[str, str]:
+        return {f"{figure}.{kind}": f"{figure} of {study}" for figure in figures for kind in ("pdf", "png", "csv")}
+
+    show(two_studies, "smoke", "fig3", "fig4")
+    assert shown(two_studies) == {"STUDY": "smoke"} | files("smoke", "fig3", "fig4")
+    show(two_studies, "demo", "fig3")
+    assert shown(two_studies) == {"STUDY": "demo"} | files("demo", "fig3"), "Figure 4 of the other study is gone"
+    show(two_studies, "smoke", "fig4")
+    assert shown(two_studies) == {"STUDY": "smoke"} | files("smoke", "fig4")
+
+
+def test_clean_results_takes_one_study_with_its_pictures(root: Path, two_studies: Path) -> None:
+    show(two_studies, "demo", "fig3")
+    shutil.copy(root / "Makefile", two_studies)
+    clean = ["make", "--silent", "clean-results"]
+    environment = {name: value for name, value in os.environ.items() if name not in ("STUDY", "MAKEFLAGS")}
+    subprocess.run([*clean, "STUDY=smoke"], cwd=two_studies, env=environment, check=True)
+    assert not (two_studies / "results/smoke").exists() and (two_studies / "figures/fig3.pdf").exists()
+    subprocess.run([*clean, "STUDY=demo"], cwd=two_studies, env=environment, check=True)
+    assert not (two_studies / "results/demo").exists() and not (two_studies / "figures").exists()
+    assert (two_studies / "results/reference").exists()
+
+
 @pytest.fixture(scope="module")
 def finished(checkout: Path) -> Path:
     """The checkout after a whole run of the smoke study."""
@@ -122,7 +207,8 @@ def test_everything_is_built_and_logged(finished: Path) -> None:
     benchmarks = list((finished / "results/smoke/benchmarks").rglob("*.tsv"))
     planned = snakemake(finished, "-n", "--forceall")
     jobs = jobs_of(planned.stdout + planned.stderr)
-    assert len(logs) == len(benchmarks) == jobs["total"] - jobs["all"] > len(figures)
+    shown = jobs["shown_study"] + jobs["show_figures"] + jobs["show_tables"]  # links, too short to be measured
+    assert len(logs) == len(benchmarks) + shown == jobs["total"] - jobs["all"] > len(figures)
     assert not list(finished.rglob("*.part*")), "half-written files stay behind"
 
 
@@ -157,7 +243,8 @@ def test_a_changed_recipe_retrains_that_model_only(finished: Path) -> None:
         result = snakemake(finished, "-n", "figures/fig3.pdf")
     finally:
         path.write_text(text)
-    assert jobs_of(result.stdout + result.stderr) == {"pretrain": 1, "extract": 1, "figure": 1, "total": 3}
+    jobs = jobs_of(result.stdout + result.stderr)
+    assert jobs == {"pretrain": 1, "extract": 1, "figure": 1, "show_figures": 1, "total": 4}
 
 
 @pytest.mark.slow
@@ -177,10 +264,10 @@ def test_the_audit_and_the_page_of_pitfalls_are_written(finished: Path) -> None:
     assert all(claim["verdict"] != "supported" for claim in tested), "one seed is not enough"
     page = (finished / "results/smoke/report.html").read_text()
     assert page.count('<img class="figure"') == len(found["claims"]) and "This is a reduced study" in page
-    (finished / "docs").mkdir(exist_ok=True)
-    result = snakemake(finished, "docs/pitfalls.md")
-    assert result.returncode == 0, result.stderr
-    written = (finished / "docs/pitfalls.md").read_text()
+    written_to = finished / "results" / "smoke" / "pitfalls.md"
+    options = ["--config", "config/smoke.yaml", "--tables", "results/smoke/tables", "--output", str(written_to)]
+    subprocess.run([sys.executable, "-m", "cl_vs_mim", "pitfalls", *options], cwd=finished, check=True)
+    written = written_to.read_text()
     assert "`smoke` study" in written and "nan" not in written
     committed = Path(__file__).parents[1] / "docs" / "pitfalls.md"
     headings = [re.findall(r"^##? .*", text, flags=re.MULTILINE) for text in (written, committed.read_text())]
@@ -190,7 +277,7 @@ def test_the_audit_and_the_page_of_pitfalls_are_written(finished: Path) -> None:
 @pytest.mark.slow
 def test_a_command_that_fails_fails_its_rule_with_its_message(finished: Path) -> None:
     """Not only because its output is missing: the exit status goes through `| tee`."""
-    path = finished / "figures" / "fig3.png"
+    path = finished / "results" / "smoke" / "figures" / "fig3.png"
     picture = path.read_bytes()
     path.write_bytes(b"no picture")
     try:

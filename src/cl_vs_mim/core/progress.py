@@ -39,9 +39,13 @@ def progress(
     unit: str,
     quiet: bool = False,
 ) -> tqdm:
-    """A tqdm bar on standard error, or none if ``quiet``; in a log or a pipe, a line every ten seconds instead."""
+    """A tqdm bar on standard error, or none if ``quiet``; in a log or a pipe, a line every ten seconds instead.
+
+    What takes less than ten seconds leaves no line there.
+    """
     options: dict[str, Any] = {"total": total, "initial": initial, "desc": desc, "unit": unit}
     options |= {"disable": quiet, "smoothing": 0.1}
     if sys.stderr.isatty():
         return tqdm(iterable, dynamic_ncols=True, **options)
-    return tqdm(iterable, file=_Lines(sys.stderr), bar_format=_LINE_FORMAT, mininterval=_LOG_SECONDS, **options)
+    options |= {"mininterval": _LOG_SECONDS, "delay": _LOG_SECONDS, "bar_format": _LINE_FORMAT}
+    return tqdm(iterable, file=_Lines(sys.stderr), **options)
