@@ -11,6 +11,8 @@ from cl_vs_mim.core.errors import UserError, nearest
 from cl_vs_mim.config.encoders import analysed_runs, control_runs, decoder_figure_runs, hybrid_runs, method_runs, pair_runs, runs_with_decoder, needed_file, trained_runs
 from cl_vs_mim.audit.claims import claimed_figures
 from cl_vs_mim.cli import commands
+from cl_vs_mim.figures.figure import FIGURES as FIGURE_REGISTER, figures_of
+from cl_vs_mim.figures.sources import paths_of
 from cl_vs_mim.core.closure import code_digest
 from cl_vs_mim.config.encoders import sections_digest
 
@@ -48,6 +50,9 @@ TRANSFER = STUDY.transfer
 PROTOCOLS = ["finetuning", "augmented_probe"]  # keys under transfer in the YAML, and folders of tables
 DONE = [name for name in PROTOCOLS if getattr(TRANSFER, name, None) is not None]
 OBJECTS = f"{RESULTS}/data/objects/manifest.json"
+
+FIGURES = figures_of(STUDY)  # name of the file -> name in the register, such as fig3 -> fig03
+TABLE_FOLDER = f"{RESULTS}/tables"
 
 
 def settings_of(run):
@@ -101,3 +106,14 @@ def folder_digest(folder):
     from cl_vs_mim.core.files import sha256_json, sha256_file
     import cl_vs_mim
     return sha256_json([[p.name, sha256_file(p)] for p in sorted((Path(cl_vs_mim.__file__).parent / folder).iterdir())])[:12]
+
+
+def read_by(reads):
+    """Every file that a figure or a table of results is made from."""
+    return sum(paths_of(STUDY, reads, Path(TABLE_FOLDER), Path(REFERENCE)).values(), [])
+
+
+def known_figure(wildcards):
+    """Nothing: says which figures there are."""
+    names = ", ".join(FIGURES)
+    raise WorkflowError(f"there is no figure {wildcards.other!r} in study {STUDY.study!r}; there are: {names}")

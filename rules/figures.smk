@@ -2,22 +2,6 @@
 # (cl_vs_mim.figures.figure). Each is a PDF, a PNG and a CSV of exactly what is drawn; rules/shown.smk links those of the
 # study that was asked for last into figures/.
 
-from cl_vs_mim.figures.figure import FIGURES as FIGURE_REGISTER, figures_of
-from cl_vs_mim.figures.sources import paths_of
-
-FIGURES = figures_of(STUDY)  # name of the file -> name in the register, such as fig3 -> fig03
-TABLE_FOLDER = f"{RESULTS}/tables"
-
-
-def read_by(reads):
-    """Every file that a figure or a table of results is made from."""
-    return sum(paths_of(STUDY, reads, Path(TABLE_FOLDER), Path(REFERENCE)).values(), [])
-
-
-def known_figure(wildcards):
-    raise WorkflowError(f"there is no figure {wildcards.other!r} in study {STUDY.study!r}; there are: {', '.join(FIGURES)}")
-
-
 rule figures:
     input:
         expand("figures/{figure}.{kind}", figure=FIGURES, kind=["pdf", "png", "csv"]),
