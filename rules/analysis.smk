@@ -18,7 +18,7 @@ rule extract:
         expand(f"{RESULTS}/tables/{{kind}}/{{{{run}}}}.parquet", kind=EXTRACTED),
     params:
         options=encoder_options,
-        tables=f"{RESULTS}/tables",
+        tables=lambda wildcards: TABLE_FOLDER,
         decided=lambda wildcards: COMMAND["extract"].decided(STUDY, wildcards.run),
     log:
         f"{RESULTS}/logs/extract/{{run}}.log",
@@ -38,7 +38,7 @@ rule extract_grid:
         expand(f"{RESULTS}/tables/grid{{{{grid}}}}/{{kind}}/{{{{run}}}}.parquet", kind=MEASURED),
     params:
         options=encoder_options,
-        tables=f"{RESULTS}/tables",
+        tables=lambda wildcards: TABLE_FOLDER,
         decided=lambda wildcards: COMMAND["extract"].decided(STUDY, f"grid{wildcards.grid}/{wildcards.run}"),
     log:
         f"{RESULTS}/logs/extract_grid{{grid}}/{{run}}.log",
@@ -83,7 +83,7 @@ rule embedding:
         expand(f"{RESULTS}/tables/{{kind}}/{{{{run}}}}.parquet", kind=EMBEDDED),
     params:
         options=encoder_options,
-        tables=f"{RESULTS}/tables",
+        tables=lambda wildcards: TABLE_FOLDER,
         decided=lambda wildcards: COMMAND["embedding"].decided(STUDY, wildcards.run),
     log:
         f"{RESULTS}/logs/embedding/{{run}}.log",
@@ -103,7 +103,7 @@ rule reconstruct:
         expand(f"{RESULTS}/tables/{{kind}}/{{{{run}}}}.parquet", kind=RECONSTRUCTED),
     params:
         options=encoder_options,
-        tables=f"{RESULTS}/tables",
+        tables=lambda wildcards: TABLE_FOLDER,
         decided=lambda wildcards: COMMAND["reconstruct"].decided(STUDY, wildcards.run),
     log:
         f"{RESULTS}/logs/reconstruct/{{run}}.log",
