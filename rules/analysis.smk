@@ -4,12 +4,6 @@
 from cl_vs_mim.analysis.layouts import EMBEDDED, EXTRACTED, MEASURED, RECONSTRUCTED
 
 
-def encoder_options(wildcards, input):
-    """Which encoder on which images, as the options that every command about one encoder has."""
-    file = ["--encoder", input.encoder] if input.encoder else []
-    return ["--config", CONFIG, "--run", wildcards.run, *file, "--data", str(Path(input.data).parent)]
-
-
 rule extract:
     input:
         data=OBJECTS,
@@ -63,7 +57,7 @@ if "finetuning" in DONE:
             expand(f"{RESULTS}/tables/finetuned/{{kind}}/{{{{run}}}}.parquet", kind=EXTRACTED),
         params:
             options=encoder_options,
-            tables=f"{RESULTS}/tables/finetuned",
+            tables=lambda wildcards: f"{TABLE_FOLDER}/finetuned",
             decided=lambda wildcards: COMMAND["extract"].decided(STUDY, f"finetuned/{wildcards.run}"),
         log:
             f"{RESULTS}/logs/extract_finetuned/{{run}}.log",

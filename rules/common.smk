@@ -117,3 +117,9 @@ def known_figure(wildcards):
     """Nothing: says which figures there are."""
     names = ", ".join(FIGURES)
     raise WorkflowError(f"there is no figure {wildcards.other!r} in study {STUDY.study!r}; there are: {names}")
+
+
+def encoder_options(wildcards, input):
+    """Which encoder on which images, as the options that every command about one encoder has."""
+    file = ["--encoder", input.encoder] if input.encoder else []
+    return ["--config", CONFIG, "--run", wildcards.run, *file, "--data", str(Path(input.data).parent)]
