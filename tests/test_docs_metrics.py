@@ -17,6 +17,7 @@ from cl_vs_mim.metrics.attention import (
     uniform_attention_distance,
 )
 from cl_vs_mim.metrics.fourier import frequencies
+from cl_vs_mim.metrics.register import markdown_table, registered
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
 STATED = re.findall(r"`([^`]+\))` = (-?\d+(?:\.\d+)?)", PAGE.read_text())
@@ -75,3 +76,9 @@ def test_the_page_states_values_and_covers_every_table() -> None:
     }
     linked = set(re.findall(r"\]\(#([^)]+)\)", text))
     assert linked and linked <= sections, linked - sections
+
+
+def test_the_page_lists_every_metric_of_the_tables_as_it_is_registered() -> None:
+    _, _, rest = PAGE.read_text().partition("<!-- metrics -->\n")
+    shown, _, _ = rest.partition("<!-- end of metrics -->")
+    assert shown == markdown_table(registered())

@@ -153,3 +153,17 @@ def registered(modules: Iterable[str] | None = None) -> dict[str, Metric]:
         if unknown:
             raise ValueError(f"metric {one.name!r} takes {', '.join(unknown)}, which nobody measures")
     return found
+
+
+def markdown_table(metrics: Mapping[str, Metric]) -> str:
+    """The metrics that go into tables as a table for readers, one a line; ``docs/metrics.md`` holds it."""
+    lines = ["| name | table | one value for each | unit | range | figure |", "|---|---|---|---|---|---|"]
+    for one in metrics.values():
+        if one.table:
+            low, high = (f"{bound:g}".replace("inf", "∞").replace("-", "−") for bound in one.range)
+            per = "image and depth" if one.per == "image" else f"image, depth and {one.per}"
+            per = per.removeprefix("image, ") if one.takes == ("token_mean",) else per  # of all images together
+            lines.append(
+                f"| `{one.name}` | `{one.table}` | {per} | {one.unit or '–'} | {low} … {high} | {one.figure} |"
+            )
+    return "\n".join(lines) + "\n"
