@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from cl_vs_mim.config import Study
 from cl_vs_mim.config.encoders import decides_encoder
@@ -102,3 +104,41 @@ def test_it_is_plain_data(root: Path) -> None:
 def test_an_encoder_that_the_study_does_not_have_is_named_with_the_nearest(raw) -> None:
     with pytest.raises(UserError, match=r"no encoder 'moco_v3_seed9'; did you mean 'moco_v3_seed0'\?"):
         decided(raw, "moco_v3_seed9")
+
+
+# ------------------------------------------------------------------------------------------------
+# What a method asks of its study
+# ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("models.mae.architecture", "beit", "models.mae.objective.method: mae drops patches"),
+        ("models.dino.architecture", "beit", "models.dino.objective.method: dino takes crops of several sizes"),
+        (
+            "models.simmim.objective.mask_unit",
+            4,
+            "models.simmim.objective.mask_unit: 4 patches do not tile the 6x6 grid",
+        ),
+        ("models.hybrid_05.objective.mim.mask_unit", 4, "models.hybrid_05.objective.mim.mask_unit: 4 patches do not"),
+        ("models.beit.objective.tokenizer", "mae", "models.beit.objective.tokenizer: 'mae' is no model of method vq_"),
+        ("models.beit.objective.codes", 7, "models.beit.objective.codes: 7, but tokenizer 'tokenizer' has"),
+        (
+            "models.mae.paradigm",
+            "tokenizer",
+            "models.mae.paradigm: tokenizer goes with a method that trains tokenizers",
+        ),
+    ],
+)
+def test_a_method_compares_itself_with_its_study(raw, path, value, message) -> None:
+    put(raw, path, value)
+    with pytest.raises(ValidationError) as error:
+        Study.model_validate(raw)
+    assert message in str(error.value)
+
+
+def test_lambda_is_a_number_of_a_hybrid_and_of_no_other(raw) -> None:
+    study = Study.model_validate(raw)
+    assert study.mixing("hybrid_05") == 0.5
+    assert all(math.isnan(study.mixing(name)) for name in ("simmim", "moco_v3", "untrained_vit"))

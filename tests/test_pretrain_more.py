@@ -141,7 +141,7 @@ def test_any_size_is_the_encoder_at_its_own_and_resampled_elsewhere():
     x = images(2, 1)
     torch.testing.assert_close(encoder.forward_any_size(x), encoder(x))
     assert encoder.forward_any_size(images(2, 1, 8)).shape == (2, 5, 16)
-    with pytest.raises(ValueError, match="whole 4 px patches"):
+    with pytest.raises(ValueError, match="not whole patches of 4 px"):
         encoder.forward_any_size(images(2, 1, 10))
     with pytest.raises(ValueError, match="its own size only"):
         build(SIMMIM, "beit", "mim").encoder.forward_any_size(images(2, 1, 8))
