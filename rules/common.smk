@@ -9,7 +9,6 @@ from snakemake.exceptions import WorkflowError
 from cl_vs_mim.config import FolderData, load_study
 from cl_vs_mim.core.errors import UserError, nearest
 from cl_vs_mim.config.encoders import analysed_runs, control_runs, decoder_figure_runs, hybrid_runs, method_runs, pair_runs, runs_with_decoder, needed_file, trained_runs
-from cl_vs_mim.audit.claims import claimed_figures
 from cl_vs_mim.cli import commands
 from cl_vs_mim.figures.figure import FIGURES as FIGURE_REGISTER, figures_of
 from cl_vs_mim.figures.sources import paths_of
@@ -102,12 +101,6 @@ def classified(protocol, runs=RUNS):
     return [f"{RESULTS}/tables/{protocol}/{run}.parquet" for run in runs] if protocol in DONE else []
 
 
-def folder_digest(folder):
-    from cl_vs_mim.core.files import sha256_json, sha256_file
-    import cl_vs_mim
-    return sha256_json([[p.name, sha256_file(p)] for p in sorted((Path(cl_vs_mim.__file__).parent / folder).iterdir())])[:12]
-
-
 def read_by(reads):
     """Every file that a figure or a table of results is made from."""
     return sum(paths_of(STUDY, reads, Path(TABLE_FOLDER), Path(REFERENCE)).values(), [])
@@ -123,3 +116,8 @@ def encoder_options(wildcards, input):
     """Which encoder on which images, as the options that every command about one encoder has."""
     file = ["--encoder", input.encoder] if input.encoder else []
     return ["--config", CONFIG, "--run", wildcards.run, *file, "--data", str(Path(input.data).parent)]
+
+
+def table_files(names):
+    """Tables by kind and encoder, such as ``attention/moco_v3_seed0``, as files."""
+    return [f"{TABLE_FOLDER}/{name}.parquet" for name in names]

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from audit_tables import IMAGES, write_attention, write_pair, write_rows
-from cl_vs_mim.audit import __main__ as command
+from cl_vs_mim.audit import commands as command
 from cl_vs_mim.audit.agreement import agree, aligned
 from cl_vs_mim.audit.bootstrap import Resampling
 from cl_vs_mim.audit.claims import Claim, ClaimFile, Contrast, Curve, Multiverse, Term, load_claims
@@ -336,9 +336,8 @@ def test_agreement_is_full_with_the_published_curve_itself(study: Study, tmp_pat
 
 
 def run(folder: Path, output: Path) -> dict:
-    words = ["--config", ROOT / "config" / "smoke.yaml", "--claims", CLAIMS, "--tables", folder]
-    words += ["--reference", REFERENCE, "--output", output, "--schema", output.with_suffix(".schema.json")]
-    command.main(command._parser().parse_args(list(map(str, words))))
+    config = ROOT / "config" / "smoke.yaml"
+    command.claims(config=config, claims=CLAIMS, tables=folder, reference=REFERENCE, output=output)
     return json.loads(output.read_text())
 
 

@@ -14,7 +14,9 @@ def package(tmp_path, monkeypatch):
     files = {
         "__init__.py": "",
         "one.py": '"""Words."""\nfrom sample.two import f\n\n\ndef late():\n    from sample.parts import three\n',
-        "two.py": "def f():\n    return 2  # a comment\n",
+        "two.py": "DATA_FILES = (\"words/page.txt\",)\n\n\ndef f():\n    return 2  # a comment\n",
+        "words/page.txt": "Dear reader",
+        "words/other.txt": "not named",
         "parts/__init__.py": "",
         "parts/three.py": "import sample.quiet\nX = 3\n",
         "quiet.py": "DECIDES_NO_RESULT = True\nfrom sample.apart import Y\n",
@@ -33,7 +35,7 @@ def package(tmp_path, monkeypatch):
 def forget():
     for name in [name for name in sys.modules if name.split(".")[0] == "sample"]:
         del sys.modules[name]
-    for name in ("_source", "_tree", "_decides", "_imports", "_exists", "_code"):
+    for name in ("_source", "_tree", "_decides", "_imports", "_exists", "_code", "_data_files"):
         getattr(module, name).cache_clear()
 
 
@@ -50,6 +52,8 @@ def test_it_follows_imports_wherever_they_stand_and_leaves_out_what_decides_noth
         ("one.py", "Words.", "Other words.", False),
         ("quiet.py", "import Y", "import Y as Z", False),
         ("apart.py", "Y = 1", "Y = 2", False),
+        ("words/page.txt", "Dear", "Good", True),
+        ("words/other.txt", "not", "never", False),
     ],
 )
 def test_the_digest_changes_with_what_the_code_does(package, file, old, new, changes):

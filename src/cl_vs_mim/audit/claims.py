@@ -13,7 +13,8 @@ from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model
 
 from cl_vs_mim.config.sections import Name, Section
 from cl_vs_mim.config.validation import UniqueKeyLoader, describe
-from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.errors import UserError, nearest
+from cl_vs_mim.figures.figure import FIGURES, file_name
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Value = str | float | int
@@ -172,12 +173,19 @@ def load_claims(path: Path) -> ClaimFile:
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"claims {path} cannot be read: {error}") from error
     try:
-        return ClaimFile.model_validate(raw)
+        file = ClaimFile.model_validate(raw)
     except ValidationError as error:
         problems = "\n".join(f"  {describe(detail, raw, ClaimFile)}" for detail in error.errors())
         raise UserError(f"claims {path} are not valid:\n{problems}") from error
+    figures = [file_name(name) for name in FIGURES.names()]
+    for number, claim in file.claims.items():
+        if claim.figure not in figures:
+            raise UserError(
+                f"claims {path}: {number}: there is no figure {claim.figure!r}{nearest(claim.figure, figures)}"
+            )
+    return file
 
 
-def claimed_figures(path: Path) -> list[str]:
-    """Names of the figures that ``claims.yaml`` names, each once, in its order."""
-    return list(dict.fromkeys(claim.figure for claim in load_claims(path).claims.values()))
+def claimed_figures(file: ClaimFile) -> list[str]:
+    """Names of the figures that the claims name, each once, in their order."""
+    return list(dict.fromkeys(claim.figure for claim in file.claims.values()))

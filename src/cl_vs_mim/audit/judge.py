@@ -159,8 +159,13 @@ class Audit:
     # All
     # --------------------------------------------------------------------------------------------
 
-    def report(self, data_hash: str) -> Report:
-        """All claims, judged, with Holm's adjustment over those that were tested; ``data_hash`` is that of the file."""
+    def report(self, data_hash: str, config_hash: str) -> Report:
+        """All claims, judged, with Holm's adjustment over those that were tested.
+
+        Args:
+            data_hash: of the file of claims.
+            config_hash: of the settings that decide the audit.
+        """
         study = self.tables.study
         claims = {
             number: self._claim(claim)
@@ -178,7 +183,7 @@ class Audit:
             expectation=study.expect.result,
             level=self.level,
             resamples=self.resampling.resamples,
-            head=row_head(study=study.study, config_hash=study.digest(), data_hash=data_hash, device=_DEVICE),
+            head=row_head(study=study.study, config_hash=config_hash, data_hash=data_hash, device=_DEVICE),
             verdicts={verdict: counted[verdict] for verdict in VERDICTS},
             claims=claims,
             agreement=[self._agreement(curve) for curve in self.file.curves],

@@ -1,11 +1,7 @@
-"""``docs/pitfalls.md``: common misreadings of the paper, each with the number of our tables that shows it.
-
-python -m cl_vs_mim.audit.pitfalls --config config/demo.yaml --tables results/demo/tables --output docs/pitfalls.md
-"""
+"""``docs/pitfalls.md``: common misreadings of the paper, each with the number of our tables that shows it."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,10 +10,10 @@ from cl_vs_mim.audit.bootstrap import Resampling
 from cl_vs_mim.audit.claims import Contrast
 from cl_vs_mim.audit.measure import measure
 from cl_vs_mim.audit.series import Tables, model_of
-from cl_vs_mim.config import Study, load_study
-from cl_vs_mim.core.errors import run_cli
-from cl_vs_mim.core.files import write_text
+from cl_vs_mim.config import Study
 from cl_vs_mim.metrics.fourier import frequencies
+
+DATA_FILES = ("templates/pitfalls.md.jinja",)
 
 _ENCODERS = ("cl", "mim", "cl_untrained", "mim_untrained")
 _LAST = {"over": "last"}
@@ -40,6 +36,18 @@ NUMBERS = {
 }
 
 
+def contrasts(study: Study) -> dict[tuple[str, str], Contrast]:
+    """What the page measures, by the name of the number and the encoder."""
+    drawn = {"metric": "image_purity", "perplexity": study.analysis.embedding.perplexity}
+    purity = {"table": "embedding_purity", "where": drawn}
+    asked_of_all = NUMBERS | {"purity_middle": (purity, {"over": "first"}), "purity_late": (purity, _LAST)}
+    return {
+        (name, encoder): Contrast.model_validate({"name": name, **asked, "more": {"model": encoder, **term}})
+        for name, (asked, term) in asked_of_all.items()
+        for encoder in _ENCODERS
+    }
+
+
 def numbers(study: Study, folder: Path) -> dict[str, dict[str, str]]:
     """Every number of the page with its interval, as text: name -> encoder -> number.
 
@@ -49,43 +57,34 @@ def numbers(study: Study, folder: Path) -> dict[str, dict[str, str]]:
     options = study.figures.bootstrap
     tables, resampling = Tables(study, folder), Resampling(options.resamples, options.seed)
     found: dict[str, dict[str, str]] = {}
-    drawn = {"metric": "image_purity", "perplexity": study.analysis.embedding.perplexity}
-    purity = {"table": "embedding_purity", "where": drawn}
-    asked_of_all = NUMBERS | {"purity_middle": (purity, {"over": "first"}), "purity_late": (purity, _LAST)}
-    for name, (asked, term) in asked_of_all.items():
-        for encoder in _ENCODERS:
-            contrast = Contrast.model_validate({"name": name, **asked, "more": {"model": encoder, **term}})
-            effect = measure(tables, contrast, False, resampling, options.level).effect
-            text = f"{effect.value:.3f}"
-            found.setdefault(name, {})[encoder] = (
-                text if effect.low is None else f"{text} [{effect.low:.3f}, {effect.high:.3f}]"
-            )
+    for (name, encoder), contrast in contrasts(study).items():
+        effect = measure(tables, contrast, False, resampling, options.level).effect
+        text = f"{effect.value:.3f}"
+        found.setdefault(name, {})[encoder] = (
+            text if effect.low is None else f"{text} [{effect.low:.3f}, {effect.high:.3f}]"
+        )
     return found
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Write the page."""
-    study = load_study(arguments.config)
+def page(study: Study, folder: Path) -> str:
+    """The page, with the numbers of a study.
+
+    Args:
+        study: whose numbers they are.
+        folder: of its tables.
+
+    Raises:
+        UserError: a table is missing.
+    """
     architecture = study.architectures[study.models[study.figures.pair[0]].architecture]
     grid = architecture.image_size // architecture.patch_size
     environment = Environment(loader=PackageLoader("cl_vs_mim.audit"), undefined=StrictUndefined, trim_blocks=True)
-    page = environment.get_template("pitfalls.md.jinja").render(
+    text = environment.get_template("pitfalls.md.jinja").render(
         study=study,
         grid=grid,
         highest=f"{frequencies(grid)[-1]:.3f}",
+        level=f"{100 * study.figures.bootstrap.level:g}",
         labels={name: study.models[model_of(study, name)].label for name in ("cl", "mim")},
-        **numbers(study, arguments.tables),
+        **numbers(study, folder),
     )
-    write_text(arguments.output, page + "\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m cl_vs_mim.audit.pitfalls", description=main.__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="the study's YAML")
-    parser.add_argument("--tables", type=Path, required=True, help="folder of the study's tables")
-    parser.add_argument("--output", type=Path, required=True, help="….md")
-    return parser
-
-
-if __name__ == "__main__":
-    run_cli(main, _parser())
+    return text + "\n"

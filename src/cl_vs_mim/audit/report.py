@@ -1,12 +1,7 @@
-"""``report.html``: the audit as one file that needs no network, for readers, reviewers and printers.
-
-    python -m cl_vs_mim.audit.report --claims results/demo/claims.json --figures figures/*.png \\
-        --others results/gpu/claims.json --output results/demo/report.html
-"""
+"""``report.html``: the audit as one file that needs no network, for readers, reviewers and printers."""
 
 from __future__ import annotations
 
-import argparse
 import base64
 import io
 import re
@@ -21,8 +16,9 @@ from pydantic import ValidationError
 from cl_vs_mim.audit import verdict as rule
 from cl_vs_mim.audit.plots import interval_plot, multiverse_plots, number
 from cl_vs_mim.audit.result import VERDICTS, ClaimRecord, Report
-from cl_vs_mim.core.errors import UserError, run_cli
-from cl_vs_mim.core.files import write_text
+from cl_vs_mim.core.errors import UserError
+
+DATA_FILES = ("templates/report.html.jinja", "templates/report.css", "templates/report.js")
 
 _FIGURE_WIDTH = 1500  # px; twice what the page shows
 _FIGURE_COLOURS = 200
@@ -93,10 +89,8 @@ def weakest(claim: ClaimRecord) -> int | None:
 
 
 def written_rule() -> list[Markup]:
-    """The steps of the rule, as its module states them."""
-    steps = re.split(r"^\d+\. ", rule.__doc__.split("\n\n", 1)[1], flags=re.MULTILINE)[1:]
-    plain = (" ".join(step.split()) for step in steps)
-    return [Markup(re.sub(r"\*(.+?)\*", r"<em>\1</em>", str(escape(step)))) for step in plain]
+    """The steps of the rule, with their emphasis."""
+    return [Markup(re.sub(r"\*(.+?)\*", r"<em>\1</em>", str(escape(step)))) for step in rule.RULE]
 
 
 def render(report: Report, figures: Mapping[str, str], others: Sequence[Report] = ()) -> str:
@@ -128,26 +122,3 @@ def render(report: Report, figures: Mapping[str, str], others: Sequence[Report] 
         multiverse_plots=multiverse_plots,
         not_tested=rule.NOT_TESTED,
     )
-
-
-def main(arguments: argparse.Namespace) -> None:
-    """Write the page."""
-    report = read_report(arguments.claims)
-    others = [one for one in map(read_report, arguments.others) if one.study != report.study]
-    figures = {path.stem: figure_data(path) for path in arguments.figures}
-    write_text(arguments.output, render(report, figures, others))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m cl_vs_mim.audit.report", description=main.__doc__)
-    parser.add_argument("--claims", type=Path, required=True, help="claims.json of the study")
-    parser.add_argument(
-        "--figures", type=Path, nargs="*", default=[], help="….png of the study, named as in claims.yaml"
-    )
-    parser.add_argument("--others", type=Path, nargs="*", default=[], help="claims.json of other studies")
-    parser.add_argument("--output", type=Path, required=True, help="….html")
-    return parser
-
-
-if __name__ == "__main__":
-    run_cli(main, _parser())

@@ -1,16 +1,4 @@
-"""From intervals to a verdict, by one written rule.
-
-1. Tables or models are missing, or what the question needs does not hold: *not tested here*, and why.
-2. A claim is a conjunction of contrasts, each of which should exceed its margin. One whose whole interval lies below
-   its margin contradicts the claim. All whose whole intervals lie above support it. Otherwise it is *inconclusive*, and
-   so is one without an interval. (Where it is enough that one group of contrasts holds, this is asked of each group,
-   with intervals of a higher level, so that many groups do not make it easier.)
-3. A claim about what training does needs more: the contrast minus the same contrast of the two untrained
-   architectures must exceed zero with its whole interval too; else it is *inconclusive*, because the architectures
-   alone could make it.
-4. One seed never gives *supported* for a claim about training: it is *supported on this pair of models*; and one seed
-   never gives *contradicted* but *contradicted on this pair of models*.
-"""
+"""From intervals to a verdict, by one written rule: :data:`RULE`, which the page of the audit shows word by word."""
 
 from __future__ import annotations
 
@@ -24,6 +12,19 @@ from cl_vs_mim.audit.measure import Measured
 SUPPORTED, CONTRADICTED = "supported", "contradicted"
 INCONCLUSIVE, NOT_TESTED = "inconclusive", "not tested here"
 ON_THIS_PAIR = " on this pair of models"
+
+RULE = (  # *…* is emphasised on the page
+    "Tables or models are missing, or what the question needs does not hold: *not tested here*, and why.",
+    "A claim is a conjunction of contrasts, each of which should exceed its margin. One whose whole interval lies "
+    "below its margin contradicts the claim. All whose whole intervals lie above support it. Otherwise it is "
+    "*inconclusive*, and so is one without an interval. (Where it is enough that one group of contrasts holds, this "
+    "is asked of each group, with intervals of a higher level, so that many groups do not make it easier.)",
+    "A claim about what training does needs more: the contrast minus the same contrast of the two untrained "
+    "architectures must exceed zero with its whole interval too; else it is *inconclusive*, because the architectures "
+    "alone could make it.",
+    "One seed never gives *supported* for a claim about training: it is *supported on this pair of models*; and one "
+    "seed never gives *contradicted* but *contradicted on this pair of models*.",
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,14 @@ class Verdict:
 def judge(
     contrasts: Sequence[Measured], about_training: bool, *, control: bool = True, any_group: bool = False
 ) -> Verdict:
-    """The rule above, from step 2 on; step 3 only where there is a control."""
+    """The verdict of a claim that can be tested, by steps 2 to 4 of :data:`RULE`.
+
+    Args:
+        contrasts: what was measured of it.
+        about_training: whether it is about what training does, so that one seed is not enough.
+        control: whether the untrained encoders enter (step 3), where it is about training.
+        any_group: whether it is enough that all contrasts of one group hold.
+    """
     controlled = about_training and control
     suffix = ON_THIS_PAIR if about_training and min(one.seeds for one in contrasts) < 2 else ""
     if not any_group:

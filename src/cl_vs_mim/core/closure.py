@@ -6,6 +6,8 @@ rebuilds what depends on it, and a change of a comment, a docstring or a module 
 A module that decides no number says so itself, at its top: ``DECIDES_NO_RESULT = True`` (messages, progress bars, the
 types of the configuration, whose values enter by themselves). Said in a package's ``__init__.py`` it holds for all of
 the package. The closure neither counts nor follows such modules.
+
+A module whose result hangs on files beside it names them: ``DATA_FILES = ("templates/page.jinja",)``.
 """
 
 from __future__ import annotations
@@ -19,22 +21,26 @@ from pathlib import Path
 
 PACKAGE = "cl_vs_mim"
 _MARK = "DECIDES_NO_RESULT"
+_FILES = "DATA_FILES"
 
 
 def code_digest(*modules: str) -> str:
-    """First 12 hex digits of the sha256 of what the closure of these modules does, templates of packages included.
+    """First 12 hex digits of the sha256 of what the closure of these modules does, and of their data files.
 
-    Comments, docstrings and layout are left out.
+    Comments, docstrings and layout of the modules are left out.
 
     Args:
         modules: full names, such as ``cl_vs_mim.analysis.extract``.
 
     Raises:
         ModuleNotFoundError: one of them does not exist.
+        FileNotFoundError: a data file that one of them names does not exist.
     """
     digest = hashlib.sha256()
     for name in sorted(closure(modules)):
         digest.update(name.encode() + b"\0" + _code(name).encode())
+        for path in _data_files(name):
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:12]
 
 
@@ -108,7 +114,7 @@ def _exists(module: str) -> bool:
 
 @cache
 def _code(module: str) -> str:
-    """The source without comments and docstrings, and the files of a templates folder beside it."""
+    """The source without comments and docstrings."""
     tree = ast.parse(ast.unparse(_tree(module)))  # a copy
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -116,3 +122,14 @@ def _code(module: str) -> str:
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
                 node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)
+
+
+@cache
+def _data_files(module: str) -> tuple[Path, ...]:
+    """The files that the module names at its top, relative to itself; a literal, because the module is not run."""
+    values = [
+        ast.literal_eval(node.value)
+        for node in _tree(module).body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == _FILES
+    ]
+    return tuple(_source(module).parent / name for value in values for name in value)

@@ -9,6 +9,8 @@ from pathlib import Path
 from cl_vs_mim.config import Study, encoders
 from cl_vs_mim.config.transfer import Transfer
 
+# Kinds that the main pair is measured for on images of other sizes, too.
+AT_GRIDS = ("attention", "diversity", "movement", "token_spectrum", "image_spectrum", "fourier")
 _OF_PAIR = ("detection", "segmentation")  # tasks that only the main pair is trained on
 Runs = dict[str, tuple[str, int]]  # stem of an encoder's files -> its model and seed
 

@@ -13,6 +13,7 @@ from cl_vs_mim.config import Study
 from cl_vs_mim.core.files import atomic_path
 from cl_vs_mim.core.pages import DPI, house_style
 from cl_vs_mim.core.tables import write_table
+from cl_vs_mim.figures.tables import labels
 
 SINGLE, DOUBLE = 3.25, 6.75  # widths of one and of two columns, inches
 _FOOTER_SIZE = 7  # points: the smallest type of a figure
@@ -38,18 +39,18 @@ def describe(study: Study, frame: pd.DataFrame, note: str = "", expected: Sequen
     ``expected`` names the models and controls of which the absent ones are listed; by default all but hybrids.
     """
     reduced = "Reduced study, direction only at best" if study.reduced else "Study"
-    controls = {name: f"untrained {study.architectures[kind].label}" for name, kind in study.controls().items()}
-    labels = {name: model.label for name, model in study.analysed().items()} | controls
+    controls = study.controls()
+    named = {name: label for name, label in labels(study).items() if name in controls or name in study.analysed()}
     default = [*study.methods(), *controls]
     drawn = set(frame["model"])
-    models = ", ".join(label for name, label in labels.items() if name in drawn and name not in controls)
+    models = ", ".join(label for name, label in named.items() if name in drawn and name not in controls)
     images = frame["image"].nunique()
     parts = [
         f"{reduced}: {study.study} ({study.title}).",
         f"{models or 'No trained model'}; {images} {'image' if images == 1 else 'images'}; {_seeds(frame)}.",
         note,
     ]
-    absent = [label for name, label in labels.items() if name not in drawn and name in (expected or default)]
+    absent = [label for name, label in named.items() if name not in drawn and name in (expected or default)]
     parts += [f"Missing: {', '.join(absent)}."] if absent else []
     return " ".join(filter(None, parts))
 

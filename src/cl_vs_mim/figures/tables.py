@@ -79,7 +79,7 @@ def _concatenated(paths: Sequence[Path], columns: Sequence[str], kind: str) -> p
 
 
 def of_study(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """The rows in the study's own order of models, then controls, whatever the order of the tables.
+    """The rows in the study's own order of models, then controls, with its labels, whatever the tables say of both.
 
     Raises:
         UserError: the rows are of another study, or of a model or architecture that this one does not have.
@@ -91,7 +91,14 @@ def of_study(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
     unknown = sorted(set(frame["model"]) - set(order)) + sorted(set(frame["architecture"]) - set(study.architectures))
     if unknown:
         raise UserError(f"study {study.study!r} has no {', '.join(unknown)}; known: {', '.join(order)}")
-    return frame.sort_values("model", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    frame = frame.sort_values("model", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    return frame.assign(label=frame["model"].map(labels(study)))
+
+
+def labels(study: Study) -> dict[str, str]:
+    """What figures call every model and control: a label is a word of figures alone, and no table hangs on it."""
+    controls = {name: f"untrained {study.architectures[kind].label}" for name, kind in study.controls().items()}
+    return {name: model.label for name, model in study.models.items()} | controls
 
 
 def of_group(frame: pd.DataFrame, study: Study, group: str) -> pd.DataFrame:

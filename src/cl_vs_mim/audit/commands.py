@@ -1,0 +1,151 @@
+"""The commands of the audit: ``claims`` judges, ``report`` and ``pitfalls`` write pages for readers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cl_vs_mim.core.commands import Command
+
+if TYPE_CHECKING:
+    from cl_vs_mim.config import Study
+
+DECIDES_NO_RESULT = True
+
+_CLAIMS = Path("config/claims.yaml")
+_REFERENCE = Path("results/reference/reference_values.csv")
+
+# ------------------------------------------------------------------------------------------------
+# Verdicts
+# ------------------------------------------------------------------------------------------------
+
+
+def claims(*, config: Path, tables: Path, output: Path, claims: Path = _CLAIMS, reference: Path = _REFERENCE) -> None:
+    """Judge every claim of the paper by the tables of a study.
+
+    Args:
+        config: the study's YAML.
+        tables: folder of the study's tables, results/<study>/tables.
+        output: claims.json; its schema comes beside it, as claims.schema.json.
+        claims: the claims, as contrasts that tables can decide.
+        reference: the table of published values.
+
+    Raises:
+        UserError: the claims are not valid, or the published values are missing. A claim whose tables are missing is
+            not tested, which is no error.
+
+    Example:
+        cl-vs-mim claims --config config/demo.yaml --tables results/demo/tables --output results/demo/claims.json
+    """
+    from cl_vs_mim.audit.claims import load_claims
+    from cl_vs_mim.audit.judge import Audit
+    from cl_vs_mim.audit.result import json_schema
+    from cl_vs_mim.audit.series import Tables
+    from cl_vs_mim.config import load_study
+    from cl_vs_mim.core.files import sha256_file, write_json, write_text
+
+    study = load_study(config)
+    audit = Audit(load_claims(claims), Tables(study, tables), reference)
+    report = audit.report(sha256_file(claims), CLAIMS.config_hash(study, study.study))
+    write_json(output.with_suffix(".schema.json"), json_schema())
+    write_text(output, report.model_dump_json(indent=2) + "\n")
+    for verdict, count in report.verdicts.items():
+        print(f"{count:3} {verdict}")
+
+
+def _claims_decide(study: Study, run: str) -> dict[str, Any]:
+    """Settings of the intervals, and what the words of a claim (``cl``, ``mim:largest``) mean in the study."""
+    models = {
+        name: {
+            "label": model.label,
+            "method": model.objective.method,
+            "paradigm": model.paradigm,
+            "architecture": model.architecture,
+            "family": study.architectures[model.architecture].family,
+            "width": study.architectures[model.architecture].width,
+        }
+        for name, model in study.analysed().items()
+    }
+    return {
+        "study": study.study,
+        "title": study.title,
+        "reduced": study.reduced,
+        "expectation": study.expect.result,
+        "pair": list(study.figures.pair),
+        "bootstrap": study.figures.bootstrap.model_dump(mode="json"),
+        "grids": list(study.analysis.grids),
+        "controls": {name: study.architectures[kind].label for name, kind in study.controls().items()},
+        "models": models,
+    }
+
+
+# ------------------------------------------------------------------------------------------------
+# Pages
+# ------------------------------------------------------------------------------------------------
+
+
+def report(*, claims: Path, output: Path, figures: list[Path] | None = None, others: list[Path] | None = None) -> None:
+    """Write the audit as one page that needs no network.
+
+    Args:
+        claims: claims.json of the study.
+        output: the page, HTML.
+        figures: PNGs of the study, named as the claims name them.
+        others: claims.json of other studies, to stand beside it.
+
+    Raises:
+        UserError: a file is missing, or an audit is of another version of this package.
+
+    Example:
+        cl-vs-mim report --claims results/demo/claims.json --figures figures/fig3.png --output results/demo/report.html
+    """
+    from cl_vs_mim.audit.report import figure_data, read_report, render
+    from cl_vs_mim.core.files import write_text
+
+    found = read_report(claims)
+    beside = [one for one in map(read_report, others or ()) if one.study != found.study]
+    pictures = {path.stem: figure_data(path) for path in figures or ()}
+    write_text(output, render(found, pictures, beside))
+
+
+def pitfalls(*, config: Path, tables: Path, output: Path) -> None:
+    """Write the page of common misreadings of the paper, each with the number of our tables that shows it.
+
+    Args:
+        config: the study's YAML.
+        tables: folder of the study's tables, results/<study>/tables.
+        output: the page, Markdown.
+
+    Raises:
+        UserError: a table is missing.
+
+    Example:
+        cl-vs-mim pitfalls --config config/demo.yaml --tables results/demo/tables --output docs/pitfalls.md
+    """
+    from cl_vs_mim.audit.pitfalls import page
+    from cl_vs_mim.config import load_study
+    from cl_vs_mim.core.files import write_text
+
+    write_text(output, page(load_study(config), tables))
+
+
+def _pitfalls_decide(study: Study, run: str) -> dict[str, Any]:
+    models = [study.models[name] for name in study.figures.pair]
+    sizes = [study.architectures[model.architecture] for model in models]
+    return {
+        "study": study.study,
+        "title": study.title,
+        "pair": list(study.figures.pair),
+        "labels": [model.label for model in models],
+        "grids": [[size.image_size, size.patch_size] for size in sizes],
+        "bootstrap": study.figures.bootstrap.model_dump(mode="json"),
+        "perplexity": study.analysis.embedding.perplexity,
+    }
+
+
+CLAIMS = Command("claims", claims, _claims_decide, lambda study, run: ("cl_vs_mim.audit.judge",))
+COMMANDS = (
+    CLAIMS,
+    Command("report", report, lambda study, run: {}, lambda study, run: ("cl_vs_mim.audit.report",)),
+    Command("pitfalls", pitfalls, _pitfalls_decide, lambda study, run: ("cl_vs_mim.audit.pitfalls",)),
+)
