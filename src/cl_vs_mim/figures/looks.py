@@ -7,6 +7,7 @@ encoders of one method (sizes) in lightness and marker. Hybrids lie between red 
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -98,11 +99,8 @@ def series_styles(study: Study) -> dict[str, SeriesStyle]:
 
 def hybrid_weights(study: Study) -> dict[str, float]:
     """λ, the weight of the contrastive loss, of every hybrid of the study, in the order of λ."""
-    weights = {
-        name: float(model.objective.weight)
-        for name, model in study.models.items()
-        if getattr(model.objective, "weight", None) is not None
-    }
+    weights = {name: model.objective.mixing() for name, model in study.models.items()}
+    weights = {name: weight for name, weight in weights.items() if not math.isnan(weight)}
     return dict(sorted(weights.items(), key=lambda pair: pair[1]))
 
 
