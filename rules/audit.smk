@@ -30,7 +30,7 @@ rule claims:
         schema=f"{RESULTS}/claims.schema.json",
     params:
         config=CONFIG,
-        tables=TABLE_FOLDER,
+        tables=lambda wildcards: TABLE_FOLDER,
         decided=COMMAND["claims"].decided(STUDY, STUDY.study),
     log:
         f"{RESULTS}/logs/audit/claims.log",
@@ -70,7 +70,7 @@ if STUDY.study == DOCUMENTED:
             "docs/pitfalls.md",
         params:
             config=CONFIG,
-            tables=TABLE_FOLDER,
+            tables=lambda wildcards: TABLE_FOLDER,
             decided=COMMAND["pitfalls"].decided(STUDY, STUDY.study),
         log:
             f"{RESULTS}/logs/audit/pitfalls.log",
