@@ -371,3 +371,14 @@ def test_an_official_encoder_survives_conversion(tmp_path):
     save_encoder(tmp_path / "x.safetensors", encoder, {"source": "oracle"})
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(load_encoder(tmp_path / "x.safetensors", "native")(images), encoder(images))
+
+
+def test_the_epsilon_of_the_layer_norms_can_be_stated_and_must_agree_with_a_native_file(tmp_path):
+    path = ORACLES / "mae.pth"
+    assert load_encoder(path, "mae", **MICRO).spec.layer_norm_eps == 1e-6
+    encoder = load_encoder(path, "mae", **MICRO, layer_norm_eps=1e-2)
+    assert encoder.spec.layer_norm_eps == encoder.norm.eps == encoder.backbone.blocks[0].norm1.eps == 1e-2
+    save_encoder(tmp_path / "e.safetensors", encoder, {})
+    assert load_encoder(tmp_path / "e.safetensors", "native", layer_norm_eps=1e-2).norm.eps == 1e-2
+    with pytest.raises(UserError, match=r"layer_norm_eps=1e-06 was given, but the file states 0\.01"):
+        load_encoder(tmp_path / "e.safetensors", "native", layer_norm_eps=1e-6)

@@ -1,4 +1,4 @@
-"""The encoder: two ViT families behind one interface, decoders, masks, other grids, checkpoints.
+"""The encoder: all families of ViTs behind one interface, decoders, masks, other grids, checkpoints.
 
 The names of the public interface are imported when they are first used, so that reading a configuration, which needs
 :mod:`.spec` only, does not wait for torch.

@@ -39,13 +39,13 @@ class BlockTrace(NamedTuple):
 class Encoder(nn.Module):
     """A ViT that can be looked into.
 
+    ``forward`` and everything used in training run on timm's fused attention. :meth:`trace`, :meth:`states` and
+    :meth:`attentions` recompute each block from its parts, because fused attention never forms the maps.
+
     Attributes:
         backbone: the network, under timm's names.
         spec: all that decides the network's function besides its weights.
         family: what the network does in its family's own way.
-
-    ``forward`` and everything used in training run on timm's fused attention. :meth:`trace`, :meth:`states` and
-    :meth:`attentions` recompute each block from its parts, because fused attention never forms the maps.
     """
 
     def __init__(self, backbone: nn.Module, spec: EncoderSpec) -> None:

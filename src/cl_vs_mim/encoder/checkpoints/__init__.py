@@ -21,6 +21,7 @@ def load_encoder(
     img_size: int | None = None,
     patch_size: int | None = None,
     num_heads: int | None = None,
+    layer_norm_eps: float | None = None,
     sha256: str | None = None,
 ) -> Encoder:
     """Read an encoder from a file, in float32, on the CPU and in evaluation mode.
@@ -37,6 +38,8 @@ def load_encoder(
         patch_size: side of a patch, px.
         num_heads: attention heads; no tensor's shape tells it (MoCo v3's ViT-S has 12, timm's has 6).
             A native file states all three itself; given all the same, they must agree with it.
+        layer_norm_eps: added to variances by every LayerNorm, which no tensor tells either; 1e-6 by default, as in all
+            of the original containers. A native file states it.
         sha256: hex digest of the file, checked before anything in it is parsed.
 
     Raises:
@@ -53,8 +56,9 @@ def load_encoder(
         verify_sha256(path, sha256)
     given = {"img_size": img_size, "patch_size": patch_size, "num_heads": num_heads}
     if family == "native":
-        return load_native(path, given)
+        return load_native(path, given | {"layer_norm_eps": layer_norm_eps})
     missing = [name for name, value in given.items() if value is None]
     if missing:
         raise UserError(f"{path}: give {', '.join(missing)}; a checkpoint of family {family!r} does not state them")
-    return load_official(path, family, img_size, patch_size, num_heads, verified=sha256 is not None)
+    sizes = (img_size, patch_size, num_heads)
+    return load_official(path, family, *sizes, layer_norm_eps=layer_norm_eps, verified=sha256 is not None)

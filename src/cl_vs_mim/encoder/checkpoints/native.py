@@ -23,7 +23,12 @@ _HEADER = "cl_vs_mim"
 _FORMAT = 1
 _DECODER = "decoder."
 _Spec = TypeVar("_Spec", EncoderSpec, DecoderSpec)
-_ARGUMENTS = {"img_size": "image_size", "patch_size": "patch_size", "num_heads": "heads"}
+_ARGUMENTS = {
+    "img_size": "image_size",
+    "patch_size": "patch_size",
+    "num_heads": "heads",
+    "layer_norm_eps": "layer_norm_eps",
+}
 
 
 def save_encoder(
@@ -79,7 +84,7 @@ def read_header(path: Path) -> tuple[EncoderSpec, dict[str, Any]]:
         raise UserError(f"{path} is not a readable safetensors file ({error}); train or fetch it again") from error
 
 
-def load_native(path: Path, given: Mapping[str, int | None]) -> Encoder:
+def load_native(path: Path, given: Mapping[str, float | None]) -> Encoder:
     """The encoder of a file of :func:`save_encoder`; see :func:`cl_vs_mim.encoder.checkpoints.load_encoder`."""
     tensors, metadata = read_safetensors(path)
     spec = _spec_of(path, EncoderSpec, _parse_header(path, metadata)["spec"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,11 +162,20 @@ def _some(keys: Any) -> str:
 
 
 def load_official(
-    path: Path, family: str, img_size: int, patch_size: int, num_heads: int, verified: bool = False
+    path: Path,
+    family: str,
+    img_size: int,
+    patch_size: int,
+    num_heads: int,
+    *,
+    layer_norm_eps: float | None = None,
+    verified: bool = False,
 ) -> Encoder:
     """The encoder of a published checkpoint; see :func:`cl_vs_mim.encoder.checkpoints.load_encoder`."""
     tensors = read_official(path, family, verified)
     spec = infer_spec(path, containers()[family].family, tensors, img_size, patch_size, num_heads)
+    if layer_norm_eps is not None:
+        spec = replace(spec, layer_norm_eps=layer_norm_eps)
     for name, (wanted, words) in FAMILIES[spec.family].constants(spec).items():
         found = tensors.pop(name, None)
         if found is not None and not torch.equal(found, wanted):
