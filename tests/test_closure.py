@@ -14,7 +14,7 @@ def package(tmp_path, monkeypatch):
     files = {
         "__init__.py": "",
         "one.py": '"""Words."""\nfrom sample.two import f\n\n\ndef late():\n    from sample.parts import three\n',
-        "two.py": "DATA_FILES = (\"words/page.txt\",)\n\n\ndef f():\n    return 2  # a comment\n",
+        "two.py": 'DATA_FILES = ("words/page.txt",)\n\n\ndef f():\n    return 2  # a comment\n',
         "words/page.txt": "Dear reader",
         "words/other.txt": "not named",
         "parts/__init__.py": "",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -140,3 +142,14 @@ def test_digest_does_not_depend_on_layout_or_written_out_defaults(smoke, tmp_pat
     path = tmp_path / "smoke.yaml"
     path.write_text(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=True))
     assert load_study(path).digest() == study.digest()
+
+
+def test_reading_a_study_does_not_wait_for_timm(root: Path) -> None:
+    """Each command and each start of Snakemake reads one; timm and torchvision take seconds to import."""
+    code = (
+        "import sys; from pathlib import Path; from cl_vs_mim.config import load_study; load_study(Path(sys.argv[1]));"
+    )
+    code += "print(*sorted({'timm', 'torchvision', 'transformers', 'matplotlib'} & set(sys.modules)))"
+    words = [sys.executable, "-c", code, str(root / "config" / "demo.yaml")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -1,4 +1,4 @@
-"""Parts that encoders of all families, and decoders, are made of."""
+"""Parts that encoders of all families, and decoders, are made of. timm is imported when something is built."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from timm.layers import build_sincos2d_pos_embed
 from torch import nn
 
 from cl_vs_mim.encoder.spec import EncoderSpec
@@ -14,6 +13,8 @@ from cl_vs_mim.encoder.spec import EncoderSpec
 
 def sincos_positions(grid: int, width: int) -> nn.Parameter:
     """Fixed 2-D sin-cos positions (1, 1+N, D), a zero row for CLS; rows first, as MoCo v3 (MAE: columns first)."""
+    from timm.layers import build_sincos2d_pos_embed
+
     table = build_sincos2d_pos_embed([grid, grid], dim=width)  # (N, D): sin y, sin x, cos y, cos x
     table = table.reshape(grid**2, 2, 2, width // 4).transpose(1, 2).flatten(1)  # sin y, cos y, sin x, cos x
     table = torch.cat([torch.zeros(1, width), table])

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from timm.layers.pos_embed_rel import gen_relative_position_index, resize_rel_pos_bias_table_simple
-from timm.models.beit import Beit
 from torch import Tensor, nn
 
 from cl_vs_mim.core.errors import UserError
@@ -35,6 +33,8 @@ class BEiT(Family):
     layer_scale = "blocks.0.gamma_1"
 
     def build(self, spec: EncoderSpec) -> nn.Module:
+        from timm.models.beit import Beit
+
         return Beit(use_abs_pos_emb=False, use_shared_rel_pos_bias=True, **timm_arguments(spec))
 
     def resampled_positions(self, backbone: nn.Module, rows: int, columns: int) -> None:
@@ -46,7 +46,7 @@ class BEiT(Family):
         if (rows, columns) == tuple(shared.window_size):
             return shared()
         table = _resized_table(shared.relative_position_bias_table, rows, columns)
-        index = gen_relative_position_index((rows, columns), class_token=True).to(table.device)
+        index = _index(rows, columns).to(table.device)
         return table[index.flatten()].unflatten(0, index.shape).permute(2, 0, 1).unsqueeze(0)
 
     def apply(self, block: nn.Module, tokens: Tensor, bias: Tensor | None) -> Tensor:
@@ -71,8 +71,12 @@ class BEiT(Family):
         return _resized_table(value, grid, grid) if name == _TABLE else value
 
     def constants(self, spec: EncoderSpec) -> dict[str, tuple[Tensor, str]]:
-        index = gen_relative_position_index((spec.grid, spec.grid), class_token=True)
-        return {_INDEX: (index, "relative_position_index numbers the positions in another order than timm does")}
+        return {
+            _INDEX: (
+                _index(spec.grid, spec.grid),
+                "relative_position_index numbers the positions in another order than timm does",
+            )
+        }
 
     def read_positions(self, path: Path, tensors: Mapping[str, Tensor], grid: int, heads: int) -> str:
         if "pos_embed" in tensors:
@@ -94,8 +98,17 @@ class BEiT(Family):
         return "relative"
 
 
+def _index(rows: int, columns: int) -> Tensor:
+    """Which row of the table is of which pair of tokens, (1+N, 1+N)."""
+    from timm.layers.pos_embed_rel import gen_relative_position_index
+
+    return gen_relative_position_index((rows, columns), class_token=True)
+
+
 def _resized_table(table: Tensor, rows: int, columns: int) -> Tensor:
     """A relative position table ((2g-1)^2 + 3, H) for another grid, bicubic as in BEiT; rows of CLS stay."""
+    from timm.layers.pos_embed_rel import resize_rel_pos_bias_table_simple
+
     count = (2 * rows - 1) * (2 * columns - 1) + _CLS_ROWS
     return resize_rel_pos_bias_table_simple(table, (rows, columns), (count, table.shape[1]))
 

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from timm.layers import resample_abs_pos_embed
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from cl_vs_mim.core.errors import UserError
@@ -34,6 +32,8 @@ class ViT(Family):
             raise ValueError(f"sin-cos positions need a width divisible by 4, not {spec.width}")
 
     def build(self, spec: EncoderSpec) -> nn.Module:
+        from timm.models.vision_transformer import VisionTransformer
+
         backbone = VisionTransformer(weight_init="moco", **timm_arguments(spec))
         projection = backbone.patch_embed.proj
         bound = math.sqrt(6 / (3 * spec.patch_size**2 + spec.width))
@@ -49,7 +49,7 @@ class ViT(Family):
         Also positions of sines and cosines, which at the encoder's own scale would place the new patches where no
         patch was during training.
         """
-        return resample_abs_pos_embed(backbone.pos_embed, [rows, columns], num_prefix_tokens=1)
+        return _resampled(backbone.pos_embed, rows, columns)
 
     def queries_keys_values(self, attention: nn.Module, tokens: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
         batch, count, _ = tokens.shape
@@ -62,7 +62,7 @@ class ViT(Family):
 
     def resized(self, name: str, value: Tensor, grid: int) -> Tensor:
         if name == "pos_embed":
-            return resample_abs_pos_embed(value, [grid, grid], num_prefix_tokens=1)
+            return _resampled(value, grid, grid)
         return value
 
     def exact(self, spec: EncoderSpec) -> frozenset[str]:
@@ -86,6 +86,15 @@ class ViT(Family):
         columns_first = rows_first.roll(width // 2, dims=-1)  # MAE
         fixed = any(torch.allclose(table.float(), known, atol=_SAME) for known in (rows_first, columns_first))
         return "sincos" if fixed else "learned"
+
+
+def _resampled(table: Tensor, rows: int, columns: int) -> Tensor:
+    """Positions (1, 1+N, D) for another grid, bicubic; the row of CLS stays."""
+    from timm.layers import (
+        resample_abs_pos_embed,
+    )  # a configuration, which asks families what they allow, needs no timm
+
+    return resample_abs_pos_embed(table, [rows, columns], num_prefix_tokens=1)
 
 
 FAMILY = ViT()
