@@ -30,7 +30,7 @@ def code_digest(*modules: str) -> str:
     Comments, docstrings and layout of the modules are left out.
 
     Args:
-        modules: full names, such as ``cl_vs_mim.analysis.extract``.
+        modules: full names, such as ``cl_vs_mim.analysis.extract``, or files of a study's extensions (``….py``).
 
     Raises:
         ModuleNotFoundError: one of them does not exist.
@@ -38,7 +38,8 @@ def code_digest(*modules: str) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(closure(modules)):
-        digest.update(name.encode() + b"\0" + _code(name).encode())
+        label = Path(name).name if _is_file(name) else name  # wherever the extension lies
+        digest.update(label.encode() + b"\0" + _code(name).encode())
         for path in _data_files(name):
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:12]
@@ -62,8 +63,14 @@ def closure(modules: Iterable[str]) -> set[str]:
 # ------------------------------------------------------------------------------------------------
 
 
+def _is_file(module: str) -> bool:
+    return module.endswith(".py")
+
+
 @cache
 def _source(module: str) -> Path:
+    if _is_file(module):
+        return Path(module)
     spec = find_spec(module)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"module {module}, whose code is to be digested, does not exist")
@@ -79,6 +86,8 @@ def _tree(module: str) -> ast.Module:
 def _decides(module: str) -> bool:
     """Whether neither the module nor a package around it says that it decides no result."""
     parts = module.split(".")
+    if _is_file(module):
+        return True  # a user's own
     around = [".".join(parts[: count + 1]) for count in range(1, len(parts))]
     return not any(
         isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == _MARK
@@ -89,16 +98,17 @@ def _decides(module: str) -> bool:
 
 @cache
 def _imports(module: str) -> tuple[str, ...]:
-    """Modules of the project that a module imports; a name of a package may be a module itself."""
+    """Modules of the project, or of its own package, that a module imports; a name of a package may be a module."""
     found = []
+    roots = {PACKAGE, module.split(".")[0]}
     for node in ast.walk(_tree(module)):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names if alias.name.startswith(f"{PACKAGE}.")]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE and not node.level:
+            found += [alias.name for alias in node.names if alias.name.split(".")[0] in roots and "." in alias.name]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in roots and not node.level:
             inner = [f"{node.module}.{alias.name}" for alias in node.names]
             submodules = [name for name in inner if _exists(name)]
             found += submodules
-            if len(submodules) < len(inner) and node.module != PACKAGE:
+            if len(submodules) < len(inner) and node.module not in roots:
                 found.append(node.module)
     return tuple(dict.fromkeys(found))
 

@@ -2,21 +2,29 @@
 
 A module that defines such a thing binds it to the register's mark (``OBJECTIVE = …``, ``FIGURE = …``). Nothing lists
 the modules: the register looks for the mark in the sources of its package, and imports a module when it is first asked
-for. A user's own come from installed packages, as entry points of the group ``cl_vs_mim.<kind>``.
+for. A user's own come from installed packages, as entry points of the group ``cl_vs_mim.<kind>``, or from files and
+folders that a study names as its extensions: :meth:`Register.extended` gives a register for that study and leaves the
+one it was made from as it is, so that no study sees another's.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from cl_vs_mim.core.errors import UserError, nearest
+
+DECIDES_NO_RESULT = True  # it finds modules; those that are found decide
 
 
 @dataclass(frozen=True)
@@ -27,24 +35,38 @@ class Register:
         kind: in words, such as ``objective``; also the group of entry points, ``cl_vs_mim.<kind>``.
         package: where the project's own are, a module (or sub-package) each, named as the thing is.
         mark: what the module binds the thing to.
+        extensions: Python files of a study's own, named as the thing is.
     """
 
     kind: str
     package: str
     mark: str
+    extensions: tuple[Path, ...] = ()
+
+    def extended(self, places: Iterable[Path]) -> Register:
+        """This register with what a study's files, and the files of its folders, define besides.
+
+        Raises:
+            UserError: one of the places does not exist, or one of the names is taken.
+        """
+        files = tuple(path for path in extension_files(places) if _binds(path, self.mark))
+        taken = {path.stem: path for path in files if path.stem in self.modules()}
+        if taken:
+            name, path = next(iter(taken.items()))
+            raise UserError(f"extension {path}: there is a {self.kind} {name!r} already; give the file another name")
+        return replace(self, extensions=files)
 
     def modules(self) -> dict[str, str]:
-        """Name -> full name of its module, none of them imported; the project's own first."""
-        return _own(self.package, self.mark) | {
-            point.name: point.value for point in entry_points(group=f"cl_vs_mim.{self.kind}")
-        }
+        """Name -> full name of its module, or the path of its file; none of them imported, the project's own first."""
+        points = {point.name: point.value for point in entry_points(group=f"cl_vs_mim.{self.kind}")}
+        return _own(self.package, self.mark) | points | {path.stem: str(path) for path in self.extensions}
 
     def names(self) -> list[str]:
         """All names."""
         return list(self.modules())
 
     def module(self, name: str) -> str:
-        """Full name of the module that defines ``name``.
+        """Full name of the module that defines ``name``, or the path of its file; both serve :mod:`.closure`.
 
         Raises:
             UserError: nobody does; the nearest name is given.
@@ -60,7 +82,50 @@ class Register:
         Raises:
             UserError: there is no such module.
         """
-        return getattr(import_module(self.module(name)), self.mark)
+        return getattr(load(self.module(name)), self.mark)
+
+
+# ------------------------------------------------------------------------------------------------
+# Modules
+# ------------------------------------------------------------------------------------------------
+
+
+def load(place: str) -> ModuleType:
+    """The module of this full name, or of this file (``….py``).
+
+    A file is imported once, under a name made from its path: two studies may have files of the same name.
+    """
+    if not place.endswith(".py"):
+        return import_module(place)
+    path = Path(place).resolve()
+    name = f"cl_vs_mim_extension_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    if name not in sys.modules:
+        spec = spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None, path
+        sys.modules[name] = module = module_from_spec(spec)  # before it runs: its dataclasses look for it there
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
+
+
+def extension_files(places: Iterable[Path]) -> list[Path]:
+    """The Python files of a study's extensions: files as they are named, of folders those directly in them.
+
+    Raises:
+        UserError: one of the places does not exist.
+    """
+    files = []
+    for place in map(Path, places):
+        if place.is_dir():
+            files += sorted(place.glob("*.py"))
+        elif place.is_file() and place.suffix == ".py":
+            files.append(place)
+        else:
+            raise UserError(f"extensions: {place} is neither a folder nor a Python file")
+    return files
 
 
 @cache
@@ -68,7 +133,10 @@ def _own(package: str, mark: str) -> dict[str, str]:
     spec = find_spec(package)
     assert spec is not None and spec.submodule_search_locations, package
     folder = Path(next(iter(spec.submodule_search_locations)))
-    bound = re.compile(rf"^{mark}\b[^=\n]*=", re.MULTILINE)
     places = [(path.stem, path) for path in folder.glob("*.py")]
     places += [(path.parent.name, path) for path in folder.glob("*/__init__.py")]
-    return {name: f"{package}.{name}" for name, path in sorted(places) if bound.search(path.read_text("utf-8"))}
+    return {name: f"{package}.{name}" for name, path in sorted(places) if _binds(path, mark)}
+
+
+def _binds(path: Path, mark: str) -> bool:
+    return re.search(rf"^{mark}\b[^=\n]*=", path.read_text("utf-8"), re.MULTILINE) is not None
