@@ -8,7 +8,7 @@ if DETECTION is not None:
     rule detection:
         input:
             data=f"{RESULTS}/data/scenes/manifest.json",
-            checked=f"{RESULTS}/checks/scenes.json",
+            checked=ancient(f"{RESULTS}/checks/scenes.json"),
             encoder=encoder_of,
         output:
             table=f"{RESULTS}/tables/detection/{{run}}.parquet",

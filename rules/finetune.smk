@@ -6,7 +6,7 @@ if "finetuning" in DONE:
     rule finetune:
         input:
             data=OBJECTS,
-            checked=f"{RESULTS}/checks/objects.json",
+            checked=ancient(f"{RESULTS}/checks/objects.json"),
             encoder=encoder_of,
         output:
             tuned=f"{RESULTS}/finetuned/{{run}}.safetensors",
@@ -35,7 +35,7 @@ if "augmented_probe" in DONE:
     rule augmented_probe:
         input:
             data=OBJECTS,
-            checked=f"{RESULTS}/checks/objects.json",
+            checked=ancient(f"{RESULTS}/checks/objects.json"),
             encoder=encoder_of,
         output:
             table=f"{RESULTS}/tables/augmented_probe/{{run}}.parquet",

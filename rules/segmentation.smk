@@ -7,7 +7,7 @@ if SEGMENTATION is not None:
     rule segmentation:
         input:
             data=f"{RESULTS}/data/scenes/manifest.json",
-            checked=f"{RESULTS}/checks/scenes.json",
+            checked=ancient(f"{RESULTS}/checks/scenes.json"),
             encoder=encoder_of,
         output:
             picture=f"{RESULTS}/pictures/segmentation/{{run}}.png",
