@@ -35,6 +35,7 @@ MODULES = {
     "data.cue_conflict": ["compose", "robustness", *DRAWN],
     "metrics.fourier": ["extract", "extract_grid", "extract_finetuned", "reconstruct", *DRAWN],
     "figures.fig10": ["figure", "audit_report"],
+    "audit.judge": ["claims", "audit_report"],
 }
 # Key of the study -> another value, and the rules that run again.
 SETTINGS = {
