@@ -18,8 +18,8 @@ PAGES = {
     "first_run.csv": (
         "The README's commands in a fresh clone",
         "`python bench/bench_first_run.py --output results/bench/first_run.csv`. The row `all` was taken while other "
-        "work ran on the same two cores: an idle machine is faster.",
-        ["step", "seconds", "last_line"],
+        "work ran on the same two cores: an idle machine is faster. Each row is of the commit that it names.",
+        ["step", "seconds", "last_line", "git_commit"],
     ),
     "composer.csv": (
         "Composing images",
@@ -96,9 +96,10 @@ def page(folder: Path) -> str:
             continue
         table = read_table(folder / name)
         machine = next((table[column].iloc[0] for column in ("device", "cpu") if column in table), "unknown")
-        commit = table["git_commit"].iloc[0] if "git_commit" in table else "not recorded"
+        commits = list(dict.fromkeys(table["git_commit"])) if "git_commit" in table else ["not recorded"]
+        named = f"commit{'s' if len(commits) > 1 else ''} {', '.join(map(str, commits))}"
         shown = table[columns] if columns else table.drop(columns=[name for name in _HEAD if name in table])
-        parts += [markdown(shown), f"{machine}; commit {commit}."]
+        parts += [markdown(shown), f"{machine}; {named}."]
     return "\n\n".join(parts) + "\n"
 
 
@@ -108,7 +109,9 @@ def markdown(table: pd.DataFrame) -> str:
     def cell(value: object) -> str:
         if pd.isna(value):
             return ""
-        return f"{value:.3g}" if isinstance(value, float) and abs(value) < 100 else str(value).replace("|", "/")
+        if isinstance(value, float):
+            return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+        return str(value).replace("|", "/")
 
     lines = [list(table.columns), ["---"] * table.shape[1], *table.itertuples(index=False)]
     return "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in lines)

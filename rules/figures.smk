@@ -48,7 +48,7 @@ rule no_such_figure:
 
 
 # The README's picture and the numbers it quotes, made by the same rule as everybody's; run after that study has changed,
-# and committed. No other study may write into the documentation.
+# and committed. No other study may write into the documentation, and no tables of a tree with uncommitted changes.
 if STUDY.study == DOCUMENTED:
 
     rule readme_figure:
@@ -63,4 +63,6 @@ if STUDY.study == DOCUMENTED:
         benchmark:
             f"{RESULTS}/benchmarks/figures/readme_figure.tsv"
         shell:
-            "(cp {input.png:q} {output.png:q} && cp {input.csv:q} {output.csv:q}) 2>&1 | tee {log:q}"
+            "(if grep -q +dirty {input.csv:q}; then echo 'error: tables of a tree with uncommitted changes; commit, and"
+            " measure again'; exit 1; fi; cp {input.png:q} {output.png:q} && cp {input.csv:q} {output.csv:q}) 2>&1"
+            " | tee {log:q}"

@@ -9,6 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cl_vs_mim.config import load_study
+from cl_vs_mim.core.tables import read_table
+from cl_vs_mim.figures.reference import published_curves
+from cl_vs_mim.figures.tables import labels
+from cl_vs_mim.metrics.attention import uniform_attention_distance
+
 
 @pytest.fixture(scope="module")
 def text(root: Path) -> str:
@@ -36,6 +42,27 @@ def test_the_figures_reading_is_that_of_its_numbers(root: Path, text: str) -> No
     assert f"its untrained encoder is at {low['untrained_beit']}." in words
     assert f"MoCo v3 lies at {low['moco_v3']} to {high['moco_v3']}" in words
     assert f"({low['untrained_vit']} to {high['untrained_vit']})" in words
+
+
+def test_the_figures_numbers_are_of_the_study_and_the_published_ones_of_the_table(root: Path) -> None:
+    """What the picture's CSV holds, against the study, the reference table and the formula, and not against itself."""
+    drawn = pd.read_csv(root / "docs" / "images" / "fig3.csv")
+    study = load_study(root / "config" / "demo.yaml")
+    mean = drawn[drawn["kind"] == "mean"]
+    assert set(mean["study"]) == {study.study} and list(dict.fromkeys(mean["model"])) == study.pair()
+    for model, rows in mean.groupby("model"):
+        (architecture,) = rows["architecture"].unique()
+        blocks = range(1, study.architectures[architecture].depth + 1)
+        assert rows["depth"].tolist() == list(blocks) and set(rows["label"]) == {labels(study)[model]}
+        assert set(rows["images"]) == {study.analysis.images}
+    size = study.architectures[study.models[study.figures.pair[0]].architecture]
+    uniform = uniform_attention_distance(size.image_size // size.patch_size, size.patch_size)
+    assert drawn.loc[drawn["kind"] == "uniform", "value"].tolist() == pytest.approx([uniform])
+    published = published_curves(read_table(root / "results/reference/reference_values.csv"), "notebook_fig3")
+    faint = drawn[drawn["kind"] == "reference"]
+    assert faint["published_value"].tolist() == published["value"].tolist()
+    ratio = uniform / uniform_attention_distance(14, 16)
+    assert faint["value"].to_numpy() == pytest.approx(published["value"].to_numpy() * ratio)
 
 
 def test_every_file_it_points_to_exists(root: Path, text: str) -> None:
