@@ -28,9 +28,9 @@ from cl_vs_mim.core.files import sha256_json
 from cl_vs_mim.core.tables import row_head, with_head, write_table
 from cl_vs_mim.data.images import ImageFolderIndex, index_image_folder
 from cl_vs_mim.encoder.model import build_encoder
-from cl_vs_mim.transfer.features import FeatureOptions, split_features
-from cl_vs_mim.transfer.fitting import fit_probes, standardisation
-from cl_vs_mim.transfer.selection import set_names
+from cl_vs_mim.transfer.linear_probe.features import FeatureOptions, split_features
+from cl_vs_mim.transfer.linear_probe.fitting import fit_probes, standardisation
+from cl_vs_mim.transfer.linear_probe.selection import set_names
 
 
 def write_images(folder: Path, count: int, classes: int, size: int) -> ImageFolderIndex:

@@ -46,7 +46,7 @@ rule extract_grid:
         " --tables {params.tables:q} 2>&1 | tee {log:q}"
 
 
-if "finetuning" in DONE:
+if "finetuning" in TASKS:
 
     # What fine-tuning made of an encoder, by the same pass as before it.
     rule extract_finetuned:

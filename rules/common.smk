@@ -14,6 +14,8 @@ from cl_vs_mim.figures.figure import FIGURES as FIGURE_REGISTER, figures_of
 from cl_vs_mim.figures.sources import paths_of
 from cl_vs_mim.core.closure import code_digest
 from cl_vs_mim.config.encoders import sections_digest
+from cl_vs_mim.config.tasks import study_tasks
+from cl_vs_mim.transfer.commands import task_command
 
 # Rules call `cl-vs-mim`: the one beside the Python that runs Snakemake, also when the environment is not active. A conda
 # environment of Snakemake's own (--sdm conda) goes before it.
@@ -45,21 +47,11 @@ PAIR_TRAINED = [run for run in PAIR if run in TRAINED]
 HYBRIDS = hybrid_runs(STUDY)  # those of RUNS that Figure 12 draws: hybrids and the controls of their architectures
 DECODED = runs_with_decoder(STUDY)  # those of TRAINED that paint
 FIG11 = decoder_figure_runs(STUDY)  # and the control of MAE's architecture
-TRANSFER = STUDY.transfer
-PROTOCOLS = ["finetuning", "augmented_probe"]  # keys under transfer in the YAML, and folders of tables
-DONE = [name for name in PROTOCOLS if getattr(TRANSFER, name, None) is not None]
+TASKS = study_tasks(STUDY)  # those that the study has settings for, by name
 OBJECTS = f"{RESULTS}/data/objects/manifest.json"
 
 FIGURES = figures_of(STUDY)  # name of the file -> name in the register, such as fig3 -> fig03
 TABLE_FOLDER = f"{RESULTS}/tables"
-
-
-def settings_of(run):
-    """Digest of the configuration that decides an encoder."""
-    if run in CONTROLS:
-        return sections_digest(STUDY.architectures[STUDY.controls()[RUNS[run][0]]])
-    model = STUDY.models[TRAINED[run][0]]
-    return sections_digest(model, STUDY.architectures[model.architecture])
 
 
 def encoder_of(wildcards):
@@ -72,33 +64,9 @@ def needed_by(wildcards):
     return needed_file(STUDY, TRAINED[wildcards.run][0], f"{RESULTS}/encoders") or []
 
 
-def subject_of(wildcards, input, part=""):
-    """Which encoder on which (part of the) images, as the options that every command about one encoder has."""
-    model, seed = RUNS[wildcards.run]
-    encoder = f" --encoder {input.encoder}" if input.encoder else ""
-    return f"--model {model} --seed {seed}{encoder} --data {Path(input.data).parent / part}"
-
-
 def tables(kind, runs=RUNS):
     """One table of this kind for each of the encoders, all of the study by default."""
     return [f"{RESULTS}/tables/{kind}/{run}.parquet" for run in runs]
-
-
-def dense(kind):
-    """Tables of detection or segmentation, of the encoders that the study trains it on; none where it leaves it out."""
-    settings = getattr(TRANSFER, kind, None)
-    return [] if settings is None else tables(kind, PAIR)
-
-
-def cues_of(wildcards, input):
-    """Composed cue-conflict images, or an ImageFolder of stylised ones."""
-    folder = Path(input.cues).parent
-    return f"--stylized {folder}/stylized" if isinstance(STUDY.data, FolderData) else f"--cue-conflict {folder}"
-
-
-def classified(protocol, runs=RUNS):
-    """One table of this protocol for each of the encoders; none where the study leaves it out."""
-    return [f"{RESULTS}/tables/{protocol}/{run}.parquet" for run in runs] if protocol in DONE else []
 
 
 def read_by(reads):
@@ -121,3 +89,43 @@ def encoder_options(wildcards, input):
 def table_files(names):
     """Tables by kind and encoder, such as ``attention/moco_v3_seed0``, as files."""
     return [f"{TABLE_FOLDER}/{name}.parquet" for name in names]
+
+
+def task_inputs(task):
+    """A task's images, checked first where something is trained on them, the encoder, and files of other rules."""
+    files = {"data": f"{RESULTS}/data/{task.data}/manifest.json", "encoder": encoder_of}
+    if task.train is not None:
+        files["checked"] = f"{RESULTS}/checks/{task.data}.json"
+    return files | {option: f"{RESULTS}/{path}" for option, path in task.inputs.items()}
+
+
+def task_outputs(task):
+    """Its further files by option of the command, then its tables."""
+    files = {option: f"{RESULTS}/{path}" for option, path in task.files.items()}
+    return files | {f"{table}_table": f"{TABLE_FOLDER}/{table}/{{run}}.parquet" for table in task.tables}
+
+
+def task_options(task):
+    """Wildcards, inputs and outputs of a job -> the options of the task's command."""
+
+    def options(wildcards, input, output):
+        given = {"config": CONFIG, "run": wildcards.run, "data": Path(input.data).parent / task.part}
+        given["tables"] = TABLE_FOLDER
+        if task.train is not None:
+            given["runs"] = f"{RESULTS}/runs"
+        if input.encoder:
+            given["encoder"] = input.encoder
+        for option in task.inputs:  # a data set is given as its folder
+            path = Path(input[option])
+            given[option] = path.parent if path.name == "manifest.json" else path
+        given |= {option: output[option] for option in task.files}
+        if task.verb == "transfer":
+            given["task"] = task.name
+        return [str(word) for option, value in given.items() for word in (f"--{option.replace('_', '-')}", value)]
+
+    return options
+
+
+def task_decided(task):
+    """Wildcards of a job -> what decides its tables."""
+    return lambda wildcards: task_command(task).decided(STUDY, wildcards.run)

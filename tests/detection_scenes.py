@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cl_vs_mim.config.detection import Detection
+from cl_vs_mim.transfer.detection.settings import Detection
 
 SIDE = 64  # px
 CATEGORIES = {2: "disc", 5: "box", 9: "bar"}  # ids with gaps, as COCO's

@@ -11,9 +11,9 @@ import yaml
 from pydantic import ValidationError
 
 from cl_vs_mim.config import load_study
-from cl_vs_mim.config.detection import Detection
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.data.coco import read_coco
+from cl_vs_mim.transfer.detection.settings import Detection
 from detection_scenes import SIDE, TINY, edit, tiny, write_scenes
 
 

@@ -31,11 +31,12 @@ from cl_vs_mim.data.coco import read_coco
 from cl_vs_mim.encoder.checkpoints import save_encoder
 from cl_vs_mim.encoder.model import EncoderSpec, build_encoder
 from cl_vs_mim.pretrain.state import RunFolder
-from cl_vs_mim.transfer.detection.__main__ import main, parser
+from cl_vs_mim.transfer import commands
 from cl_vs_mim.transfer.detection.data import TrainingSamples, records_of
-from cl_vs_mim.transfer.detection.evaluate import METRICS, average_precision
+from cl_vs_mim.transfer.detection.detector import Detector
+from cl_vs_mim.transfer.detection.precision import METRICS, average_precision
 from cl_vs_mim.transfer.detection.recipe import detector_config
-from cl_vs_mim.transfer.detection.train import Detector, logs_to, train
+from cl_vs_mim.transfer.detection.train import logs_to, run_steps
 
 COMMON = {"image_size": 32, "patch_size": 8, "width": 16, "depth": 2, "heads": 2}
 SPECS = {
@@ -81,7 +82,7 @@ def start(family: str, scenes: Path, folder: Path, deadline: float = float("inf"
         state = run.load_latest(CPU)
         if state is not None:
             detector.restore(state)
-        ended = train(detector, samples, run, deadline)
+        ended = run_steps(detector, samples, run, deadline)
         assert not ended or len(run.read_log()) == 5
     return ended, {name: tensor.clone() for name, tensor in detector.model.state_dict().items()}
 
@@ -210,18 +211,18 @@ def config(root: Path, tmp_path_factory) -> Path:
     return path
 
 
-def command(config: Path, scenes: Path, folder: Path, *more: str, model: str = "untrained_vit") -> pd.DataFrame:
-    options = [f"--config={config}", f"--model={model}", "--seed=0", f"--data={scenes}", f"--runs={folder / 'runs'}"]
-    options += [f"--output={folder / 'table.parquet'}", f"--picture={folder / 'picture.png'}"]
-    main(parser().parse_args([*options, "--device=cpu", "--threads=1", *more]))
-    return read_table(folder / "table.parquet")
+def command(config: Path, scenes: Path, folder: Path, model: str = "untrained_vit", **more: object) -> pd.DataFrame:
+    given = {"config": config, "run": f"{model}_seed0", "data": scenes, "runs": folder / "runs", "tables": folder}
+    given |= {"picture": folder / "picture.png", "device": "cpu", "threads": 1}
+    commands.detection(**given | more)
+    return read_table(folder / "detection" / f"{model}_seed0.parquet")
 
 
 def test_the_command_pauses_goes_on_and_writes_table_and_picture(config, scenes, tmp_path: Path, capfd) -> None:
     with pytest.raises(SystemExit) as caught:
-        command(config, scenes, tmp_path, "--stop-after-minutes=0")
+        command(config, scenes, tmp_path, stop_after_minutes=0)
     assert caught.value.code == 75
-    assert not (tmp_path / "table.parquet").exists()
+    assert not (tmp_path / "detection").exists()
     table = command(config, scenes, tmp_path)
     said = capfd.readouterr()
     assert said.out == ""  # what detectron2 and pycocotools say is in the run folder
@@ -238,7 +239,7 @@ def test_the_command_pauses_goes_on_and_writes_table_and_picture(config, scenes,
     assert run.name.startswith("detection_untrained_vit_seed0_")
     assert "pycocotools" in (run / "detectron2.log").read_text()
     assert "EncoderBackbone" in (run / "lazy_config.yaml").read_text()
-    assert json.loads((run / "config.json").read_text())["detection"]["image_size"] == 48
+    assert json.loads((run / "config.json").read_text())["settings"]["image_size"] == 48
     again = command(config, scenes, tmp_path)  # a finished training is only evaluated
     pd.testing.assert_frame_equal(again, table)
 
@@ -246,7 +247,7 @@ def test_the_command_pauses_goes_on_and_writes_table_and_picture(config, scenes,
 def test_the_command_refuses_what_does_not_fit(config: Path, scenes: Path, tmp_path: Path) -> None:
     study = yaml.safe_load(config.read_text())
     for section, message in (
-        (None, "study 'smoke' has no section transfer.detection"),
+        (None, "study 'smoke' has no transfer.detection"),
         ({"detection": TINY | {"window": 4}}, "image_size: 64 px does not fit|patches of"),
     ):
         study["transfer"] = section
@@ -258,7 +259,7 @@ def test_the_command_refuses_what_does_not_fit(config: Path, scenes: Path, tmp_p
 
 
 def test_without_detectron2_the_command_says_what_to_install(config, scenes, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("cl_vs_mim.transfer.detection.__main__.find_spec", lambda name: None)
+    monkeypatch.setattr("cl_vs_mim.transfer.run.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"detectron2 and pycocotools not installed; .*detectron2.lock"):
         command(config, scenes, tmp_path)
 
@@ -277,10 +278,8 @@ def test_another_encoder_is_another_run(config: Path, scenes: Path, tmp_path: Pa
     for seed in (0, 1):
         save_encoder(tmp_path / "simmim.safetensors", build_encoder(spec, seed), {"model": "simmim", "seed": 0})
         with pytest.raises(SystemExit):
-            command(
-                *(config, scenes, tmp_path, f"--encoder={tmp_path / 'simmim.safetensors'}", "--stop-after-minutes=0"),
-                model="simmim",
-            )
+            file = tmp_path / "simmim.safetensors"
+            command(config, scenes, tmp_path, model="simmim", encoder=file, stop_after_minutes=0)
     assert len(list((tmp_path / "runs").iterdir())) == 2
 
 

@@ -12,7 +12,6 @@ import yaml
 from safetensors.torch import load_file
 
 from cl_vs_mim.config import Architecture
-from cl_vs_mim.config.transfer import AugmentedProbe, FineTuning
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.tables import HEAD, read_table
 from cl_vs_mim.encoder.checkpoints import save_encoder
@@ -20,8 +19,12 @@ from cl_vs_mim.encoder.model import Encoder, EncoderSpec, build_encoder
 from cl_vs_mim.pretrain import loop
 from cl_vs_mim.pretrain.interrupt import PAUSED
 from cl_vs_mim.pretrain.trainer import make_optimizer
-from cl_vs_mim.transfer import finetune
-from cl_vs_mim.transfer.classifiers import FineTuned, Probed
+from cl_vs_mim.transfer import commands
+from cl_vs_mim.transfer.augmented_probe.settings import AugmentedProbe
+from cl_vs_mim.transfer.augmented_probe.train import Probed
+from cl_vs_mim.transfer.finetuning.settings import FineTuning
+from cl_vs_mim.transfer.finetuning.train import FineTuned
+from cl_vs_mim.transfer.layers import with_drop_path
 from test_linear_probe import CATEGORIES, write_data
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -114,7 +117,7 @@ def test_running_means_follow_and_are_what_is_asked() -> None:
 def test_stochastic_depth_changes_no_weight() -> None:
     given = encoder()
     architecture = Architecture(label="x", family="vit", positions="sincos", **SHAPE)
-    dropping = finetune.with_drop_path(given, architecture, 0.3)
+    dropping = with_drop_path(given, architecture, 0.3)
     assert dropping.spec.drop_path == 0.3
     images = torch.randn(2, 3, 48, 48)
     torch.testing.assert_close(dropping.eval()(images), given.eval()(images))
@@ -148,19 +151,19 @@ class Workplace:
     def run(self, protocol: str, name: str = "one", model: str = "moco_v3", **options) -> pd.DataFrame:
         config = self.folder / "smoke.yaml"
         config.write_text(yaml.safe_dump(self.study), encoding="utf-8")
-        given = {"config": config, "protocol": protocol, "model": model, "seed": 0, "data": self.data, "device": "cpu"}
-        given |= {"runs": self.folder / f"runs_{name}", "output": self.folder / f"{name}.parquet", "threads": 1}
+        given = {"config": config, "run": f"{model}_seed0", "data": self.data, "device": "cpu", "threads": 1}
+        given |= {"runs": self.folder / f"runs_{name}", "tables": self.folder / name}
         if model == "moco_v3":
             given["encoder"] = self.encoder
         if protocol == "finetuning":
-            given["tuned"] = self.folder / f"{name}.safetensors"
-        words = [f"--{key.replace('_', '-')}={value}" for key, value in (given | options).items()]
+            given |= {"tuned": self.folder / f"{name}.safetensors", "log_table": self.folder / f"{name}.csv"}
+        command = {"finetuning": commands.finetune, "augmented_probe": commands.augmented_probe}[protocol]
         threads = torch.get_num_threads()
         try:
-            finetune.main(finetune._parser().parse_args(words))
+            command(**given | options)
         finally:
             torch.set_num_threads(threads)
-        return read_table(given["output"])
+        return read_table(self.folder / name / protocol / f"{model}_seed0.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +194,7 @@ def test_a_pause_changes_nothing(workplace: Workplace, monkeypatch) -> None:
         patch.setattr(loop, "_agreed", lambda *_: next(ticks) == 10)
         with pytest.raises(SystemExit) as stopped:
             workplace.run("finetuning", name="paused")
-    assert stopped.value.code == PAUSED and not (workplace.folder / "paused.parquet").exists()
+    assert stopped.value.code == PAUSED and not (workplace.folder / "paused").exists()
     workplace.run("finetuning", name="paused")
     whole, paused = (load_file(workplace.folder / f"{name}.safetensors") for name in ("whole", "paused"))
     assert all(torch.equal(whole[name], paused[name]) for name in whole)
@@ -211,8 +214,6 @@ def test_what_the_study_does_not_have_is_named(workplace: Workplace) -> None:
     with pytest.raises(UserError, match=r"has no transfer\.augmented_probe; add it to its YAML"):
         workplace.run("augmented_probe")
     workplace.study["transfer"]["augmented_probe"] = found
-    with pytest.raises(UserError, match="a probe leaves the encoder as it is"):
-        workplace.run("augmented_probe", tuned=workplace.folder / "x.safetensors")
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "lars", "adamw"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cl_vs_mim.transfer.noise import band_noise, calibrated_rms, noise_for_images, ring
+from cl_vs_mim.transfer.robustness.noise import band_noise, noise_for_images, ring
 
 
 def radius(size: int) -> np.ndarray:
@@ -56,12 +56,3 @@ def test_an_image_has_its_noise_whatever_the_batch():
     torch.testing.assert_close(together, apart)
     assert not torch.allclose(together[0], together[1])
     assert not torch.allclose(together, noise_for_images([0, 1, 2, 3], 16, 0.5, 0.3, 0.1, 8))
-
-
-def test_calibration_is_linear_between_neighbours():
-    assert calibrated_rms([0.1, 0.2, 0.4], [2.0, 6.0, 10.0], 4.0) == pytest.approx(0.15)
-    assert calibrated_rms([0.4, 0.1, 0.2], [10.0, 2.0, 6.0], 10.0) == pytest.approx(0.4)
-    with pytest.raises(ValueError, match="outside those tried"):
-        calibrated_rms([0.1, 0.2], [2.0, 6.0], 7.0)
-    with pytest.raises(ValueError, match="does not rise"):
-        calibrated_rms([0.1, 0.2], [6.0, 2.0], 4.0)

@@ -14,8 +14,14 @@ from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.data.images import index_image_folder, normalise
 from cl_vs_mim.data.labels import image_labels
 from cl_vs_mim.encoder.model import EncoderSpec, build_encoder
-from cl_vs_mim.transfer import features as module
-from cl_vs_mim.transfer.features import FeatureOptions, depth_features, features_key, pooled, split_features
+from cl_vs_mim.encoder.pooling import pool
+from cl_vs_mim.transfer.linear_probe import features as module
+from cl_vs_mim.transfer.linear_probe.features import (
+    FeatureOptions,
+    depth_features,
+    features_key,
+    split_features,
+)
 
 SIZE = 32
 
@@ -92,17 +98,17 @@ def test_missing_categories_are_named(data: Path) -> None:
 def test_pooling_takes_cls_or_the_mean_of_the_rest(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
     tokens = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
     values = tokens.float().numpy()
-    assert np.array_equal(pooled(tokens, "cls").float().numpy(), values[:, 0])
+    assert np.array_equal(pool(tokens, "cls").float().numpy(), values[:, 0])
     wanted = [sum(values[image, 1:]) / (shape[1] - 1) for image in range(shape[0])]
-    np.testing.assert_allclose(pooled(tokens, "mean").float(), wanted, atol=1e-6 if dtype == torch.float32 else 2e-2)
+    np.testing.assert_allclose(pool(tokens, "mean").float(), wanted, atol=1e-6 if dtype == torch.float32 else 2e-2)
 
 
 def test_pooling_refuses_what_it_cannot_pool() -> None:
     with pytest.raises(ValueError, match="pooling is one of cls, mean, not 'max'"):
-        pooled(torch.zeros(1, 5, 2), "max")
+        pool(torch.zeros(1, 5, 2), "max")
     for shape in ((5, 2), (1, 1, 2)):
         with pytest.raises(ValueError, match="tokens"):
-            pooled(torch.zeros(shape), "mean")
+            pool(torch.zeros(shape), "mean")
 
 
 @pytest.mark.parametrize("family", ["vit", "beit"])

@@ -13,8 +13,8 @@ from torch import Tensor
 from cl_vs_mim.config.analysis import Probe as ProbeSettings
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.randomness import generator_for
-from cl_vs_mim.transfer.fitting import LinearMaps, fit_probes, predict, standardisation
-from cl_vs_mim.transfer.selection import choose_rates, hold_back, selection_table, set_names
+from cl_vs_mim.transfer.linear_probe.fitting import LinearMaps, fit_probes, predict, standardisation
+from cl_vs_mim.transfer.linear_probe.selection import choose_rates, hold_back, selection_table, set_names
 
 CPU = torch.device("cpu")
 

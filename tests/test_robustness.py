@@ -19,10 +19,11 @@ from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.tables import read_table
 from cl_vs_mim.data.images import index_image_folder, normalise
 from cl_vs_mim.encoder.model import build_encoder
-from cl_vs_mim.transfer import robustness
-from cl_vs_mim.transfer.features import pooled
-from cl_vs_mim.transfer.linear_probe import Probe
-from cl_vs_mim.transfer.robustness import Reader, cue_table, decide, noise_table, stylized_table
+from cl_vs_mim.encoder.pooling import pool
+from cl_vs_mim.transfer import commands
+from cl_vs_mim.transfer.linear_probe.probes import Probe
+from cl_vs_mim.transfer.robustness import evaluate as robustness
+from cl_vs_mim.transfer.robustness.evaluate import Reader, cue_table, decide, noise_table, stylized_table
 
 ROOT = Path(__file__).resolve().parent.parent
 CATEGORIES = ("bird", "flower", "tool")
@@ -121,7 +122,7 @@ def test_the_reader_is_the_probe_on_the_tokens_of_its_block(config, architecture
         tokens = encoder.states(images)[2 * block]
         tokens = encoder.norm(tokens) if final_norm else tokens
         for pooling in ("cls", "mean"):
-            wanted = head(pooled(tokens, pooling)).argmax(-1)
+            wanted = head(pool(tokens, pooling)).argmax(-1)
             np.testing.assert_array_equal(Reader(encoder, head, block, pooling)(images), wanted)
 
 
@@ -162,12 +163,12 @@ def run(module, config: Path, data: Path, folder: Path, model: str, encoder: Pat
 
 def test_the_command_writes_both_tables(config, data, cues, tmp_path, monkeypatch):
     monkeypatch.setattr(robustness, "load_probe", lambda path, labels, depth, pooling: probe())
-    more = {"probes": tmp_path / "p.safetensors", "cue_conflict": cues, "stylized": None}
-    folder = run(robustness, config, data, tmp_path, "untrained_vit", **more)
-    conflicts = read_table(folder / "cue_conflict" / "r.parquet")
+    given = {"config": config, "run": "untrained_vit_seed0", "data": data, "cues": cues, "device": "cpu", "threads": 1}
+    commands.robustness(**given, probes=tmp_path / "p.safetensors", tables=tmp_path)
+    conflicts = read_table(tmp_path / "cue_conflict" / "untrained_vit_seed0.parquet")
     assert len(conflicts) == 4 and conflicts["data_hash"].unique().tolist() == ["c0de"]
     assert set(conflicts["decision"]) <= {"shape", "texture", "other"}
-    noise = read_table(folder / "noise" / "r.parquet")
+    noise = read_table(tmp_path / "noise" / "untrained_vit_seed0.parquet")
     assert noise["data_hash"].unique().tolist() == ["f00d"]
     assert len(noise) == 12 * (1 + 3) and noise["rms"].unique().tolist() == [0.1]
     assert noise["depth"].unique().tolist() == [3] and set(noise["value"]) <= {0, 1}

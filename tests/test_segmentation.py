@@ -12,19 +12,19 @@ import torch
 import yaml
 from PIL import Image
 
-from cl_vs_mim.config.segmentation import Segmentation
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.data.ade20k import IGNORED, TRAINING, VALIDATION, open_pair, read_split
 from cl_vs_mim.encoder.model import Encoder, EncoderSpec, build_encoder
 from cl_vs_mim.pretrain import loop
 from cl_vs_mim.pretrain.interrupt import PAUSED
-from cl_vs_mim.transfer.segmentation.__main__ import main, parser
+from cl_vs_mim.transfer import commands
+from cl_vs_mim.transfer.segmentation.settings import Segmentation
 from cl_vs_mim.transfer.segmentation.source import SceneSource, random_crop
 
 mmseg = pytest.importorskip("mmseg")
 
-from cl_vs_mim.transfer.segmentation.evaluate import evaluate  # noqa: E402
 from cl_vs_mim.transfer.segmentation.network import Segmenter  # noqa: E402
+from cl_vs_mim.transfer.segmentation.overlap import overlap  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
@@ -216,14 +216,14 @@ def test_one_image_at_a_time_has_no_statistics() -> None:
 def test_truth_fed_back_scores_100(scenes: Path) -> None:
     split = read_split(scenes, VALIDATION)
     truths = iter([open_pair(split, position)[1] for position in range(len(split))])
-    rows = evaluate(lambda _: torch.from_numpy(np.where((t := next(truths)) == IGNORED, 0, t)).long(), split, CPU)
+    rows = overlap(lambda _: torch.from_numpy(np.where((t := next(truths)) == IGNORED, 0, t)).long(), split, CPU)
     assert rows["value"].eq(100).all()
     assert set(rows["metric"]) == {"mIoU", "mAcc", "aAcc", "IoU", "Acc"}
 
 
 def test_a_known_mistake_has_the_known_score(scenes: Path) -> None:
     split = read_split(scenes, VALIDATION)
-    rows = evaluate(lambda image: torch.zeros(image.shape[1:], dtype=torch.long), split, CPU)
+    rows = overlap(lambda image: torch.zeros(image.shape[1:], dtype=torch.long), split, CPU)
     truth = np.concatenate([open_pair(split, n)[1].ravel() for n in range(len(split))])
     sky = (truth[truth != IGNORED] == 0).mean()
     by = rows.set_index(["metric", "category"])["value"]
@@ -247,16 +247,15 @@ class Workplace:
     def run(self, name: str, **options) -> pd.DataFrame:
         config = self.folder / "smoke.yaml"
         config.write_text(yaml.safe_dump(self.study), encoding="utf-8")
-        given = {"config": config, "model": "untrained_beit", "seed": 0, "data": self.scenes, "device": "cpu"}
-        given |= {"runs": self.folder / f"runs_{name}", "output": self.folder / f"{name}.parquet", "threads": 1}
+        given = {"config": config, "run": "untrained_beit_seed0", "data": self.scenes, "device": "cpu", "threads": 1}
+        given |= {"runs": self.folder / f"runs_{name}", "tables": self.folder / name}
         given |= {"picture": self.folder / f"{name}.png"}
-        words = [f"--{key}={value}" for key, value in (given | options).items()]
         threads = torch.get_num_threads()
         try:
-            main(parser().parse_args(words))
+            commands.segmentation(**given | options)
         finally:
             torch.set_num_threads(threads)
-        return pd.read_parquet(given["output"])
+        return pd.read_parquet(self.folder / name / "segmentation" / "untrained_beit_seed0.parquet")
 
     def weights(self, name: str) -> dict:
         (folder,) = (self.folder / f"runs_{name}").iterdir()
@@ -282,7 +281,7 @@ def test_it_learns_the_squares_and_a_pause_changes_nothing(workplace: Workplace,
         patch.setattr(loop, "_agreed", lambda *_: next(ticks) == 7)
         with pytest.raises(SystemExit) as stopped:
             workplace.run("paused")
-    assert stopped.value.code == PAUSED and not (workplace.folder / "paused.parquet").exists()
+    assert stopped.value.code == PAUSED and not (workplace.folder / "paused").exists()
     workplace.run("paused")
     whole, paused = workplace.weights("whole"), workplace.weights("paused")
     assert all(torch.equal(whole[name], paused[name]) for name in whole)

@@ -1,52 +1,51 @@
-"""What encoders are good for: fine-tuning and probing on labels. Every model of a study gets the same recipe."""
+"""The section ``transfer`` of a study: a key for each registered task whose settings stand there.
+
+Tasks stand above this floor, and their settings are found through the register when the first study is read. So a new
+task is one module or folder, whose keys are checked like all others.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any
 
-from pydantic import Field, PositiveFloat
+from pydantic import BaseModel, GetCoreSchemaHandler, create_model
+from pydantic_core import CoreSchema, core_schema
 
-from cl_vs_mim.config.analysis import Block, Labels
-from cl_vs_mim.config.detection import Detection
-from cl_vs_mim.config.models import Training
-from cl_vs_mim.config.sections import Fraction, NonNegative, Section
-from cl_vs_mim.config.segmentation import Segmentation
-from cl_vs_mim.config.views import View
+from cl_vs_mim.config.sections import Section
+from cl_vs_mim.core.registry import Register
 
-
-class FineTuning(Section):
-    """All weights trained on labels, lower layers more slowly (BEiT's recipe, arXiv 2106.08254; MAE's and SimMIM's)."""
-
-    labels: Labels
-    pooling: Literal["cls", "mean"] = "mean"
-    layer_decay: Annotated[float, Field(gt=0, le=1)]  # factor of the learning rate from a layer to the one below
-    mixup: NonNegative = 0.8  # alpha; 0: none
-    cutmix: NonNegative = 1.0
-    label_smoothing: Fraction = 0.1
-    ema: Annotated[float, Field(ge=0, lt=1)] | None = None  # decay of a running mean of the weights that is evaluated
-    views: tuple[View]
-    training: Training
-    choices: str = ""  # what differs from the published recipe, and why
+TASKS = Register("task", "cl_vs_mim.transfer", "TASK")
+_SECTION = "transfer."
 
 
-class AugmentedProbe(Section):
-    """One linear layer on a frozen encoder, on augmented images: protocol ``augmented_probe``."""
+@dataclass(frozen=True)
+class BuiltFrom:
+    """Mark of a field whose section is put together when it is first needed: ``Annotated[Section, BuiltFrom(…)]``."""
 
-    labels: Labels
-    depth: Block = -1  # which block's tokens; the paper probes the last one
-    pooling: Literal["cls", "mean"] = "mean"
-    final_norm: bool = True  # the encoder's last LayerNorm before the pooling, after the last block only
-    batch_norm: bool = True  # BatchNorm without affine before the layer (MAE's code)
-    init_std: PositiveFloat = 0.01
-    views: tuple[View]
-    training: Training
-    choices: str = ""
+    build: Callable[[], type[BaseModel]]
+
+    def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:
+        """Values are checked by the section that :attr:`build` gives; its errors keep their place."""
+        return core_schema.no_info_plain_validator_function(lambda value: self.build().model_validate(value))
 
 
-class Transfer(Section):
-    """Absent parts are not done in this study."""
+def transfer_section() -> type[Section]:
+    """The section as a class with a field for each task; absent ones are not done in a study."""
+    tasks = [TASKS[name] for name in TASKS.names()]
+    return _section(
+        tuple(
+            (task.section.removeprefix(_SECTION), task.settings) for task in tasks if task.section.startswith(_SECTION)
+        )
+    )
 
-    finetuning: FineTuning | None = None
-    augmented_probe: AugmentedProbe | None = None
-    detection: Detection | None = None
-    segmentation: Segmentation | None = None
+
+@cache
+def _section(fields: tuple[tuple[str, type[Section]], ...]) -> type[Section]:
+    kinds: dict[str, Any] = {key: (settings | None, None) for key, settings in fields}
+    return create_model("Transfer", __base__=Section, __doc__="What encoders are good for.", **kinds)
+
+
+Transfer = Annotated[Section, BuiltFrom(transfer_section)]

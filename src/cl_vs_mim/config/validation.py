@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from cl_vs_mim.config.objective import ObjectiveConfig, config_of
+from cl_vs_mim.config.transfer import BuiltFrom
 from cl_vs_mim.core.errors import nearest
 
 # ------------------------------------------------------------------------------------------------
@@ -108,5 +109,6 @@ def _resolve(annotation: Any, node: Any) -> Any:
 
 def _plain(annotation: Any) -> Any:
     while typing.get_origin(annotation) is Annotated:
-        annotation = typing.get_args(annotation)[0]
+        annotation, *marks = typing.get_args(annotation)
+        annotation = next((mark.build() for mark in marks if isinstance(mark, BuiltFrom)), annotation)
     return annotation

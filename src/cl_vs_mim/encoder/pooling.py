@@ -1,4 +1,4 @@
-"""One vector an image from the tokens of its patches."""
+"""One vector an image from its tokens."""
 
 from __future__ import annotations
 
@@ -7,8 +7,19 @@ from typing import Literal
 from torch import Tensor
 
 Pooling = Literal["cls", "mean"]
+POOLINGS: tuple[Pooling, ...] = ("cls", "mean")
 
 
 def pool(tokens: Tensor, pooling: Pooling) -> Tensor:
-    """The CLS token, or the mean of the patches' tokens: (B, 1+N, D) -> (B, D)."""
+    """The CLS token, or the mean of the patch tokens: (B, 1+N, D), CLS first -> (B, D).
+
+    Which of them the paper's Figure 10 shows is UNKNOWN; SimMIM's own probe uses the mean.
+
+    Raises:
+        ValueError: tokens of another shape, or another pooling.
+    """
+    if tokens.ndim != 3 or tokens.shape[1] < 2:
+        raise ValueError(f"tokens (B, 1+N, D) are needed, not {tuple(tokens.shape)}")
+    if pooling not in POOLINGS:
+        raise ValueError(f"pooling is one of {', '.join(POOLINGS)}, not {pooling!r}")
     return tokens[:, 0] if pooling == "cls" else tokens[:, 1:].mean(1)

@@ -14,10 +14,10 @@ from detectron2.modeling import Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor
 
-from cl_vs_mim.config.detection import Detection
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.encoder.model import EncoderSpec, build_encoder
 from cl_vs_mim.transfer.dense import DenseEncoder
+from cl_vs_mim.transfer.detection.settings import Detection
 
 FEATURE = "last_feat"
 SCALES = (4.0, 2.0, 1.0, 0.5)  # of the pyramid's levels to the encoder's map (ViTDet, section 3)

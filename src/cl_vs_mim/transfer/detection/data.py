@@ -19,10 +19,10 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.data.detection_utils import SizeMismatchError
 from torch.utils.data import DataLoader, Dataset
 
-from cl_vs_mim.config.detection import Detection
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.randomness import derive_seed, generator_for
 from cl_vs_mim.data.coco import CocoSplit
+from cl_vs_mim.transfer.detection.settings import Detection
 
 Record = dict[str, Any]  # an image in detectron2's format
 

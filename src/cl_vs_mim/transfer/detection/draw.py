@@ -14,10 +14,10 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cl_vs_mim.config.detection import Detection
 from cl_vs_mim.core.files import atomic_path
 from cl_vs_mim.data.coco import CocoSplit
 from cl_vs_mim.transfer.detection.data import Record, metadata_of
+from cl_vs_mim.transfer.detection.settings import Detection
 
 _SIDE = 480  # px of the longer side of each drawn image
 _INCH = 2.4  # of each drawn image

@@ -19,7 +19,6 @@ from omegaconf import DictConfig, OmegaConf
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
-from cl_vs_mim.config.detection import Detection
 from cl_vs_mim.core.files import atomic_path
 from cl_vs_mim.core.randomness import global_randomness
 from cl_vs_mim.encoder.model import Encoder
@@ -32,6 +31,7 @@ from cl_vs_mim.transfer.detection.backbone import (
     level_names,
     pyramid_strides,
 )
+from cl_vs_mim.transfer.detection.settings import Detection
 
 _WARMUP_FACTOR = 0.001  # of the learning rate at the first iteration (ViTDet's configs)
 _GRAIN = 1_000_000  # parts of a training that milestones are counted in: in iterations a short one has no room for two

@@ -1,105 +1,63 @@
-"""The training loop: detectron2's losses, our randomness, run folder and polite end.
+"""A detector trained on one encoder: detectron2's model, our order, run folder and polite end.
 
-Iteration k is a function of the weights before it, the seed and k. A killed run goes on from its last checkpoint and
-ends with the weights of an undisturbed one: on a CPU bit for bit, for a fixed number of threads.
+A killed run goes on from its last checkpoint and ends with the weights of an undisturbed one: on a CPU bit for bit, for
+a fixed number of threads.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from detectron2.config import instantiate
-from detectron2.utils.events import EventStorage
-from omegaconf import DictConfig
-from torch import Tensor, nn
-
-from cl_vs_mim.config.detection import Detection
-from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.progress import progress
-from cl_vs_mim.core.randomness import global_randomness
-from cl_vs_mim.encoder.model import Encoder
-from cl_vs_mim.pretrain.interrupt import stop_on_signals
+from cl_vs_mim.data.coco import read_coco
+from cl_vs_mim.pretrain.interrupt import leave_paused, stop_on_signals
 from cl_vs_mim.pretrain.loop import deterministic_on_cpu
 from cl_vs_mim.pretrain.state import RunFolder
-from cl_vs_mim.transfer.detection.data import Record, TrainingSamples, training_batches
-from cl_vs_mim.transfer.detection.recipe import build_detector, build_optimizer
+from cl_vs_mim.transfer.detection.backbone import check_encoder
+from cl_vs_mim.transfer.detection.data import TrainingSamples, records_of, training_batches
+from cl_vs_mim.transfer.detection.detector import Detector
+from cl_vs_mim.transfer.detection.recipe import detector_config, save_config
+from cl_vs_mim.transfer.detection.settings import Detection
+from cl_vs_mim.transfer.job import Job
 
+LOG = "detectron2.log"  # in the run folder
 # The last one tells detectron2's authors that a function was renamed.
 _LOGGERS = ("detectron2", "fvcore", "iopath", "py.warnings", "torch.fx._symbolic_trace")
 
 
-@dataclass
-class Detector:
-    """What one training changes, and how far it is."""
+def train(job: Job) -> Detector:
+    """The detector after training, or going on with it; its LazyConfig and detectron2's log are in the run folder.
 
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    multiplier: Any  # share of the training (0 … 1) -> factor of the learning rate
-    settings: Detection
-    seed: int
-    device: torch.device
-    step: int = 0
+    Leaves the process, with the state saved, when the deadline comes first.
 
-    @classmethod
-    def build(
-        cls, config: DictConfig, encoder: Encoder, settings: Detection, seed: int, device: torch.device
-    ) -> Detector:
-        """The detector before its first iteration, the encoder's weights inside."""
-        model = build_detector(config, encoder, seed, device).train()
-        return cls(model, build_optimizer(config, model), instantiate(config.multiplier), settings, seed, device)
-
-    def state(self) -> dict[str, Any]:
-        """All that a resumed run needs."""
-        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go back to where ``state`` was saved."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
-
-    def run_step(self, batch: list[Record]) -> dict[str, float]:
-        """One iteration; returns the losses, their sum as ``loss``, and the learning rate.
-
-        Raises:
-            UserError: the loss is not finite.
-        """
-        factor = self.multiplier(self.step / self.settings.iterations)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
-        self.optimizer.zero_grad(set_to_none=True)
-        parts, size = self.settings.accumulate, len(batch) // self.settings.accumulate
-        totals: dict[str, float] = {}
-        # detectron2 draws anchors and regions from torch's global generator and insists on an event storage
-        with global_randomness(self.seed, "detection", "step", self.step, device=self.device), EventStorage(self.step):
-            for start in range(0, len(batch), size):
-                losses: dict[str, Tensor] = self.model(batch[start : start + size])
-                (sum(losses.values()) / parts).backward()
-                for name, loss in losses.items():
-                    totals[name] = totals.get(name, 0.0) + float(loss.detach()) / parts
-        loss = sum(totals.values())
-        if not math.isfinite(loss):
-            raise UserError(
-                f"training stopped at iteration {self.step + 1}: the loss is {loss} ({totals}) at learning rate "
-                f"{self.settings.base_lr * factor:g}; lower transfer.detection.base_lr, lengthen warmup_iterations or "
-                "set clip_norm"
-            )
-        if self.settings.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
-        self.optimizer.step()
-        self.step += 1
-        return {"loss": loss, **totals, "lr": self.settings.base_lr * factor}
+    Raises:
+        UserError: the settings do not fit the encoder, an annotation is faulty, or the loss is not finite.
+    """
+    settings: Detection = job.settings
+    encoder, seed, device = job.encoder, job.evaluated.seed, job.device
+    check_encoder(encoder.spec, settings, job.evaluated.model)
+    split, _ = read_coco(job.data)
+    folder = job.hold()
+    with logs_to(folder.path / LOG):
+        config = detector_config(encoder.spec, settings, len(split.categories), device)
+        save_config(config, folder.path / "lazy_config.yaml")
+        detector = Detector.build(config, encoder, settings, seed, device)
+        state = folder.load_latest(device)
+        if state is not None:
+            detector.restore(state)
+        if detector.step < settings.iterations:
+            samples = TrainingSamples(records_of(split, objects_only=True), settings, seed)
+            workers = job.study.compute.loader_workers if device.type == "cuda" else 0
+            if not run_steps(detector, samples, folder, job.deadline, workers):
+                leave_paused(detector.step, settings.iterations, unit="iteration")
+    return detector
 
 
-def train(detector: Detector, samples: TrainingSamples, run: RunFolder, deadline: float, workers: int = 0) -> bool:
+def run_steps(detector: Detector, samples: TrainingSamples, run: RunFolder, deadline: float, workers: int = 0) -> bool:
     """Train to the end or to the deadline (of ``time.monotonic``), writing log and checkpoints into ``run``.
 
     SIGTERM and SIGUSR1 end it after the iteration, as the deadline does. Returns whether the end was reached; the last

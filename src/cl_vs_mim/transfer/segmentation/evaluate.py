@@ -1,46 +1,27 @@
-"""Mean intersection over union, by mmseg's measure, as tidy rows."""
+"""A segmenter measured on the validation images, and what it says of a few of them as a picture."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
 import pandas as pd
-import torch
-from mmseg.evaluation import IoUMetric
-from torch import Tensor
 
-from cl_vs_mim.core.progress import progress
-from cl_vs_mim.data.ade20k import IGNORED, SceneSplit, open_pair
-
-TASK = "segmentation"
+from cl_vs_mim.data.ade20k import VALIDATION, read_split
+from cl_vs_mim.transfer.job import Job
+from cl_vs_mim.transfer.segmentation.draw import draw_predictions
+from cl_vs_mim.transfer.segmentation.network import Segmenter
+from cl_vs_mim.transfer.segmentation.overlap import overlap
 
 
-def evaluate(classify: Callable[[Tensor], Tensor], split: SceneSplit, device: torch.device) -> pd.DataFrame:
-    """Rows ``task metric category value`` (per cent) of a split.
+def evaluate(job: Job, trained: Segmenter) -> dict[str, pd.DataFrame]:
+    """Table ``segmentation``: a row per metric and category, per cent; see :func:`.overlap.overlap`.
 
-    Args:
-        classify: (3, H, W) uint8 -> (H, W) classes; for example :meth:`~.network.Segmenter.classify`.
-        split: images and truth.
-        device: of the images that ``classify`` is given.
-
-    Returns:
-        ``mIoU``, ``mAcc`` and ``aAcc`` over all categories that occur or are named, ``IoU`` and ``Acc`` of each
-        category; NaN for a category that neither occurs nor is named.
+    Option of the job: ``picture``, where validation images, their labels and the predictions are drawn, or None.
     """
-    areas = []
-    for position in progress(range(len(split)), desc=f"evaluate {split.name}", unit="image"):
-        picture, truth = open_pair(split, position)
-        pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).to(device)
-        found = classify(pixels).cpu()
-        areas.append(IoUMetric.intersect_and_union(found, torch.from_numpy(truth).long(), len(split.classes), IGNORED))
-    totals = [sum(parts) for parts in zip(*areas, strict=True)]
-    values = IoUMetric.total_area_to_metrics(*totals, metrics=["mIoU"])
-    rows = [
-        {"metric": name, "category": "all", "value": 100 * float(np.nanmean(values[key]))}
-        for name, key in (("mIoU", "IoU"), ("mAcc", "Acc"), ("aAcc", "aAcc"))
-    ]
-    for key in ("IoU", "Acc"):
-        each = zip(split.classes, values[key], strict=True)
-        rows += [{"metric": key, "category": name, "value": 100 * float(value)} for name, value in each]
-    return pd.DataFrame(rows).assign(task=TASK, images=len(split))
+    trained.eval()
+    split = read_split(job.data, VALIDATION, job.threads)
+    rows = overlap(trained.classify, split, job.device)
+    if job.options.get("picture") is not None:
+        title = f"{job.evaluated.label}, seed {job.evaluated.seed}: UPerNet after {trained.steps} steps"
+        title += f", study {job.study.study}"
+        count = min(job.settings.draw_images, len(split))
+        draw_predictions(trained.classify, split, count, job.device, title, job.options["picture"])
+    return {"segmentation": rows}

@@ -10,12 +10,12 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from cl_vs_mim.config.analysis import block_index
-from cl_vs_mim.config.segmentation import Segmentation
 from cl_vs_mim.data.images import normalise
 from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
-from cl_vs_mim.transfer.classifiers import decayed_groups
 from cl_vs_mim.transfer.dense import DenseEncoder
+from cl_vs_mim.transfer.layers import decayed_groups
+from cl_vs_mim.transfer.segmentation.settings import Segmentation
 from cl_vs_mim.transfer.segmentation.source import colour_view
 
 _POOLS = (1, 2, 3, 6)  # sides of UPerNet's pooled maps
@@ -58,6 +58,7 @@ class Segmenter(Objective):
     def __init__(self, encoder: Encoder, config: Segmentation, classes: int) -> None:
         super().__init__(encoder, (colour_view(config),))
         self.config = config
+        self.steps = 0  # of its training, once that is over
         blocks = [block_index(block, encoder.spec.depth) for block in config.out_blocks]
         self.pyramid = Pyramid(DenseEncoder(encoder, blocks))
         width = encoder.spec.width
@@ -92,7 +93,7 @@ class Segmenter(Objective):
         return ObjectiveOutput(found["loss_ce"] + second["loss_ce"], features[2].detach().mean(dim=(2, 3)), metrics)
 
     def parameter_groups(self, weight_decay: float) -> list[dict]:
-        """Those of :func:`cl_vs_mim.transfer.classifiers.decayed_groups`."""
+        """Those of :func:`cl_vs_mim.transfer.layers.decayed_groups`."""
         return decayed_groups(self, self.encoder, weight_decay, self.config.layer_decay)
 
     @torch.no_grad()

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cl_vs_mim.config import View
-from cl_vs_mim.config.segmentation import Segmentation
 from cl_vs_mim.core.randomness import generator_for
 from cl_vs_mim.data.ade20k import IGNORED, SceneSplit, open_pair
 from cl_vs_mim.data.augment import Draws, draw, render
 from cl_vs_mim.pretrain.data import batch_positions
+from cl_vs_mim.transfer.segmentation.settings import Segmentation
 
 _ATTEMPTS = 10  # at a crop that one category does not fill, as in mmseg
 _AHEAD = 4  # batches that each worker has ready

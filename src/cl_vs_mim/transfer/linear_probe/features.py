@@ -28,30 +28,14 @@ from cl_vs_mim.core.progress import progress
 from cl_vs_mim.core.tables import package_versions
 from cl_vs_mim.data.images import ImageFolderIndex, normalise
 from cl_vs_mim.encoder.model import Encoder
+from cl_vs_mim.encoder.pooling import POOLINGS, pool
 from cl_vs_mim.evaluated import batches
 
-POOLINGS = ("cls", "mean")  # the order of the features' third axis
 Precision = Literal["float32", "float16"]
 
 # ------------------------------------------------------------------------------------------------
-# Pooling
+# One batch
 # ------------------------------------------------------------------------------------------------
-
-
-def pooled(tokens: Tensor, pooling: str) -> Tensor:
-    """One vector an image: (B, 1+N, D), CLS first -> (B, D).
-
-    ``cls`` takes the CLS token, ``mean`` the mean of the patch tokens. Which of them Figure 10 shows is UNKNOWN;
-    SimMIM's own probe uses the mean.
-
-    Raises:
-        ValueError: tokens of another shape, or another pooling.
-    """
-    if tokens.ndim != 3 or tokens.shape[1] < 2:
-        raise ValueError(f"tokens (B, 1+N, D) are needed, not {tuple(tokens.shape)}")
-    if pooling not in POOLINGS:
-        raise ValueError(f"pooling is one of {', '.join(POOLINGS)}, not {pooling!r}")
-    return tokens[:, 0] if pooling == "cls" else tokens[:, 1:].mean(dim=1)
 
 
 @torch.inference_mode()
@@ -70,7 +54,7 @@ def depth_features(encoder: Encoder, pixels: Tensor, final_norm: bool = False) -
     )
     first = encoder.norm(embedded) if final_norm else embedded
     states = [first, *(torch.cat([prefix, patches], dim=1) for patches, prefix in blocks)]
-    return torch.stack([torch.stack([pooled(state, way) for way in POOLINGS], dim=1) for state in states], dim=1)
+    return torch.stack([torch.stack([pool(state, way) for way in POOLINGS], dim=1) for state in states], dim=1)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -143,7 +127,7 @@ def features_key(encoder: Encoder, index: ImageFolderIndex, options: FeatureOpti
         "crop_fraction": options.crop_fraction,
         "final_norm": options.final_norm,
         "precision": options.precision,
-        "code": code_digest("cl_vs_mim.transfer.features"),
+        "code": code_digest("cl_vs_mim.transfer.linear_probe.features"),
         "packages": package_versions(),
         "device": next(encoder.parameters()).device.type,
     }

@@ -13,9 +13,8 @@ from torch import Tensor
 from cl_vs_mim.config.analysis import Probe as ProbeSettings
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.data.images import select_evenly
-from cl_vs_mim.data.labels import ImageLabels
-from cl_vs_mim.transfer.features import POOLINGS
-from cl_vs_mim.transfer.fitting import LinearMaps
+from cl_vs_mim.encoder.pooling import POOLINGS
+from cl_vs_mim.transfer.linear_probe.fitting import LinearMaps
 
 # ------------------------------------------------------------------------------------------------
 # Held-back images
@@ -103,11 +102,6 @@ def accuracy_rows(
         "value": correct.ravel().astype(np.float64),
     }
     return pd.DataFrame(columns)
-
-
-def constant_guess(train: ImageLabels, truth: ImageLabels) -> float:
-    """Accuracy of naming every image after the commonest label of the training images: what no feature can give."""
-    return float((truth.numbers == np.bincount(train.numbers).argmax()).mean())
 
 
 def _depth_and_pooling(place: np.ndarray) -> dict[str, object]:

@@ -10,8 +10,6 @@ would change the norm and leak out of the band.
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 from torch import Tensor
 
@@ -70,21 +68,3 @@ def noise_for_images(positions: list[int], size: int, frequency: float, width: f
         band_noise(1, size, frequency, width, rms, generator_for(seed, "noise", position)) for position in positions
     ]
     return torch.cat(noises)
-
-
-def calibrated_rms(amplitudes: list[float], drops: list[float], target: float) -> float:
-    """The amplitude at which accuracy falls by ``target`` points, between two that were tried.
-
-    For choosing the noise on a supervised model before the comparison is looked at: ``drops`` are its mean drops over
-    the bands, ``target`` the mean of the published ones. Linear between neighbours.
-
-    Raises:
-        ValueError: the drops do not rise with the amplitude, or the target lies outside them.
-    """
-    pairs = sorted(zip(amplitudes, drops, strict=True))
-    for (low, before), (high, after) in itertools.pairwise(pairs):
-        if after <= before:
-            raise ValueError(f"the drop does not rise from amplitude {low:g} to {high:g}; measure more images")
-        if before <= target <= after:
-            return low + (high - low) * (target - before) / (after - before)
-    raise ValueError(f"a drop of {target:g} points lies outside those tried ({pairs[0][1]:g} … {pairs[-1][1]:g})")

@@ -1,21 +1,10 @@
 """Shape or texture, and noise of one frequency, as a linear probe reads them (Figure 9).
 
-    python -m cl_vs_mim.transfer.robustness --config config/demo.yaml --model moco_v3 --seed 0 \\
-        --encoder results/demo/encoders/moco_v3_seed0.safetensors \\
-        --probes results/demo/probes/moco_v3_seed0.safetensors --data results/demo/data/objects \\
-        --cue-conflict results/demo/data/cue_conflict --tables results/demo/tables --run moco_v3_seed0
-
-writes ``<tables>/cue_conflict/<run>.parquet``, a row per cue-conflict image with the decision of the probe (its shape,
-its texture, or neither), and ``<tables>/noise/<run>.parquet``, a row per validation image and band, 1 where the probe
-is right; width and frequency are 0 for the clean image. ``--stylized`` reads an ImageFolder of stylised images, such
-as Stylized-ImageNet, in place of the cue-conflict images: its folders are the shapes, textures are unknown.
-
 Which classifier the paper's Figure 9 uses is UNKNOWN; here it is the study's linear probe (``analysis.robustness``).
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,28 +14,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cl_vs_mim.config import Study, block_index, load_study
-from cl_vs_mim.config.analysis import FourierNoise
-from cl_vs_mim.core.errors import UserError, run_cli
+from cl_vs_mim.config import FolderData, block_index
+from cl_vs_mim.config.analysis import FourierNoise, Robustness
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.progress import progress
-from cl_vs_mim.core.tables import with_columns, write_table
+from cl_vs_mim.core.tables import with_columns
 from cl_vs_mim.data.images import ImageFolderIndex, index_image_folder, normalise
 from cl_vs_mim.data.labels import image_labels
 from cl_vs_mim.encoder.model import Encoder
-from cl_vs_mim.evaluated import (
-    SPLIT,
-    add_subject_arguments,
-    analysis_images,
-    batches,
-    choose_device,
-    data_hash,
-    find_encoder,
-    open_encoder,
-    table_head,
-)
-from cl_vs_mim.transfer.features import pooled
-from cl_vs_mim.transfer.linear_probe import Probe, load_probe
-from cl_vs_mim.transfer.noise import noise_for_images, ring
+from cl_vs_mim.encoder.pooling import Pooling, pool
+from cl_vs_mim.evaluated import SPLIT, analysis_images, batches, data_hash
+from cl_vs_mim.transfer.job import Job
+from cl_vs_mim.transfer.linear_probe.probes import Probe, load_probe
+from cl_vs_mim.transfer.robustness.noise import noise_for_images, ring
 
 # ------------------------------------------------------------------------------------------------
 # Reading images with a probe
@@ -60,19 +40,15 @@ class Reader:
     encoder: Encoder
     probe: Probe
     block: int  # 1 … L
-    pooling: str
+    pooling: Pooling
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> np.ndarray:
         """(B, 3, S, S) normalised -> (B,) int64 into ``probe.classes``."""
-        backbone = self.encoder.backbone
-        tokens = self.encoder.embed(images)
-        bias = {} if self.encoder.spec.family == "vit" else {"shared_rel_pos_bias": backbone.rel_pos_bias()}
-        for block in backbone.blocks[: self.block]:
-            tokens = block(tokens, **bias)
+        tokens = self.encoder.forward_blocks(self.encoder.embed(images), self.block)
         if self.probe.final_norm:
             tokens = self.encoder.norm(tokens)
-        return self.probe(pooled(tokens, self.pooling)).argmax(-1).cpu().numpy()
+        return self.probe(pool(tokens, self.pooling)).argmax(-1).cpu().numpy()
 
 
 def read_folder(reader: Reader, images: Iterator[Tensor], count: int, label: str) -> np.ndarray:
@@ -192,63 +168,45 @@ def noise_table(
 
 
 # ------------------------------------------------------------------------------------------------
-# Command line
+# One encoder
 # ------------------------------------------------------------------------------------------------
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Read cue-conflict and noisy images with one encoder and its probe."""
-    torch.set_num_threads(arguments.threads)
-    study = load_study(arguments.config)
-    subject = find_encoder(study, arguments.model, arguments.seed)
-    architecture = study.architectures[subject.architecture]
-    encoder = open_encoder(subject, architecture, arguments.encoder).to(choose_device(arguments.device))
-    settings, sample = study.analysis.robustness, study.analysis
-    block = 1 + block_index(settings.block, architecture.depth)
-    probe = load_probe(arguments.probes, settings.labels, block, settings.pooling)
+def evaluate(job: Job, trained: None) -> dict[str, pd.DataFrame]:
+    """Cue-conflict and noisy images read by one encoder and its probe.
+
+    Options of the job: ``probes``, the encoder's probes; ``cues``, the data set of cue-conflict images, either the
+    composer's, or a folder with ``stylized/``, an ImageFolder such as Stylized-ImageNet whose folders are the shapes
+    and whose textures are unknown.
+
+    Returns:
+        ``cue_conflict``: a row per cue-conflict image with the probe's decision (its shape, its texture, or neither).
+        ``noise``: a row per analysed validation image and band, 1 where the probe is right; width and frequency are 0
+        for the clean image.
+    """
+    settings: Robustness = job.settings
+    encoder, sample = job.encoder.to(job.device), job.study.analysis
+    block = 1 + block_index(settings.block, job.architecture.depth)
+    probe = load_probe(job.options["probes"], settings.labels, block, settings.pooling)
     reader = Reader(encoder, probe, block, settings.pooling)
-    label = f"{subject.model} seed {subject.seed}"
-    size, crop, workers = architecture.image_size, sample.crop_fraction, arguments.threads
+    shape = {"size": job.architecture.image_size, "crop_fraction": sample.crop_fraction}
+    shape |= {"batch_size": sample.batch_size, "workers": job.threads}
 
-    folder = arguments.stylized or arguments.cue_conflict
+    stylized = isinstance(job.study.data, FolderData)
+    folder = job.options["cues"] / "stylized" if stylized else job.options["cues"]
     index = index_image_folder(folder)
-    cues = stylized_table(index) if arguments.stylized else cue_table(folder, index)
-    everything = np.arange(len(index))
-    shown = batches(index, everything, size, crop, sample.batch_size, workers=workers)
-    conflicts = decide(cues, read_folder(reader, shown, len(index), f"cues {label}"), probe.classes)
+    cues = stylized_table(index) if stylized else cue_table(folder, index)
+    shown = batches(index, np.arange(len(index)), **shape)
+    conflicts = decide(cues, read_folder(reader, shown, len(index), f"cues {job.evaluated.name}"), probe.classes)
 
-    index, positions, names = analysis_images(study, arguments.data)
-    labels = image_labels(arguments.data, SPLIT, index, settings.labels, probe.classes)
-    clean = list(batches(index, positions, size, crop, sample.batch_size, workers=workers))
-    noisy = noise_table(reader, clean, labels.numbers[positions], names, settings.noise, f"noise {label}")
+    index, positions, names = analysis_images(job.study, job.data)
+    labels = image_labels(job.data, SPLIT, index, settings.labels, probe.classes)
+    clean = list(batches(index, positions, **shape))
+    noisy = noise_table(reader, clean, labels.numbers[positions], names, settings.noise, f"noise {job.evaluated.name}")
 
-    sources = {
-        "cue_conflict": folder if (folder / "manifest.json").exists() else arguments.data,
-        "noise": arguments.data,
-    }
     columns = {"metric": "top1", "depth": block, "pooling": settings.pooling, "labels": settings.labels}
-    for kind, table in (("cue_conflict", conflicts), ("noise", noisy)):
-        head = _head(study, arguments, subject, data_hash(sources[kind])) | columns
-        extra = {"rms": settings.noise.rms} if kind == "noise" else {}
-        write_table(arguments.tables / kind / f"{arguments.run}.parquet", with_columns(table.assign(**extra), head))
-
-
-def _head(study: Study, arguments: argparse.Namespace, subject, content: str) -> dict[str, str | int]:
-    sections = {"robustness": study.analysis.robustness, "probe": study.analysis.probe}
-    return table_head(study, subject, content, choose_device(arguments.device), sections)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    add_subject_arguments(parser)
-    parser.add_argument("--probes", type=Path, required=True, help="the encoder's probes, .safetensors")
-    group = parser.add_mutually_exclusive_group(required=True)
-    group.add_argument("--cue-conflict", type=Path, help="folder of the composed cue-conflict images")
-    group.add_argument("--stylized", type=Path, help="ImageFolder of stylised images")
-    parser.add_argument("--tables", type=Path, required=True, help="folder of all tables; one folder a kind in it")
-    parser.add_argument("--run", required=True, help="file name of the encoder's tables, without suffix")
-    return parser
-
-
-if __name__ == "__main__":
-    run_cli(main, _parser())
+    content = {"data_hash": data_hash(job.options["cues"])}
+    return {
+        "cue_conflict": with_columns(conflicts, content | columns),
+        "noise": with_columns(noisy.assign(rms=settings.noise.rms), columns),
+    }

@@ -1,0 +1,295 @@
+"""Commands of the transfer tasks, one verb each, and ``transfer`` for any task by name.
+
+Every verb does its task for one encoder and writes ``<tables>/<table>/<run>.parquet``. Those that train keep their
+state below ``--runs``: a killed run goes on where it was when the same command is given again.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from cl_vs_mim.config import Study
+from cl_vs_mim.config.tasks import Task, code_of, decides
+from cl_vs_mim.config.transfer import TASKS
+from cl_vs_mim.core.commands import Command
+
+DECIDES_NO_RESULT = True
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def _run(name: str, **options: Any) -> None:
+    from cl_vs_mim.transfer.run import run_task  # torch takes seconds to import
+
+    run_task(TASKS[name], **options)
+
+
+# ------------------------------------------------------------------------------------------------
+# Classification
+# ------------------------------------------------------------------------------------------------
+
+
+def linear_probe(
+    *,
+    config: Path,
+    run: str,
+    data: Path,
+    tables: Path,
+    probes: Path,
+    encoder: Path | None = None,
+    cache: Path | None = None,
+    memory_gib: float = 4.0,
+    device: Device = "auto",
+    threads: int = 2,
+) -> None:
+    """Fit linear probes on every depth of one encoder, on features without augmentation (Figure 10).
+
+    Args:
+        config: the study's YAML.
+        run: stem of an encoder, such as moco_v3_seed0 or untrained_vit_seed0.
+        data: folder of the single-object images.
+        tables: folder of all tables; linear_probe/ and linear_probe_selection/ are written in it.
+        probes: where the chosen probes go, .safetensors.
+        encoder: the encoder's file; not for untrained ones.
+        cache: folder for features that take more memory than is allowed.
+        memory_gib: what the features of a split may take of the memory, GiB.
+        device: where to compute; auto takes a GPU if there is one.
+        threads: of the CPU.
+    """
+    _run("linear_probe", **locals())
+
+
+def augmented_probe(
+    *,
+    config: Path,
+    run: str,
+    data: Path,
+    runs: Path,
+    tables: Path,
+    encoder: Path | None = None,
+    device: Device = "auto",
+    threads: int = 2,
+    stop_after_minutes: float | None = None,
+) -> None:
+    """Train one linear layer on a frozen encoder and augmented images, as the paper probes.
+
+    Args:
+        config: the study's YAML, with transfer.augmented_probe.
+        run: stem of an encoder, such as moco_v3_seed0 or untrained_vit_seed0.
+        data: folder of the single-object images.
+        runs: where run folders live; keep it between calls.
+        tables: folder of all tables; augmented_probe/ is written in it.
+        encoder: the encoder's file; not for untrained ones.
+        device: where to compute; auto takes a GPU if there is one.
+        threads: of the CPU; the result depends on it in the last digits.
+        stop_after_minutes: save the state and leave with status 75 after this long.
+    """
+    _run("augmented_probe", **locals())
+
+
+def finetune(
+    *,
+    config: Path,
+    run: str,
+    data: Path,
+    runs: Path,
+    tables: Path,
+    encoder: Path | None = None,
+    tuned: Path | None = None,
+    log_table: Path | None = None,
+    device: Device = "auto",
+    threads: int = 2,
+    stop_after_minutes: float | None = None,
+) -> None:
+    """Train all weights of one encoder on labels, lower layers more slowly.
+
+    Args:
+        config: the study's YAML, with transfer.finetuning.
+        run: stem of an encoder, such as moco_v3_seed0 or untrained_vit_seed0.
+        data: folder of the single-object images.
+        runs: where run folders live; keep it between calls.
+        tables: folder of all tables; finetuning/ is written in it.
+        encoder: the encoder's file; not for untrained ones.
+        tuned: where the fine-tuned encoder goes, .safetensors, for the same analyses as any other.
+        log_table: where a copy of the training's log goes, .csv or .parquet.
+        device: where to compute; auto takes a GPU if there is one.
+        threads: of the CPU; the result depends on it in the last digits.
+        stop_after_minutes: save the state and leave with status 75 after this long.
+    """
+    _run("finetuning", **locals())
+
+
+def robustness(
+    *,
+    config: Path,
+    run: str,
+    data: Path,
+    cues: Path,
+    probes: Path,
+    tables: Path,
+    encoder: Path | None = None,
+    device: Device = "auto",
+    threads: int = 2,
+) -> None:
+    """Read cue-conflict and noisy images with one encoder and its linear probe (Figure 9).
+
+    Args:
+        config: the study's YAML.
+        run: stem of an encoder, such as moco_v3_seed0 or untrained_vit_seed0.
+        data: folder of the single-object images.
+        cues: folder of the cue-conflict images; in a study of folders on the disk the one that holds stylized/.
+        probes: the encoder's probes, as linear-probe writes them.
+        tables: folder of all tables; cue_conflict/ and noise/ are written in it.
+        encoder: the encoder's file; not for untrained ones.
+        device: where to compute; auto takes a GPU if there is one.
+        threads: of the CPU.
+    """
+    _run("robustness", **locals())
+
+
+# ------------------------------------------------------------------------------------------------
+# Dense prediction
+# ------------------------------------------------------------------------------------------------
+
+
+def detection(
+    *,
+    config: Path,
+    run: str,
+    data: Path,
+    runs: Path,
+    tables: Path,
+    encoder: Path | None = None,
+    picture: Path | None = None,
+    device: Device = "auto",
+    threads: int = 2,
+    stop_after_minutes: float | None = None,
+) -> None:
+    """Train Mask R-CNN on one encoder; measure average precision of boxes and masks.
+
+    Args:
+        config: the study's YAML, with transfer.detection.
+        run: stem of an encoder, such as moco_v3_seed0 or untrained_vit_seed0.
+        data: folder in COCO's layout.
+        runs: where run folders live; keep it between calls.
+        tables: folder of all tables; detection/ is written in it.
+        encoder: the encoder's file; not for untrained ones.
+        picture: where true and predicted objects on validation images are drawn, .png.
+        device: where to compute; auto takes a GPU if there is one.
+        threads: of the CPU; the result depends on it in the last digits.
+        stop_after_minutes: save the state and leave with status 75 after this long.
+    """
+    _run("detection", **locals())
+
+
+def segmentation(
+    *,
+    config: Path,
+    run: str,
+    data: Path,
+    runs: Path,
+    tables: Path,
+    encoder: Path | None = None,
+    picture: Path | None = None,
+    device: Device = "auto",
+    threads: int = 2,
+    stop_after_minutes: float | None = None,
+) -> None:
+    """Train UPerNet on one encoder; measure mean intersection over union.
+
+    Args:
+        config: the study's YAML, with transfer.segmentation.
+        run: stem of an encoder, such as moco_v3_seed0 or untrained_vit_seed0.
+        data: folder in ADE20K's layout.
+        runs: where run folders live; keep it between calls.
+        tables: folder of all tables; segmentation/ is written in it.
+        encoder: the encoder's file; not for untrained ones.
+        picture: where labels and predictions on validation images are drawn, .png.
+        device: where to compute; auto takes a GPU if there is one.
+        threads: of the CPU; the result depends on it in the last digits.
+        stop_after_minutes: save the state and leave with status 75 after this long.
+    """
+    _run("segmentation", **locals())
+
+
+# ------------------------------------------------------------------------------------------------
+# Any task
+# ------------------------------------------------------------------------------------------------
+
+
+def transfer(
+    *,
+    task: str,
+    config: Path,
+    run: str,
+    data: Path,
+    tables: Path,
+    runs: Path | None = None,
+    encoder: Path | None = None,
+    device: Device = "auto",
+    threads: int = 2,
+    stop_after_minutes: float | None = None,
+) -> None:
+    """Do a transfer task by its name, one of your own for example.
+
+    Args:
+        task: the task's name.
+        config: the study's YAML, with the task's settings.
+        run: stem of an encoder, such as moco_v3_seed0 or untrained_vit_seed0.
+        data: folder of the task's images.
+        tables: folder of all tables; those of the task are written in it.
+        runs: where run folders live; needed by tasks that train, and to be kept between calls.
+        encoder: the encoder's file; not for untrained ones.
+        device: where to compute; auto takes a GPU if there is one.
+        threads: of the CPU.
+        stop_after_minutes: save the state of the training and leave with status 75 after this long.
+    """
+    _run(task, **{name: value for name, value in locals().items() if name != "task"})
+
+
+# ------------------------------------------------------------------------------------------------
+# All
+# ------------------------------------------------------------------------------------------------
+
+
+def task_command(task: Task, run: Any = transfer) -> Command:
+    """The command of a task; its ``decides`` and ``code`` are the task's."""
+    return Command(
+        name=task.verb,
+        run=run,
+        decides=partial(decides, task),
+        code=partial(code_of, task),
+    )
+
+
+def _named(name: str) -> tuple[Task, str]:
+    """A task and an encoder from ``<task>/<run>``, what the command ``transfer`` is run for."""
+    task, _, run = name.partition("/")
+    return TASKS[task], run
+
+
+def _decides_named(study: Study, name: str) -> dict[str, Any]:
+    task, run = _named(name)
+    return decides(task, study, run)
+
+
+def _code_named(study: Study, name: str) -> tuple[str, ...]:
+    task, run = _named(name)
+    return code_of(task, study, run)
+
+
+COMMANDS = (
+    *(
+        task_command(TASKS[name], run)
+        for name, run in {
+            "linear_probe": linear_probe,
+            "augmented_probe": augmented_probe,
+            "finetuning": finetune,
+            "robustness": robustness,
+            "detection": detection,
+            "segmentation": segmentation,
+        }.items()
+    ),
+    Command("transfer", transfer, _decides_named, _code_named),
+)

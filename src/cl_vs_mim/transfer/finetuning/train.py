@@ -1,0 +1,79 @@
+"""An encoder with a linear classifier, all of it trained: the pre-training loop gives views, resumption and logs."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from cl_vs_mim.config import Architecture
+from cl_vs_mim.core.randomness import global_randomness
+from cl_vs_mim.encoder.model import Encoder
+from cl_vs_mim.encoder.pooling import pool
+from cl_vs_mim.pretrain.ema import follow
+from cl_vs_mim.pretrain.sources import make_source
+from cl_vs_mim.pretrain.supervised import Config as SupervisedConfig
+from cl_vs_mim.pretrain.supervised import Supervised
+from cl_vs_mim.transfer.finetuning.settings import FineTuning
+from cl_vs_mim.transfer.job import Job
+from cl_vs_mim.transfer.layers import decayed_groups, with_drop_path
+from cl_vs_mim.transfer.splits import read_splits
+
+
+class FineTuned(Supervised):
+    """An encoder with a linear classifier, every layer with its own learning rate (arXiv 2106.08254, Appendix)."""
+
+    def __init__(self, encoder: Encoder, config: FineTuning, classes: int) -> None:
+        parts = {name: getattr(config, name) for name in ("pooling", "mixup", "cutmix", "label_smoothing", "views")}
+        super().__init__(encoder, SupervisedConfig(method="supervised", classes=classes, **parts))
+        self.layer_decay, self.ema = config.layer_decay, config.ema
+        if config.ema is not None:
+            self.mean_encoder = copy.deepcopy(encoder).requires_grad_(False)
+            self.mean_head = copy.deepcopy(self.head).requires_grad_(False)
+
+    def after_step(self, progress: float) -> None:
+        """Move the running means of the weights."""
+        if self.ema is not None:
+            follow((self.mean_encoder, self.mean_head), (self.encoder, self.head), self.ema)
+
+    def parameter_groups(self, weight_decay: float) -> list[dict]:
+        """Those of :func:`decayed_groups`."""
+        return decayed_groups(self, self.encoder, weight_decay, self.layer_decay)
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S), normalised -> (B, K), by the running means where there are any."""
+        encoder, head = (self.encoder, self.head) if self.ema is None else (self.mean_encoder, self.mean_head)
+        return head(pool(encoder(images), self.config.pooling))
+
+
+def build_classifier(
+    encoder: Encoder, architecture: Architecture, settings: FineTuning, classes: int, seed: int
+) -> FineTuned:
+    """The encoder with an untrained linear layer, drawn from ``seed``."""
+    with global_randomness(seed, "classifier"):
+        return FineTuned(with_drop_path(encoder, architecture, settings.training.drop_path), settings, classes)
+
+
+def train(job: Job) -> FineTuned:
+    """The encoder and its classifier after training on the labels that the settings name.
+
+    Raises:
+        UserError: images or labels are missing, too few for a batch, or the loss is not finite.
+    """
+    settings: FineTuning = job.settings
+    images, _ = read_splits(job.data, [settings.labels])
+    labels = images.labels[settings.labels]
+    classifier = build_classifier(job.encoder, job.architecture, settings, len(labels.classes), job.evaluated.seed)
+    workers = job.study.compute.loader_workers
+    job.fit(
+        classifier,
+        settings.training,
+        image_size=job.architecture.image_size,
+        count=len(images.index),
+        source=lambda trainer: make_source(
+            images.index, labels.numbers, settings.training.images, trainer.plan(), job.device, workers
+        ),
+    )
+    return classifier
