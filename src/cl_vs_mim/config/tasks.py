@@ -154,6 +154,12 @@ def task_runs(task: Task, study: Study) -> dict[str, tuple[str, int]]:
     return method_runs(study) if task.runs == "methods" else pair_runs(study)
 
 
+def table_runs(table: str, study: Study) -> dict[str, tuple[str, int]] | None:
+    """The encoders that a task writes this table of, as :func:`task_runs` has them; None where no task writes it."""
+    writers = [task for task in (TASKS[name] for name in TASKS.names()) if table in task.tables]
+    return task_runs(writers[0], study) if writers else None
+
+
 def scores(study: Study) -> dict[str, Score]:
     """The scores of all tasks of a study, by name, in the order of their columns."""
     found = [score for task in study_tasks(study).values() for score in task.scores]

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cl_vs_mim.config import Study, encoders
-from cl_vs_mim.config.transfer import Transfer
+from cl_vs_mim.config.tasks import table_runs
 
 # Kinds that the main pair is measured for on images of other sizes, too.
 AT_GRIDS = ("attention", "diversity", "movement", "token_spectrum", "image_spectrum", "fourier")
-_OF_PAIR = ("detection", "segmentation")  # tasks that only the main pair is trained on
 Runs = dict[str, tuple[str, int]]  # stem of an encoder's files -> its model and seed
 
 # ------------------------------------------------------------------------------------------------
@@ -85,8 +84,8 @@ class Reference:
 def made(study: Study, kind: str) -> Runs:
     """The encoders that a study can have tables of this kind of.
 
-    Kinds named after a task of transfer are made where the study has its settings; those of dense prediction, of
-    fine-tuned encoders and of other grids are of the main pair alone.
+    Tables of a transfer task are made where the study has its settings, of the encoders that the task is done for;
+    those of fine-tuned encoders and of other grids are of the main pair alone.
     """
     folder, _, rest = kind.partition("/")
     if folder == "finetuned":
@@ -97,11 +96,8 @@ def made(study: Study, kind: str) -> Runs:
         return encoders.trained_runs(study)
     if kind in ("decoder_fourier", "reconstruction"):
         return _named(study, encoders.runs_with_decoder(study))
-    if kind in Transfer.model_fields:
-        if getattr(study.transfer, kind, None) is None:
-            return {}
-        return encoders.pair_runs(study) if kind in _OF_PAIR else _all(study)
-    return _all(study)
+    runs = table_runs(kind, study)
+    return _all(study) if runs is None else runs
 
 
 def runs_of(study: Study, table: Table) -> Runs:
