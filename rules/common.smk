@@ -118,6 +118,7 @@ def task_options(task):
         for option in task.inputs:  # a data set is given as its folder
             path = Path(input[option])
             given[option] = path.parent if path.name == "manifest.json" else path
+        given |= {option: f"{RESULTS}/{folder}" for option, folder in task.folders.items()}
         given |= {option: output[option] for option in task.files}
         if task.verb == "transfer":
             given["task"] = task.name

@@ -84,6 +84,7 @@ class Task:
         words: keys of ``settings`` that decide nothing.
         inputs: further files, option of the command -> path below ``results/<study>``, with ``{run}``.
         files: what it writes besides tables, option of the command -> path below ``results/<study>``, with ``{run}``.
+        folders: option of the command -> folder below ``results/<study>`` that outlives the job, such as a cache.
         retrains: modules whose code decides what is trained, where that is less than all of ``train``.
         packages: to be installed, and named in the head of every row: name of the module -> of the package.
         extra: where those packages come from, for the message.
@@ -107,6 +108,7 @@ class Task:
     words: frozenset[str] = frozenset({"choices"})
     inputs: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    folders: Mapping[str, str] = field(default_factory=dict)
     retrains: tuple[str, ...] = ()
     packages: Mapping[str, str] = field(default_factory=dict)
     extra: str = ""

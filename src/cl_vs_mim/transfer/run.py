@@ -19,7 +19,8 @@ from cl_vs_mim.config.tasks import Task, decides, decides_training_of, need_sett
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import sha256_json
 from cl_vs_mim.core.tables import with_columns, write_table
-from cl_vs_mim.evaluated import choose_device, data_hash, find_encoder, open_encoder, table_head
+from cl_vs_mim.data.identity import content_hash, data_hash
+from cl_vs_mim.evaluated import choose_device, find_encoder, open_encoder, table_head
 from cl_vs_mim.pretrain.interrupt import deadline_after
 from cl_vs_mim.pretrain.objective import Objective
 from cl_vs_mim.pretrain.run import start, train_run
@@ -79,7 +80,7 @@ def run_task(
     job = Job(
         **{"task": task, "study": study, "settings": settings, "evaluated": evaluated, "architecture": architecture},
         **{"encoder": open_encoder(evaluated, architecture, encoder), "encoder_file": encoder, "options": options},
-        **{"data": data, "data_hash": content_hash(task, data), "runs": runs, "fabric": fabric},
+        **{"data": data, "data_hash": images_hash(task, data), "runs": runs, "fabric": fabric},
         **{"threads": threads, "deadline": deadline},
         device=choose_device(device) if fabric is None else fabric.device,
     )
@@ -171,14 +172,11 @@ def _version(module: str, package: str) -> str:
         return f"{package} {getattr(import_module(module), '__version__', 'not installed as such')}"
 
 
-def content_hash(task: Task, data: Path) -> str:
-    """What stands for the content of a task's images: the composer's hash, or that of names and sizes of files.
+def images_hash(task: Task, data: Path) -> str:
+    """What stands for the content of a task's images: the hash in the manifest, else that of names and sizes of files.
 
     Raises:
-        UserError: the manifest of the data set is damaged.
+        UserError: the manifest of the data set is damaged, or belies its files.
     """
     folder = data.parent if task.part else data
-    if (folder / "manifest.json").is_file():
-        return data_hash(folder)
-    files = sorted(path for path in data.rglob("*") if path.is_file())
-    return sha256_json([[path.relative_to(data).as_posix(), path.stat().st_size] for path in files])
+    return data_hash(folder) if (folder / "manifest.json").is_file() else content_hash(data)

@@ -15,5 +15,6 @@ TASK = Task(
     runs="methods",
     also=("analysis.crop_fraction",),
     files={"probes": "probes/{run}.safetensors"},
+    folders={"cache": "features"},
     verb="linear-probe",
 )

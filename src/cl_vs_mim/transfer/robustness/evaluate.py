@@ -19,11 +19,12 @@ from cl_vs_mim.config.analysis import FourierNoise, Robustness
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.progress import progress
 from cl_vs_mim.core.tables import with_columns
+from cl_vs_mim.data.identity import data_hash
 from cl_vs_mim.data.images import ImageFolderIndex, index_image_folder, normalise
 from cl_vs_mim.data.labels import image_labels
 from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.encoder.pooling import Pooling, pool
-from cl_vs_mim.evaluated import SPLIT, analysis_images, batches, data_hash
+from cl_vs_mim.evaluated import SPLIT, analysis_images, batches
 from cl_vs_mim.transfer.job import Job
 from cl_vs_mim.transfer.linear_probe.probes import Probe, load_probe
 from cl_vs_mim.transfer.robustness.noise import noise_for_images, ring
