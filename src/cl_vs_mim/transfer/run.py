@@ -18,6 +18,7 @@ from cl_vs_mim.config.encoders import model_and_seed
 from cl_vs_mim.config.tasks import Task, decides, decides_training_of, need_settings, training_code_of
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import sha256_json
+from cl_vs_mim.core.registry import load
 from cl_vs_mim.core.tables import with_columns, write_table
 from cl_vs_mim.data.identity import content_hash, data_hash
 from cl_vs_mim.evaluated import choose_device, find_encoder, open_encoder, table_head
@@ -162,7 +163,7 @@ def task_module(task: Task, name: str) -> ModuleType:
     with warnings.catch_warnings():
         for message in _SAID_AT_IMPORT:
             warnings.filterwarnings("ignore", message=message)
-        return import_module(name)
+        return load(name)
 
 
 def _version(module: str, package: str) -> str:
