@@ -31,7 +31,7 @@ rule claims:
     params:
         config=CONFIG,
         tables=lambda wildcards: TABLE_FOLDER,
-        decided=COMMAND["claims"].decided(STUDY, STUDY.study),
+        decided=lambda wildcards: COMMAND["claims"].decided(STUDY, STUDY.study),
     log:
         f"{RESULTS}/logs/audit/claims.log",
     benchmark:
@@ -50,7 +50,7 @@ rule audit_report:
     output:
         report(f"{RESULTS}/report.html", caption="../report/audit.rst", category="Audit"),
     params:
-        decided=COMMAND["report"].decided(STUDY, STUDY.study),
+        decided=lambda wildcards: COMMAND["report"].decided(STUDY, STUDY.study),
     log:
         f"{RESULTS}/logs/audit/report.log",
     benchmark:
@@ -71,7 +71,7 @@ if STUDY.study == DOCUMENTED:
         params:
             config=CONFIG,
             tables=lambda wildcards: TABLE_FOLDER,
-            decided=COMMAND["pitfalls"].decided(STUDY, STUDY.study),
+            decided=lambda wildcards: COMMAND["pitfalls"].decided(STUDY, STUDY.study),
         log:
             f"{RESULTS}/logs/audit/pitfalls.log",
         benchmark:
