@@ -19,7 +19,7 @@ from plan import WITHOUT_WORK, Plan, counted, plan
 ROOT = Path(__file__).resolve().parent.parent
 DRAWN = {"figure", "table", "claims", "audit_report"}  # what tables of results are made into
 MEASURED = {"extract", "extract_grid", "extract_finetuned", "embedding", "reconstruct"}
-TRANSFER = {"linear_probe", "robustness", "finetune", "augmented_probe", "detection", "segmentation"}
+TRANSFER = {"linear_probe", "robustness", "finetuning", "augmented_probe", "detection", "segmentation"}
 SCENES = {"check", "detection", "segmentation"} | DRAWN
 
 # Module -> the rules that run again when it does something else, at most; the first of them certainly.
