@@ -302,7 +302,7 @@ def test_a_damaged_data_set_is_named(config, data, tmp_path):
     with pytest.raises(UserError, match=r"\.png cannot be read"):
         extract(config, data, tmp_path, "untrained_vit")
     (data / "manifest.json").write_text("{}")
-    with pytest.raises(UserError, match=r"manifest\.json is missing or damaged"):
+    with pytest.raises(UserError, match=r"manifest\.json is damaged"):
         extract(config, data, tmp_path, "untrained_vit")
     assert not list(tmp_path.rglob("*.parquet"))
 

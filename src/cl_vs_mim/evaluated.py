@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl_vs_mim.config import Architecture, Section, Study, load_study
+from cl_vs_mim.config import Architecture, Study, load_study
 from cl_vs_mim.config.encoders import model_and_seed
 from cl_vs_mim.core.errors import UserError
-from cl_vs_mim.core.files import sha256_json
 from cl_vs_mim.core.tables import row_head
 from cl_vs_mim.data.images import ImageFolderIndex, decode_many, index_image_folder, select_evenly
 from cl_vs_mim.encoder.checkpoints import load_encoder, read_header
@@ -188,19 +185,6 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def data_hash(data: Path) -> str:
-    """Hash of the content of a data set, as its manifest states it.
-
-    Raises:
-        UserError: there is no finished data set.
-    """
-    path = data / "manifest.json"
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["data_hash"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is missing or damaged: {data} is not a finished data set; build it again") from error
-
-
 # ------------------------------------------------------------------------------------------------
 # Images
 # ------------------------------------------------------------------------------------------------
@@ -258,9 +242,8 @@ def table_head(
     evaluated: EvaluatedEncoder,
     content: str,
     device: torch.device,
-    settings: dict[str, Section] | None = None,  # TODO(hand D): goes when all commands give config_hash
     *,
-    config_hash: str = "",
+    config_hash: str,
 ) -> dict[str, str | int | float]:
     """The constant columns of a table: the head of every row, then those of the encoder.
 
@@ -271,26 +254,5 @@ def table_head(
         device: where the encoder ran.
         config_hash: of the settings that decide the values, :meth:`cl_vs_mim.core.commands.Command.config_hash`.
     """
-    if settings is not None:
-        sections = {
-            "data": study.data,
-            "architecture": study.architectures[evaluated.architecture],
-            "model": study.models.get(evaluated.model),
-            **settings,
-        }
-        digests = {name: None if section is None else section.digest() for name, section in sections.items()}
-        digests["sample"] = study.analysis.sample_digest()
-        config_hash = sha256_json(digests)
     head = row_head(study=study.study, config_hash=config_hash, data_hash=content, device=device)
     return head | evaluated.columns()
-
-
-def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that every command about one encoder has."""  # TODO(hand D): goes with the last argparse parser
-    parser.add_argument("--config", type=Path, required=True, help="the study's YAML")
-    parser.add_argument("--model", required=True, help="a model of the study, or untrained_<architecture>")
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--encoder", type=Path, help="native checkpoint; not for untrained_…")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the single-object images")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=int, default=2, help="of the CPU, for decoding and for the encoder")

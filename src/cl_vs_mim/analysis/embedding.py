@@ -22,9 +22,10 @@ from cl_vs_mim.config.analysis import Embedding
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.progress import progress
 from cl_vs_mim.core.tables import with_columns, write_table
+from cl_vs_mim.data.identity import data_hash
 from cl_vs_mim.data.images import decode_many, index_image_folder, normalise
 from cl_vs_mim.data.labels import ImageLabels, image_labels
-from cl_vs_mim.evaluated import SPLIT, Evaluation, data_hash
+from cl_vs_mim.evaluated import SPLIT, Evaluation
 
 # ------------------------------------------------------------------------------------------------
 # Which images

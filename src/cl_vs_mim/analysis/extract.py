@@ -38,10 +38,11 @@ from cl_vs_mim.config import Study, block_index
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.progress import progress
 from cl_vs_mim.core.tables import HEAD, with_columns, write_table
+from cl_vs_mim.data.identity import data_hash
 from cl_vs_mim.data.images import decode_many
 from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.encoder.resize import at_grid
-from cl_vs_mim.evaluated import Evaluation, analysis_images, batches, data_hash
+from cl_vs_mim.evaluated import Evaluation, analysis_images, batches
 from cl_vs_mim.metrics.spectrum import bootstrap_image_spectrum
 
 # ------------------------------------------------------------------------------------------------

@@ -26,11 +26,12 @@ from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.progress import progress
 from cl_vs_mim.core.randomness import generator_for
 from cl_vs_mim.core.tables import with_columns, write_table
+from cl_vs_mim.data.identity import data_hash
 from cl_vs_mim.data.images import decode_many, normalise
 from cl_vs_mim.encoder.checkpoints import load_decoder
 from cl_vs_mim.encoder.decoders import Decoder
 from cl_vs_mim.encoder.model import Encoder
-from cl_vs_mim.evaluated import Evaluation, analysis_images, batches, data_hash
+from cl_vs_mim.evaluated import Evaluation, analysis_images, batches
 from cl_vs_mim.metrics.fourier import frequencies, relative_log_amplitudes
 
 _GREY = 0.5  # of hidden patches in the picture of the masked image

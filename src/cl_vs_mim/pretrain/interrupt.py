@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import signal
 import sys
@@ -48,24 +47,9 @@ def stop_on_signals() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def add_stop_option(parser: argparse.ArgumentParser) -> None:
-    """``--stop-after-minutes``, for commands that train."""
-    parser.add_argument(
-        "--stop-after-minutes",
-        type=float,
-        default=math.inf,
-        help=f"save the state and leave with status {PAUSED} after this long",
-    )
-
-
 def deadline_after(minutes: float | None) -> float:
     """When to stop, on the clock of ``time.monotonic``; None: never."""
     return math.inf if minutes is None else time.monotonic() + 60 * minutes
-
-
-def deadline_of(arguments: argparse.Namespace) -> float:
-    """When to stop, on the clock of ``time.monotonic``."""
-    return time.monotonic() + 60 * arguments.stop_after_minutes
 
 
 def leave_paused(step: int, steps: int, unit: str = "step", quiet: bool = False) -> NoReturn:
