@@ -95,7 +95,7 @@ def task_inputs(task):
     """A task's images, checked first where something is trained on them, the encoder, and files of other rules."""
     files = {"data": f"{RESULTS}/data/{task.data}/manifest.json", "encoder": encoder_of}
     if task.train is not None:
-        files["checked"] = f"{RESULTS}/checks/{task.data}.json"
+        files["checked"] = ancient(f"{RESULTS}/checks/{task.data}.json")
     return files | {option: f"{RESULTS}/{path}" for option, path in task.inputs.items()}
 
 
