@@ -104,7 +104,7 @@ def _imports(module: str) -> tuple[str, ...]:
     for node in ast.walk(_tree(module)):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names if alias.name.split(".")[0] in roots and "." in alias.name]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in roots and not node.level:
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in roots and not node.level:
             inner = [f"{node.module}.{alias.name}" for alias in node.names]
             submodules = [name for name in inner if _exists(name)]
             found += submodules

@@ -81,6 +81,7 @@ class Encoder(nn.Module):
             raise ValueError(f"this encoder takes {size}x{size} images, not {tuple(images.shape[-2:])}")
         patches = self.family.patches(self.backbone, images)  # (B, N, D)
         if mask is not None:
+            assert mask_token is not None, "a mask needs a mask token"
             weight = mask.flatten(1).unsqueeze(-1).to(patches.dtype)  # (B, N, 1)
             patches = patches * (1 - weight) + mask_token.to(patches.dtype) * weight
         return self._placed(patches, self.spec.grid, self.spec.grid)

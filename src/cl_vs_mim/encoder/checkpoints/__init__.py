@@ -57,8 +57,10 @@ def load_encoder(
     given = {"img_size": img_size, "patch_size": patch_size, "num_heads": num_heads}
     if family == "native":
         return load_native(path, given | {"layer_norm_eps": layer_norm_eps})
-    missing = [name for name, value in given.items() if value is None]
-    if missing:
+    if img_size is None or patch_size is None or num_heads is None:
+        missing = [name for name, value in given.items() if value is None]
         raise UserError(f"{path}: give {', '.join(missing)}; a checkpoint of family {family!r} does not state them")
-    sizes = (img_size, patch_size, num_heads)
-    return load_official(path, family, *sizes, layer_norm_eps=layer_norm_eps, verified=sha256 is not None)
+    verified = sha256 is not None
+    return load_official(
+        path, family, img_size, patch_size, num_heads, layer_norm_eps=layer_norm_eps, verified=verified
+    )

@@ -30,7 +30,7 @@ class _StandIn:
     torch's restricted unpickler fills ``OrderedDict`` both by items and by attributes, and nothing else by both.
     """
 
-    def __new__(cls, *_: Any) -> OrderedDict:
+    def __new__(cls, *_: Any) -> Any:
         return OrderedDict()
 
 
