@@ -88,8 +88,10 @@ class FolderData(Section):
         return self
 
 
-PARTS = ("objects/train", "objects/val", "coco/train2017", "coco/val2017", "ade20k/training", "ade20k/validation")
-PARTS += ("stylized",)
+PARTS = (
+    *("objects/train", "objects/val", "coco/train2017", "coco/val2017", "ade20k/training", "ade20k/validation"),
+    "stylized",
+)
 _MD5, _SHA256 = 32, 64
 
 

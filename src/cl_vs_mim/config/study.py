@@ -80,13 +80,11 @@ class Study(Section):
                 raise ValueError(f"models.{name}.{error}") from error
         self._blocks_and_heads_exist()
         self._images_exist()
-        for model, paradigm in zip(self.figures.pair, ("cl", "mim"), strict=True):
-            if model not in self.models:
-                raise ValueError(f"figures.pair: {model!r} is not among the models{nearest(model, self.models)}")
-            if self.models[model].paradigm != paradigm:
-                raise ValueError(
-                    f"figures.pair: {model!r} is of paradigm {self.models[model].paradigm}, not {paradigm}"
-                )
+        for name, paradigm in zip(self.figures.pair, ("cl", "mim"), strict=True):
+            if name not in self.models:
+                raise ValueError(f"figures.pair: {name!r} is not among the models{nearest(name, self.models)}")
+            if self.models[name].paradigm != paradigm:
+                raise ValueError(f"figures.pair: {name!r} is of paradigm {self.models[name].paradigm}, not {paradigm}")
         if self.analysis.robustness.labels not in self.analysis.probe.labels:
             raise ValueError(f"analysis.robustness.labels: no probe is fitted on {self.analysis.robustness.labels!r}")
         return self

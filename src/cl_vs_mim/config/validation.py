@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel
+from pydantic_core import ErrorDetails
 
 from cl_vs_mim.config.objective import ObjectiveConfig, config_of
 from cl_vs_mim.config.transfer import BuiltFrom
@@ -41,7 +42,7 @@ UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, 
 # ------------------------------------------------------------------------------------------------
 
 
-def describe(detail: dict[str, Any], raw: dict[str, Any], root: type[BaseModel]) -> str:
+def describe(detail: ErrorDetails, raw: dict[str, Any], root: type[BaseModel]) -> str:
     """One line for one pydantic error: the dotted key, what is wrong, and the nearest valid key if it is unknown."""
     location = _real_path(detail["loc"], raw)
     where = ".".join(map(str, location))
