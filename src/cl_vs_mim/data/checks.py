@@ -37,8 +37,8 @@ def count_images(dataset: str, folder: Path) -> dict[str, int]:
     """
     if dataset == "objects":
         splits = {name: index_image_folder(folder / name) for name in ("train", "val")}
-        train, val = (set(index.classes) for index in splits.values())
-        if odd := sorted(val - train):
+        trained, held_out = (set(index.classes) for index in splits.values())
+        if odd := sorted(held_out - trained):
             raise UserError(f"{folder / 'val'} has classes that {folder / 'train'} has not: {', '.join(odd[:5])}")
         return {f"objects/{name}": len(index) for name, index in splits.items()}
     if dataset == "scenes":

@@ -168,6 +168,7 @@ def _composing_code(study: Study, dataset: str) -> tuple[str, ...]:
 
 
 def _kit(study: Study, sheet: str) -> dict[str, Any]:
+    assert isinstance(study.data, KitData), "a contact sheet shows images that are composed"
     return {"kit": study.data.kit.as_posix()}
 
 

@@ -89,6 +89,7 @@ def _best_block(
         error = float(((candidate - under)[known] ** 2).sum())
         if error < least:
             best, least = candidate, error
+    assert best is not None, "no block has a finite error"
     return best
 
 

@@ -118,7 +118,7 @@ def decode(path: Path, size: int, crop_fraction: float = 1.0) -> np.ndarray:
 
 def decode_many(
     index: ImageFolderIndex,
-    positions: Sequence[int],
+    positions: Sequence[int] | np.ndarray,
     size: int,
     *,
     crop_fraction: float = 1.0,

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -89,8 +90,8 @@ def read_manifest(root: Path) -> tuple[KitFile, ...]:
     return tuple(files)
 
 
-def _row_problem(row: object) -> str:
-    """What is wrong with one row, or an empty string."""
+def _row_problem(row: Any) -> str:
+    """What is wrong with one row, all of whose values are text, or an empty string."""
     if row.kind not in KINDS:
         return f"kind {row.kind!r} should be one of {', '.join(KINDS)}"
     if row.split not in SPLITS:

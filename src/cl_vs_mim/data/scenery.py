@@ -165,9 +165,10 @@ class Comb:
     """
 
     def __init__(self, edges: tuple[float, ...], guard: float = 0.08) -> None:
-        edges = self.edges = np.asarray(edges, float)
-        width = np.diff(edges)
-        cells = list(zip((edges[:-1] + guard * width).tolist(), (edges[1:] - guard * width).tolist(), strict=True))
+        borders = self.edges = np.asarray(edges, float)
+        width = np.diff(borders)
+        lows, highs = borders[:-1] + guard * width, borders[1:] - guard * width
+        cells = list(zip(lows.tolist(), highs.tolist(), strict=True))
         self._cells = {False: cells[0::2], True: cells[1::2]}  # (low, high) without the guard bands
 
     @classmethod

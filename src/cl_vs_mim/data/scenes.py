@@ -185,7 +185,8 @@ class SceneRecipe:
     def _instances(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """One COCO document."""
         size = self.settings.image_size
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for row in rows:
             images.append({"id": row["id"], "file_name": row["file_name"], "width": size, "height": size, "license": 1})
             for annotation in row["annotations"]:

@@ -154,8 +154,8 @@ def _run(
         pending: dict[Future, int] = {}
         try:
             while True:
-                while len(pending) < 2 * workers and (number := next(queue, None)) is not None:
-                    pending[pool.submit(_work, number, shards[number])] = number
+                while len(pending) < 2 * workers and (following := next(queue, None)) is not None:
+                    pending[pool.submit(_work, following, shards[following])] = following
                 if not pending:
                     return
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
