@@ -22,7 +22,7 @@ def draw(frames: Frames, study: Study) -> Drawing:
     Raises:
         UserError: the two stages were measured on different images.
     """
-    stages = {"": {}, _SUFFIX: {}}
+    stages: dict[str, dict[str, pd.DataFrame]] = {"": {}, _SUFFIX: {}}
     for kind in overview_reads("pair_trained"):
         before, after = frames[kind], frames[f"finetuned_{kind}"]
         if len(hashes := {*before["data_hash"], *after["data_hash"]}) > 1:

@@ -20,7 +20,7 @@ def draw(frames: Frames, study: Study) -> Drawing:
         if len({sizes[model] for model in sizes if study.models[model].objective.method == method}) < 2
     ]
     note = f"One size only in this study: {', '.join(single)}; nothing can be said of size." if single else ""
-    order = sorted(sizes, key=sizes.get)
+    order = sorted(sizes, key=lambda name: sizes[name])
     frame = frame.sort_values("model", key=lambda models: models.map(order.index), kind="stable")
     return draw_overview(frame, study, note)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +127,7 @@ def _pages(study: Study) -> dict[str, Any]:
     return {"study": study.study, "title": study.title, "reduced": study.reduced}
 
 
-def _encoders(study: Study, reads: dict[str, Any]) -> dict[str, Any]:
+def _encoders(study: Study, reads: Mapping[str, Any]) -> dict[str, Any]:
     """Words, looks and sizes of the encoders that a page shows; their seeds are in the names of its inputs."""
     from cl_vs_mim.figures.looks import hybrid_weights, series_styles
     from cl_vs_mim.figures.sources import Table, runs_of

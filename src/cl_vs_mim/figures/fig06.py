@@ -57,13 +57,13 @@ def draw(frames: Frames, study: Study) -> Drawing:
                     axes.set_title(f"{numbers[model, block]:.2g}", fontsize=7, pad=2)
             label = group["label"].iloc[0].replace("untrained ", "untrained\n")
             row[0].set_ylabel(label)
-        for column, (count, place) in enumerate(
-            (count, place) for count in ("1 image", "2 images") for place in _PLACES
+        for column, (images, place) in enumerate(
+            (images, place) for images in ("1 image", "2 images") for place in _PLACES
         ):
             blocks = {"early": study.analysis.movement.early, "late": study.analysis.movement.late}
             name = f"{place} ({blocks[place]})" if place in blocks else place
             old = panels[0, column].get_title()
-            panels[0, column].set_title(f"{count}\n{name}\n{old}", fontsize=7, pad=2)
+            panels[0, column].set_title(f"{images}\n{name}\n{old}", fontsize=7, pad=2)
         _legend(figure)
         note = "Number: spread of the displacement over its mean, squared; 0 when all tokens move alike."
         style.add_footer(figure, style.describe(study, frame, note, study.pair()))

@@ -30,7 +30,7 @@ _PUBLISHED_BLOCKS = 12
 
 def drawn_models(study: Study) -> list[str]:
     """The study's first model of each method with a decoder, and the control of MAE's architecture."""
-    first = {}
+    first: dict[str, str] = {}
     for name, model in study.models.items():
         first.setdefault(model.objective.method, name)
     chosen = [first[method] for method in METHODS if method in first]

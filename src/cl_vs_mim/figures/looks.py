@@ -69,7 +69,9 @@ class SeriesStyle:
 
 def series_styles(study: Study) -> dict[str, SeriesStyle]:
     """A style for every model and control of the study, whatever of them a figure draws."""
-    styles, seen, others = {}, {}, dict.fromkeys(_OTHERS, 0)
+    styles: dict[str, SeriesStyle] = {}
+    seen: dict[str, tuple[tuple[str, str], int]] = {}  # method -> its first colour and marker, how many encoders
+    others = dict.fromkeys(_OTHERS, 0)
     weights = hybrid_weights(study)
     for place, (name, model) in enumerate(study.models.items()):
         method, kind = model.objective.method, model.paradigm

@@ -11,8 +11,10 @@ from cl_vs_mim.figures.curves import draw_curves
 from cl_vs_mim.figures.looks import SeriesStyle
 from cl_vs_mim.figures.tables import depth_curves
 
-COLUMNS = ("image", "depth", "metric", "value", "labels", "classes", "split", "pooling", "learning_rate")
-COLUMNS += ("protocol", "chance")
+COLUMNS = (
+    *("image", "depth", "metric", "value", "labels", "classes", "split", "pooling", "learning_rate"),
+    *("protocol", "chance"),
+)
 METRIC = "top1"
 POOLINGS = {"mean": "mean of patch tokens", "cls": "CLS token"}  # in the order of the panels; the default first
 _PANEL = ["labels", "split", "pooling"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -112,7 +113,7 @@ def with_published(rows: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
     hybrids = with_lambda(reference[reference["figure"] == "fig12"])
     scores = {score.task: score.published for score in SCORES}
 
-    def value(row: Mapping[str, object]) -> float:
+    def value(row: Mapping[str, Any]) -> float:
         if (place := scores[row["task"]]) is None:
             return float("nan")
         panel, column = place

@@ -44,7 +44,7 @@ def depth_axis(axes: Axes, deepest: float) -> None:
     axes.set_xlabel("depth (0: embedding)")
 
 
-def pale(color: str, shares: Sequence[float]) -> list[tuple[float, ...]]:
+def pale(color: str, shares: Sequence[float] | np.ndarray) -> list[tuple[float, ...]]:
     """The colour mixed with white: 0 is the colour itself, 1 nearly white. Deeper is paler, as in the paper."""
     base = np.array(to_rgb(color))
     return [tuple(base + (1 - base) * 0.8 * share) for share in shares]
