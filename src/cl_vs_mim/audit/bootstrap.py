@@ -124,7 +124,7 @@ def _weighted(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Holm's step-down adjustment: the chance of one false rejection or more is kept over all of them."""
     adjusted, worst = {}, 0.0
-    for rank, name in enumerate(sorted(p_values, key=p_values.get)):
+    for rank, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
         worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[name]))
         adjusted[name] = worst
     return {name: adjusted[name] for name in p_values}

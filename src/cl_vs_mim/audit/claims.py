@@ -139,10 +139,14 @@ class Curve(Section):
     depths: tuple[float, float] = (0.0, 1e9)  # of the published curve, in blocks
 
 
+def _mean_alone() -> list[Heads]:
+    return ["mean"]
+
+
 class Multiverse(Section):
     """Free choices that every claim is measured again with, wherever its tables have them."""
 
-    heads: list[Heads] = Field(default_factory=lambda: ["mean"])  # the first one is that of the verdict
+    heads: list[Heads] = Field(default_factory=_mean_alone)  # the first one is that of the verdict
     images: list[Share] = Field(default_factory=lambda: [1.0])
     shifts: list[float] = Field(default_factory=lambda: [0.0])  # of the inner ends of depth windows, relative depth
     resamples: PositiveInt = 400

@@ -86,10 +86,11 @@ def _signed(contrast: Contrast) -> list[tuple[int, Term]]:
 
 def _combined(contrast: Contrast, series: Sequence[Series], curves: Curves, shift: float) -> np.ndarray:
     """The effect (...,), from the curves of its terms."""
-    return sum(
+    parts = (
         sign * reduce_depths(one.depths, curves(one), term, shift)
         for (sign, term), one in zip(_signed(contrast), series, strict=True)
     )
+    return sum(parts, start=np.zeros(()))
 
 
 def _by_depth(contrast: Contrast, series: Sequence[Series], curves: Curves, shift: float) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -22,7 +23,7 @@ _CLS = {"table": "linear_probe", "where": {"labels": "class", "split": "val", "p
 _SHAPE = {"column": "decision", "equals": ["shape"], "among": ["shape", "texture"]}
 
 # Name in the page -> what is measured of one encoder, and at which depths.
-NUMBERS = {
+NUMBERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "nmi": ({"table": "attention", "where": {"metric": "nmi"}}, _LAST),
     "entropy": ({"table": "attention", "where": {"metric": "attention_entropy"}}, _LAST),
     "reach": ({"table": "attention", "where": {"metric": "attention_distance"}, "per_uniform": True}, _LAST),

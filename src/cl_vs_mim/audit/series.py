@@ -161,6 +161,7 @@ class Tables:
             paths.append(path)
             if "standard_error" in frame:
                 errors.append(frame.set_index("depth")["standard_error"].loc[pivot.columns].to_numpy())
+        assert axes is not None, f"{model} has no seeds"
         images = tuple(map(str, axes[0])) if "image" in self.frame(paths[0]) else ()
         values = np.stack(arrays)
         if not np.isfinite(values).all() and source.decision is None:

@@ -73,7 +73,7 @@ def _judge_all(contrasts: Sequence[Measured], controlled: bool) -> Verdict:
     unknown = [one for one in contrasts if one.effect.low is None]
     if unknown:
         return Verdict(INCONCLUSIVE, f"{unknown[0].name}: one seed and no values by image, so there is no interval")
-    open_ = [one for one in contrasts if one.effect.low <= one.margin]
+    open_ = [one for one in contrasts if one.effect.low is not None and one.effect.low <= one.margin]
     if open_:
         return Verdict(INCONCLUSIVE, f"{open_[0].name}: the interval includes the margin")
     if controlled:
