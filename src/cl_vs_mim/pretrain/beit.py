@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cl_vs_mim.encoder.model import Encoder
 
 
-class Config(ObjectiveConfig):
+class BEiTConfig(ObjectiveConfig):
     """BEiT (Bao et al., arXiv 2106.08254): name the tokenizer's codes of hidden blocks of patches."""
 
     needs_decoder = True
@@ -41,7 +41,7 @@ class Config(ObjectiveConfig):
     views: tuple[View]
 
     @model_validator(mode="after")
-    def _one_tokenizer(self) -> Config:
+    def _one_tokenizer(self) -> BEiTConfig:
         if (self.tokenizer is None) == (self.tokenizer_file is None):
             raise ValueError("give either tokenizer (a model of this study) or tokenizer_file (a path)")
         return self
@@ -56,7 +56,7 @@ class Config(ObjectiveConfig):
                 f"objective.tokenizer: {self.tokenizer!r} is no model of method vq_tokenizer "
                 f"(there are: {', '.join(tokenizers) or 'none'})"
             )
-        codes = tokenizers[self.tokenizer].objective.codes
+        codes = tokenizers[self.tokenizer].objective.decides()["codes"]
         if codes != self.codes:
             raise ValueError(f"objective.codes: {self.codes}, but tokenizer {self.tokenizer!r} has {codes}")
 
@@ -76,10 +76,10 @@ class Config(ObjectiveConfig):
 class BEiT(Objective):
     """BEiT around an encoder. The tokenizer comes from a file and is trained no further."""
 
-    Config = Config
+    Config = BEiTConfig
     splits_batches = True
 
-    def __init__(self, encoder: Encoder, config: Config) -> None:
+    def __init__(self, encoder: Encoder, config: BEiTConfig) -> None:
         super().__init__(encoder, config.views)
         self.config = config
         self.mask_token = nn.Parameter(torch.empty(1, 1, encoder.spec.width))

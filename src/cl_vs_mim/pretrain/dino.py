@@ -33,7 +33,7 @@ _GLOBAL = 2  # crops that the teacher sees: the first two views
 # ------------------------------------------------------------------------------------------------
 
 
-class Config(ObjectiveConfig):
+class DINOConfig(ObjectiveConfig):
     """DINO (Caron et al., arXiv 2104.14294): a student matches the prototypes of its moving average on other crops."""
 
     method: Literal["dino"]
@@ -50,7 +50,7 @@ class Config(ObjectiveConfig):
     views: Annotated[tuple[View, ...], Field(min_length=2)]  # two large crops, then the small ones
 
     @model_validator(mode="after")
-    def _large_crops_first(self) -> Config:
+    def _large_crops_first(self) -> DINOConfig:
         if any(view.size is not None for view in self.views[:2]):
             raise ValueError("views: the first two are the teacher's and have the encoder's image size; leave out size")
         return self
@@ -151,9 +151,9 @@ class DINO(Objective):
     training state keeps.
     """
 
-    Config = Config
+    Config = DINOConfig
 
-    def __init__(self, encoder: Encoder, config: Config) -> None:
+    def __init__(self, encoder: Encoder, config: DINOConfig) -> None:
         super().__init__(encoder, config.views)
         self.config = config
         self.head = DINOHead(encoder.spec.width, config.hidden, config.bottleneck, config.prototypes)

@@ -18,26 +18,25 @@ from torch import Tensor
 from cl_vs_mim.config.objective import ObjectiveConfig
 from cl_vs_mim.config.sections import Fraction
 from cl_vs_mim.encoder.decoders.simmim import SimMIMDecoder
-from cl_vs_mim.pretrain import moco_v3, simmim
-from cl_vs_mim.pretrain.moco_v3 import MoCoV3
+from cl_vs_mim.pretrain.moco_v3 import MoCoV3, MoCoV3Config
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
-from cl_vs_mim.pretrain.simmim import SimMIM
+from cl_vs_mim.pretrain.simmim import SimMIM, SimMIMConfig
 
 if TYPE_CHECKING:
     from cl_vs_mim.config import Model, Study
     from cl_vs_mim.encoder.model import Encoder
 
 
-class Config(ObjectiveConfig):
+class HybridConfig(ObjectiveConfig):
     """CL + MIM (Figure 12): (1 - weight) * SimMIM + weight * MoCo v3 on one encoder."""
 
     method: Literal["hybrid"]
     weight: Fraction  # the paper's lambda: 0, 0.2, 0.4, 0.6, 1
-    mim: simmim.Config
-    cl: moco_v3.Config
+    mim: SimMIMConfig
+    cl: MoCoV3Config
 
     @model_validator(mode="after")
-    def _patch_projection_is_trained(self) -> Config:
+    def _patch_projection_is_trained(self) -> HybridConfig:
         if self.cl.freeze_patch_projection and self.weight < 1:
             raise ValueError("cl.freeze_patch_projection: SimMIM trains the patch projection; set it to false")
         return self
@@ -63,9 +62,9 @@ class Hybrid(Objective):
     decay, the author's code being built on SimMIM's.
     """
 
-    Config = Config
+    Config = HybridConfig
 
-    def __init__(self, encoder: Encoder, config: Config) -> None:
+    def __init__(self, encoder: Encoder, config: HybridConfig) -> None:
         super().__init__(encoder, (*config.mim.views, *config.cl.views))
         self.weight = config.weight
         with torch.random.fork_rng(devices=[]):  # both parts draw their heads from one state

@@ -63,13 +63,13 @@ def train(trainer: Trainer, source: Source, run: RunFolder, deadline: float) -> 
             epoch_ends = trainer.step % trainer.per_epoch == 0
             due = epoch_ends or trainer.step % training.log_steps == 0
             if fabric.is_global_zero and due:
-                line["feature_std"] = feature_std(features)
-                line["nmi"] = last_block_nmi(trainer.objective.encoder, watched) if epoch_ends else None
+                row: dict[str, float | None] = {**line, "feature_std": feature_std(features)}
+                row["nmi"] = last_block_nmi(trainer.objective.encoder, watched) if epoch_ends else None
                 now = time.monotonic()
-                line["images_per_second"] = (trainer.step - done) * training.batch_size / (now - since)
-                line["seconds"] = before + now - began
-                run.log(line)
-                events.add(line)
+                row["images_per_second"] = (trainer.step - done) * training.batch_size / (now - since)
+                row["seconds"] = before + now - began
+                run.log(row)
+                events.add(trainer.step, row)
                 done, since = trainer.step, now
             if trainer.step % training.checkpoint_steps == 0:
                 save(trainer, run)
@@ -95,7 +95,7 @@ def roll_back(trainer: Trainer, run: RunFolder, error: FloatingPointError) -> No
     factor = trainer.training.rollback_factor
     good = next((str(path) for path in run.checkpoints()), "none")
     state = run.load_latest(trainer.fabric.device) if factor is not None and trainer.lr_scale == 1 else None
-    if state is None:
+    if factor is None or state is None:
         again = "" if trainer.lr_scale == 1 else " again, after a rollback"
         raise UserError(
             f"training stopped{again}: {error}; last good checkpoint: {good}; lower base_lr or lengthen the warm-up"

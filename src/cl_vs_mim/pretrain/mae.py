@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from cl_vs_mim.config import Model, Study
     from cl_vs_mim.encoder.model import Encoder
 
-__all__ = ["MAE", "Config", "masked_patch_loss", "patchify", "random_patches"]
+__all__ = ["MAE", "MAEConfig", "masked_patch_loss", "patchify", "random_patches"]
 
 # ------------------------------------------------------------------------------------------------
 # Configuration
 # ------------------------------------------------------------------------------------------------
 
 
-class Config(ObjectiveConfig):
+class MAEConfig(ObjectiveConfig):
     """MAE (He et al., arXiv 2111.06377): squared error on hidden patches, by a decoder behind the encoder."""
 
     paints = True
@@ -48,7 +48,7 @@ class Config(ObjectiveConfig):
     views: tuple[View]
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> Config:
+    def _heads_divide(self) -> MAEConfig:
         if self.decoder_width % self.decoder_heads or self.decoder_width % 4:
             raise ValueError(
                 f"decoder_width {self.decoder_width} is not a multiple of decoder_heads {self.decoder_heads} and of 4"
@@ -104,10 +104,10 @@ def masked_patch_loss(images: Tensor, prediction: Tensor, mask: Tensor, patch_si
 class MAE(Objective):
     """MAE around an encoder of the plain family; the decoder is exported beside the encoder."""
 
-    Config = Config
+    Config = MAEConfig
     splits_batches = True
 
-    def __init__(self, encoder: Encoder, config: Config) -> None:
+    def __init__(self, encoder: Encoder, config: MAEConfig) -> None:
         super().__init__(encoder, config.views)
         self.mask_ratio = config.mask_ratio
         spec = DecoderSpec(

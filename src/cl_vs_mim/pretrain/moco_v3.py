@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # ------------------------------------------------------------------------------------------------
 
 
-class Config(ObjectiveConfig):
+class MoCoV3Config(ObjectiveConfig):
     """MoCo v3 (Chen et al., arXiv 2104.02057): symmetrised InfoNCE against a momentum encoder."""
 
     method: Literal["moco_v3"]
@@ -101,9 +101,9 @@ class MoCoV3(Objective):
     and only parameters, not running statistics, follow the encoder.
     """
 
-    Config = Config
+    Config = MoCoV3Config
 
-    def __init__(self, encoder: Encoder, config: Config) -> None:
+    def __init__(self, encoder: Encoder, config: MoCoV3Config) -> None:
         super().__init__(encoder, config.views)
         hidden, out = config.projector_hidden, config.output_dim
         self.temperature = config.temperature

@@ -64,10 +64,10 @@ class EventLog:
         if self._writer is not None:
             self._writer.close()
 
-    def add(self, line: Mapping[str, float | None]) -> None:
-        """One line of the log; empty values are left out."""
+    def add(self, step: int, line: Mapping[str, float | None]) -> None:
+        """The line that the log has for a step; empty values are left out."""
         if self._writer is None:
             return
         for name, value in line.items():
             if name != "step" and value is not None:
-                self._writer.add_scalar(name, value, int(line["step"]))
+                self._writer.add_scalar(name, value, step)

@@ -54,8 +54,11 @@ class Objective(nn.Module, ABC):
         self.views = views
 
     @abstractmethod
-    def forward(self, views: list[Tensor], generator: torch.Generator) -> ObjectiveOutput:
-        """One batch: a list of (B, 3, S, S) normalised views, and a CPU generator for what the method draws."""
+    def forward(self, views: list[Tensor], generator: torch.Generator, *args: Any, **kwargs: Any) -> ObjectiveOutput:
+        """One batch: a list of (B, 3, S, S) normalised views, and a CPU generator for what the method draws.
+
+        What follows is left to the subclass: the classes of the images where :attr:`needs_labels` says so.
+        """
 
     def attach(self, encoder: Encoder, decoder: Decoder | None) -> None:
         """Take the model that the method needs (see :meth:`ObjectiveConfig.needs`), before training.

@@ -145,9 +145,19 @@ def pretrain(
         workers = study.compute.loader_workers
         return make_source(index, index.labels, training.images, trainer.plan(), fabric.device, workers)
 
-    sizes = {"image_size": architecture.image_size, "images": len(index)}
-    scaffold = {"fabric": fabric, "source": source, "deadline": deadline}
-    with train_run(runs, name, resolved, objective, training, **sizes, **scaffold) as (trainer, folder):
+    scaffold = train_run(
+        runs,
+        name,
+        resolved,
+        objective,
+        training,
+        image_size=architecture.image_size,
+        images=len(index),
+        fabric=fabric,
+        source=source,
+        deadline=deadline,
+    )
+    with scaffold as (trainer, folder):
         if not fabric.is_global_zero:
             return
         config_hash = sha256_json(decided)

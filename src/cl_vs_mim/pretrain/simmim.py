@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from cl_vs_mim.config import Model, Study
     from cl_vs_mim.encoder.model import Encoder
 
-__all__ = ["Config", "SimMIM", "block_mask", "masked_l1_loss"]
+__all__ = ["SimMIM", "SimMIMConfig", "block_mask", "masked_l1_loss"]
 
 # ------------------------------------------------------------------------------------------------
 # Configuration
 # ------------------------------------------------------------------------------------------------
 
 
-class Config(ObjectiveConfig):
+class SimMIMConfig(ObjectiveConfig):
     """SimMIM (Xie et al., arXiv 2111.09886): masked L1 regression of pixels by a one-layer head."""
 
     paints = True
@@ -85,10 +85,10 @@ def masked_l1_loss(images: Tensor, reconstruction: Tensor, patch_mask: Tensor) -
 class SimMIM(Objective):
     """SimMIM around an encoder; mask token and head are exported beside it, for pictures of what they paint."""
 
-    Config = Config
+    Config = SimMIMConfig
     splits_batches = True
 
-    def __init__(self, encoder: Encoder, config: Config) -> None:
+    def __init__(self, encoder: Encoder, config: SimMIMConfig) -> None:
         super().__init__(encoder, config.views)
         spec = encoder.spec
         self.mask_ratio, self.mask_unit = config.mask_ratio, config.mask_unit

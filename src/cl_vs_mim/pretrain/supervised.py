@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cl_vs_mim.encoder.model import Encoder
 
 
-class Config(ObjectiveConfig):
+class SupervisedConfig(ObjectiveConfig):
     """Classification with the parts of the DeiT recipe (Touvron et al., arXiv 2012.12877)."""
 
     method: Literal["supervised"]
@@ -42,11 +42,11 @@ class Config(ObjectiveConfig):
 class Supervised(Objective):
     """A linear classifier on the mean patch token or on CLS, trained with the encoder."""
 
-    Config = Config
+    Config = SupervisedConfig
     needs_labels = True
     splits_batches = True
 
-    def __init__(self, encoder: Encoder, config: Config) -> None:
+    def __init__(self, encoder: Encoder, config: SupervisedConfig) -> None:
         from torchvision.transforms import v2
 
         super().__init__(encoder, config.views)

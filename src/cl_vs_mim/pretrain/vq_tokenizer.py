@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _RARE = 0.05  # of its fair share of uses: an entry used less is moved to where patches are
 
 
-class Config(ObjectiveConfig):
+class VQTokenizerConfig(ObjectiveConfig):
     """A discrete tokenizer of patches (van den Oord et al., arXiv 1711.00937), for BEiT to predict."""
 
     trains_tokenizer = True
@@ -45,9 +45,9 @@ class Config(ObjectiveConfig):
 class VQTokenizer(Objective):
     """Reconstruction plus commitment; the codebook follows the vectors as running means (arXiv 1711.00937, A.1)."""
 
-    Config = Config
+    Config = VQTokenizerConfig
 
-    def __init__(self, encoder: Encoder, config: Config) -> None:
+    def __init__(self, encoder: Encoder, config: VQTokenizerConfig) -> None:
         super().__init__(encoder, config.views)
         self.config = config
         spec = DecoderSpec(method="vq", width=config.code_width, codes=config.codes)

@@ -13,8 +13,7 @@ from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.encoder.pooling import pool
 from cl_vs_mim.pretrain.ema import follow
 from cl_vs_mim.pretrain.sources import make_source
-from cl_vs_mim.pretrain.supervised import Config as SupervisedConfig
-from cl_vs_mim.pretrain.supervised import Supervised
+from cl_vs_mim.pretrain.supervised import Supervised, SupervisedConfig
 from cl_vs_mim.transfer.finetuning.settings import FineTuning
 from cl_vs_mim.transfer.job import Job
 from cl_vs_mim.transfer.layers import decayed_groups, with_drop_path
