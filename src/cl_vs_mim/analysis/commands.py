@@ -8,6 +8,8 @@ from typing import Any, Literal
 from cl_vs_mim.config import Study
 from cl_vs_mim.config.encoders import decides_encoder, model_and_seed
 from cl_vs_mim.config.objective import OBJECTIVES
+from cl_vs_mim.config.tasks import need_settings
+from cl_vs_mim.config.transfer import TASKS
 from cl_vs_mim.core.commands import Command
 from cl_vs_mim.encoder.families import FAMILIES
 from cl_vs_mim.metrics.register import metric_modules
@@ -73,7 +75,7 @@ def _decides_extract(study: Study, run: str) -> dict[str, Any]:
     if place.startswith("grid"):
         return decided | {"grid": int(place.removeprefix("grid"))}
     if place == "finetuned":
-        decided["finetuning"] = study.transfer.finetuning.model_dump(mode="json")
+        decided["finetuning"] = need_settings(TASKS["finetuning"], study).model_dump(mode="json")
     return decided | {
         "attention_maps": study.figures.attention_maps.model_dump(mode="json", include={"image", "queries"}),
         "movement": study.analysis.movement.model_dump(mode="json"),

@@ -46,7 +46,7 @@ def choose_queries(
                 raise UserError(
                     f"figures.attention_maps.queries: patch [{row}, {column}] is not on the {grid}x{grid} grid"
                 )
-        return [tuple(query) for query in queries]
+        return [(row, column) for row, column in queries]
     x, y, width, height, interior_x, interior_y = _object(data / "images.csv", image)
     with Image.open(data / image) as picture:
         scale, offset = _placement(picture.size, size, crop_fraction)

@@ -115,10 +115,12 @@ class _Values:
             if self.count:
                 grown[: self.count] = self.values()
             self._buffer = grown
+        assert self._buffer is not None
         self._buffer[self.count : needed] = values.detach()
         self.count = needed
 
     def values(self) -> Tensor:
+        assert self._buffer is not None, "nothing has been added"
         return self._buffer[: self.count]
 
 
@@ -146,7 +148,7 @@ def stream(encoder: Encoder, batches: Iterable[Tensor], metrics: Sequence[Stream
     done = 0
     for images in batches:
         tokens = encoder.embed(normalise(images.to(device, non_blocking=True)))
-        added = [(metric, 0.0, metric.update(0, tokens)) for metric in of_states]
+        added: list[tuple[Stream, float, Tensor]] = [(metric, 0.0, metric.update(0, tokens)) for metric in of_states]
         for trace in encoder.trace(tokens):
             block = trace.block
             added += [(metric, block + 1.0, metric.update(trace)) for metric in of_blocks]

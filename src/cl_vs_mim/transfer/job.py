@@ -70,6 +70,12 @@ class Job:
     folder: RunFolder | None = None
     open: ExitStack = field(default_factory=ExitStack)
 
+    @property
+    def held(self) -> RunFolder:
+        """:attr:`folder`, of a task that has called :meth:`fit` or :meth:`hold`."""
+        assert self.folder is not None, f"{self.task.name} has not trained anything"
+        return self.folder
+
     def fit(
         self,
         network: Objective,

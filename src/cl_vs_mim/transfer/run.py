@@ -70,7 +70,8 @@ def run_task(
     study = load_study(config)
     settings = need_settings(task, study)
     model, seed = model_and_seed(study, run)
-    train, evaluate = (name and task_module(task, name) for name in (task.train, task.evaluate))
+    train = None if task.train is None else task_module(task, task.train)
+    evaluate = task_module(task, task.evaluate)
     if train is not None and runs is None:
         raise UserError(f"{task.name} trains; say with --runs where its state may live, and keep that folder")
     torch.set_num_threads(threads)
@@ -79,15 +80,26 @@ def run_task(
     evaluated = find_encoder(study, model, seed)
     architecture = study.architectures[evaluated.architecture]
     job = Job(
-        **{"task": task, "study": study, "settings": settings, "evaluated": evaluated, "architecture": architecture},
-        **{"encoder": open_encoder(evaluated, architecture, encoder), "encoder_file": encoder, "options": options},
-        **{"data": data, "data_hash": images_hash(task, data), "runs": runs, "fabric": fabric},
-        **{"threads": threads, "deadline": deadline},
+        task=task,
+        study=study,
+        settings=settings,
+        evaluated=evaluated,
+        architecture=architecture,
+        encoder=open_encoder(evaluated, architecture, encoder),
+        encoder_file=encoder,
+        options=options,
+        data=data,
+        data_hash=images_hash(task, data),
+        runs=runs,
+        fabric=fabric,
+        threads=threads,
+        deadline=deadline,
         device=choose_device(device) if fabric is None else fabric.device,
     )
     config_hash = sha256_json(decides(task, study, run))
     head = table_head(study, evaluated, job.data_hash, job.device, config_hash=config_hash)
-    head["packages"] += "".join(f"; {_version(*names)}" for names in task.packages.items())
+    versions = (f"; {_version(*names)}" for names in task.packages.items())
+    head["packages"] = "".join((str(head["packages"]), *versions))
     with job.open:
         trained = None if train is None else train.train(job)
         for table, rows in evaluate.evaluate(job, trained).items():
@@ -128,9 +140,16 @@ def fit(
     """See :meth:`cl_vs_mim.transfer.job.Job.fit`."""
     assert job.fabric is not None and job.runs is not None, f"{job.task.name} is a task without training"
     scaffold = train_run(
-        *(job.runs, _run_name(job), resolve(job), network, training),
-        **{"image_size": image_size, "images": count, "fabric": job.fabric},
-        **{"source": source, "deadline": job.deadline},
+        job.runs,
+        _run_name(job),
+        resolve(job),
+        network,
+        training,
+        image_size=image_size,
+        images=count,
+        fabric=job.fabric,
+        source=source,
+        deadline=job.deadline,
     )
     trainer, job.folder = job.open.enter_context(scaffold)
     return trainer.steps

@@ -122,7 +122,8 @@ class TrainingSamples(Dataset):
         self._records, self._seed = records, seed
         self._mapper = training_mapper(settings)
         self._count = settings.iterations * settings.batch_size
-        self._epoch, self._order = -1, []
+        self._epoch = -1
+        self._order: list[int] = []
 
     def __len__(self) -> int:
         return self._count

@@ -24,7 +24,7 @@ def evaluate(job: Job, trained: Detector) -> dict[str, pd.DataFrame]:
     """
     settings, label = trained.settings, f"{job.evaluated.label}, seed {job.evaluated.seed}"
     _, split = read_coco(job.data)
-    with logs_to(job.folder.path / LOG):
+    with logs_to(job.held.path / LOG):
         records = records_of(split)
         places, shown = set(sample_places(len(records), settings.draw_images)), []
 

@@ -25,7 +25,7 @@ def evaluate(job: Job, trained: FineTuned) -> dict[str, pd.DataFrame]:
     if tuned is not None:
         save_tuned(tuned, job, trained)
     if log_table is not None:
-        log = job.folder.read_log().assign(model=job.evaluated.model, seed=job.evaluated.seed, protocol=job.task.name)
+        log = job.held.read_log().assign(model=job.evaluated.model, seed=job.evaluated.seed, protocol=job.task.name)
         write_table(log_table, with_head(log, _head(job)))
     return {"finetuning": rows}
 
@@ -38,5 +38,5 @@ def save_tuned(path: Path, job: Job, trained: FineTuned) -> None:
 
 
 def _head(job: Job) -> dict[str, str]:
-    digest = job.folder.digest
+    digest = job.held.digest
     return row_head(study=job.study.study, config_hash=digest, data_hash=job.data_hash, device=job.device)

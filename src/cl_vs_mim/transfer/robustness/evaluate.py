@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -190,7 +191,7 @@ def evaluate(job: Job, trained: None) -> dict[str, pd.DataFrame]:
     block = 1 + block_index(settings.block, job.architecture.depth)
     probe = load_probe(job.options["probes"], settings.labels, block, settings.pooling)
     reader = Reader(encoder, probe, block, settings.pooling)
-    shape = {"size": job.architecture.image_size, "crop_fraction": sample.crop_fraction}
+    shape: dict[str, Any] = {"size": job.architecture.image_size, "crop_fraction": sample.crop_fraction}
     shape |= {"batch_size": sample.batch_size, "workers": job.threads}
 
     stylized = isinstance(job.study.data, FolderData)

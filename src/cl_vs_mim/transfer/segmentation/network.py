@@ -126,6 +126,7 @@ class Segmenter(Objective):
     def _slide(self, pixels: Tensor) -> Tensor:
         """The same from overlapping windows; the last ones are moved back so that they end with the image."""
         size, stride = self.config.image_size, self.config.slide_stride
+        assert stride is not None, "the image is seen whole"
         starts = [
             [min(n * stride, max(0, side - size)) for n in range(max(0, side - size + stride - 1) // stride + 1)]
             for side in pixels.shape[-2:]
@@ -134,8 +135,9 @@ class Segmenter(Objective):
         for top in starts[0]:
             for left in starts[1]:
                 logits = self._logits(pixels[..., top : top + size, left : left + size])
-                around = (left, pixels.shape[-1] - left - logits.shape[-1])
-                around += (top, pixels.shape[-2] - top - logits.shape[-2])
+                right = pixels.shape[-1] - left - logits.shape[-1]
+                below = pixels.shape[-2] - top - logits.shape[-2]
+                around = (left, right, top, below)
                 total = total + F.pad(logits, around)
                 count = count + F.pad(torch.ones_like(logits[:, :1]), around)
         return total / count
