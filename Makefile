@@ -10,7 +10,7 @@ SNAKEMAKE_CONFIG = $(if $(STUDY),--config study=$(STUDY))
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fig3 figures all audit test lint bench lock clean-results
+.PHONY: help setup fig3 figures all audit test lint types bench lock clean-results
 
 help: ## List the targets and the settings
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -43,10 +43,13 @@ audit: setup ## Every claim with its verdict: results/<study>/report.html, and w
 test: setup ## Run the tests
 	.venv/bin/python -m pytest $(PYTEST_ARGS)$(if $(TEST_STATUS),; echo $$? > "$(TEST_STATUS)")
 
-lint: setup ## Check style and workflow
+lint: types ## Check style, types and workflow
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/snakemake --lint $(SNAKEMAKE_CONFIG)
+
+types: setup ## Check types
+	.venv/bin/mypy
 
 bench: setup ## Measure speeds on an idle machine; renew results/bench and docs/benchmarks.md
 	.venv/bin/python bench/bench_composer.py --output results/bench/composer.csv

@@ -290,7 +290,7 @@ def test_pip_settings_reach_uv(setup, monkeypatch):
 # ----------------------------------------------------------------------------------------------------------------------
 def test_help_is_the_default_and_lists_every_target(sandbox):
     targets = re.search(r"^\.PHONY: (.*)$", (sandbox / "Makefile").read_text(), re.MULTILINE)[1].split()
-    assert {"fig3", "figures", "all", "test", "lint", "lock", "clean-results"} <= set(targets)
+    assert {"fig3", "figures", "all", "test", "lint", "types", "lock", "clean-results"} <= set(targets)
     result = make(sandbox)
     assert set(re.findall(r"^make (\S+)", result.stdout, re.MULTILINE)) == set(targets)
 
