@@ -4,8 +4,12 @@
 
 CORES ?= all
 PYTEST_ARGS ?=
+WORKERS ?= 2
 OPTIONS ?=
 SNAKEMAKE = .venv/bin/snakemake --cores $(CORES) $(OPTIONS)
+# A file's tests share what they made, so they stay in one process; tests/conftest.py says which file comes first.
+PYTEST_PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST_COVERAGE = $(if $(COVERAGE),--cov --cov-report=term:skip-covered)
 SNAKEMAKE_CONFIG = $(if $(STUDY),--config study=$(STUDY))
 export PYTHON
 
@@ -21,6 +25,8 @@ help: ## List the targets and the settings
 	@echo "  OPTIONS='-n --keep-going'    options of Snakemake, for figures and everything made with them"
 	@echo "  PYTHON=/path/to/python3.12   another Python for .venv"
 	@echo "  PYTEST_ARGS='-k nmi'         options of pytest, for make test"
+	@echo "  WORKERS=0                    as many test processes, 0: one that a debugger can stop (default: 2)"
+	@echo "  COVERAGE=1                   also the lines that the tests reach, for make test"
 	@echo "  UPGRADE=1                    newest versions, for make lock"
 
 setup: ## Make .venv from the lock files, or renew it; part of every target below
@@ -41,7 +47,7 @@ audit: setup ## Every claim with its verdict: results/<study>/report.html, and w
 
 # With TEST_STATUS=<file>, pytest's exit status goes there and make adds no line of its own (used by .ci/run).
 test: setup ## Run the tests
-	.venv/bin/python -m pytest $(PYTEST_ARGS)$(if $(TEST_STATUS),; echo $$? > "$(TEST_STATUS)")
+	.venv/bin/python -m pytest $(PYTEST_PARALLEL) $(PYTEST_COVERAGE) $(PYTEST_ARGS)$(if $(TEST_STATUS),; echo $$? > "$(TEST_STATUS)")
 
 lint: types ## Check style, types and workflow
 	.venv/bin/ruff check

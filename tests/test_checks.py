@@ -85,6 +85,9 @@ def test_other_content_has_another_hash(disk: Path) -> None:
     write_image(disk / "imagenet" / "train" / "n01" / "9.JPEG", 17)
     checks.adopt(folders(disk), "objects", place)
     assert json.loads((place / "manifest.json").read_text())["data_hash"] != first
+    (disk / "imagenet" / "train" / "n01" / "9.JPEG").unlink()
+    checks.adopt(folders(disk), "objects", place)
+    assert json.loads((place / "manifest.json").read_text())["data_hash"] == first
 
 
 def test_what_is_missing_is_said_and_no_manifest_is_left(disk: Path) -> None:

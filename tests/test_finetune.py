@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-import yaml
 from safetensors.torch import load_file
 
 from cl_vs_mim.config import Architecture
@@ -26,8 +25,8 @@ from cl_vs_mim.transfer.finetuning.settings import FineTuning
 from cl_vs_mim.transfer.finetuning.train import FineTuned
 from cl_vs_mim.transfer.layers import with_drop_path
 from test_linear_probe import CATEGORIES, write_data
+from workplace import Workplace
 
-ROOT = Path(__file__).resolve().parent.parent
 SHAPE = {"image_size": 48, "patch_size": 12, "width": 16, "depth": 3, "heads": 2}
 TRAINING = {
     **{"epochs": 12, "warmup_epochs": 1, "batch_size": 12, "base_lr": 4e-3, "lr_batch": 12, "weight_decay": 0.0},
@@ -129,52 +128,44 @@ def test_stochastic_depth_changes_no_weight() -> None:
 # ------------------------------------------------------------------------------------------------
 
 
-class Workplace:
-    """A study of tiny encoders, images of one colour each, and the command line."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.data = write_data(folder / "objects")
-        self.study = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text(encoding="utf-8"))
-        for architecture in self.study["architectures"].values():
-            architecture.update(SHAPE)
-        self.study["transfer"] = {
-            "finetuning": tuning().model_dump(mode="json"),
-            "augmented_probe": probing().model_dump(mode="json"),
-        }
-        file = folder / "moco.safetensors"
-        save_encoder(
-            file, build_encoder(EncoderSpec(family="vit", positions="sincos", **SHAPE), 3), {"model": "moco_v3"}
-        )
-        self.encoder = file
-
-    def run(self, protocol: str, name: str = "one", model: str = "moco_v3", **options) -> pd.DataFrame:
-        config = self.folder / "smoke.yaml"
-        config.write_text(yaml.safe_dump(self.study), encoding="utf-8")
-        given = {"config": config, "run": f"{model}_seed0", "data": self.data, "device": "cpu", "threads": 1}
-        given |= {"runs": self.folder / f"runs_{name}", "tables": self.folder / name}
-        if model == "moco_v3":
-            given["encoder"] = self.encoder
-        if protocol == "finetuning":
-            given |= {"tuned": self.folder / f"{name}.safetensors", "log_table": self.folder / f"{name}.csv"}
-        command = {"finetuning": commands.finetune, "augmented_probe": commands.augmented_probe}[protocol]
-        threads = torch.get_num_threads()
-        try:
-            command(**given | options)
-        finally:
-            torch.set_num_threads(threads)
-        return read_table(self.folder / name / protocol / f"{model}_seed0.parquet")
-
-
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory) -> Workplace:
-    return Workplace(tmp_path_factory.mktemp("finetune"))
+def data(tmp_path_factory) -> Path:
+    """Images of one colour each."""
+    return write_data(tmp_path_factory.mktemp("finetune") / "objects")
+
+
+@pytest.fixture
+def workplace(workplace: Workplace, data: Path) -> Workplace:
+    workplace.shape(**SHAPE)
+    workplace.study["transfer"] = {
+        "finetuning": tuning().model_dump(mode="json"),
+        "augmented_probe": probing().model_dump(mode="json"),
+    }
+    workplace.options["data"] = data
+    spec = EncoderSpec(family="vit", positions="sincos", **SHAPE)
+    save_encoder(workplace.folder / "moco.safetensors", build_encoder(spec, 3), {"model": "moco_v3"})
+    return workplace
+
+
+def run(
+    workplace: Workplace, protocol: str, name: str = "one", model: str = "moco_v3", **options: object
+) -> pd.DataFrame:
+    """The predictions of an encoder that was trained on, or of a probe of it."""
+    folder = workplace.folder
+    given: dict[str, object] = {"runs": folder / f"runs_{name}", "tables": folder / name}
+    if model == "moco_v3":
+        given["encoder"] = folder / "moco.safetensors"
+    if protocol == "finetuning":
+        given |= {"tuned": folder / f"{name}.safetensors", "log_table": folder / f"{name}.csv"}
+    command = {"finetuning": commands.finetune, "augmented_probe": commands.augmented_probe}[protocol]
+    workplace.call(command, f"{model}_seed0", **given | options)
+    return read_table(folder / name / protocol / f"{model}_seed0.parquet")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["finetuning", "augmented_probe"])
 def test_colours_are_learned_and_predictions_are_rows(workplace: Workplace, protocol: str) -> None:
-    table = workplace.run(protocol, name=protocol)
+    table = run(workplace, protocol, name=protocol)
     assert table["value"].mean() >= 0.9, "five colours"
     assert len(table) == 2 * len(CATEGORIES) and set(table["split"]) == {"val"}
     assert set(HEAD) <= set(table.columns)
@@ -188,32 +179,28 @@ def test_colours_are_learned_and_predictions_are_rows(workplace: Workplace, prot
 
 
 def test_a_pause_changes_nothing(workplace: Workplace, monkeypatch) -> None:
-    workplace.run("finetuning", name="whole")
+    run(workplace, "finetuning", name="whole")
     ticks = iter(range(100))
     with monkeypatch.context() as patch:
         patch.setattr(loop, "_agreed", lambda *_: next(ticks) == 10)
         with pytest.raises(SystemExit) as stopped:
-            workplace.run("finetuning", name="paused")
+            run(workplace, "finetuning", name="paused")
     assert stopped.value.code == PAUSED and not (workplace.folder / "paused").exists()
-    workplace.run("finetuning", name="paused")
+    run(workplace, "finetuning", name="paused")
     whole, paused = (load_file(workplace.folder / f"{name}.safetensors") for name in ("whole", "paused"))
     assert all(torch.equal(whole[name], paused[name]) for name in whole)
 
 
 def test_controls_are_trained_from_their_seed_and_categories_reach_the_held_out(workplace: Workplace) -> None:
     workplace.study["transfer"]["finetuning"] |= {"labels": "category"}
-    try:
-        table = workplace.run("finetuning", name="control", model="untrained_vit")
-    finally:
-        workplace.study["transfer"]["finetuning"] |= {"labels": "class"}
+    table = run(workplace, "finetuning", name="control", model="untrained_vit")
     assert set(table["split"]) == {"val", "heldout"} and set(table["paradigm"]) == {"control"}
 
 
 def test_what_the_study_does_not_have_is_named(workplace: Workplace) -> None:
-    found = workplace.study["transfer"].pop("augmented_probe")
+    del workplace.study["transfer"]["augmented_probe"]
     with pytest.raises(UserError, match=r"has no transfer\.augmented_probe; add it to its YAML"):
-        workplace.run("augmented_probe")
-    workplace.study["transfer"]["augmented_probe"] = found
+        run(workplace, "augmented_probe")
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "lars", "adamw"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import multiprocessing
@@ -16,7 +17,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -35,8 +35,8 @@ from cl_vs_mim.pretrain.monitor import feature_std
 from cl_vs_mim.pretrain.schedule import learning_rate, weight_decay
 from cl_vs_mim.pretrain.state import RunFolder, resolve_run
 from cl_vs_mim.pretrain.trainer import Trainer
+from workplace import Workplace
 
-ROOT = Path(__file__).resolve().parent.parent
 IMAGES, BATCH, EPOCHS, CHECKPOINT_STEPS = 26, 4, 16, 5
 STEPS = EPOCHS * (IMAGES // BATCH)
 METHODS = ("moco_v3", "simmim", "mae", "dino", "supervised", "hybrid_05", "tokenizer", "beit")
@@ -63,55 +63,32 @@ def data(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def workplace(tmp_path, data):
-    return Workplace(tmp_path, data)
+def workplace(workplace: Workplace, data: Path) -> Workplace:
+    workplace.shape(image_size=16, patch_size=4, width=16, depth=2, heads=2)
+    workplace.study["models"]["supervised"]["objective"]["classes"] = 3
+    for model in workplace.study["models"].values():
+        model["seeds"] = [1]
+        model["training"].update(
+            epochs=EPOCHS, batch_size=BATCH, checkpoint_steps=CHECKPOINT_STEPS, log_steps=2, drop_path=0.2
+        )
+    workplace.training("moco_v3").update(drop_path=0.0)
+    workplace.options["data"] = data
+    return workplace
 
 
-class Workplace:
-    """A tiny study and the command that trains it."""
+def files(workplace: Workplace, runs: str = "runs", output: str = "encoder", **options) -> dict:
+    """What a training is told to write, and its other options."""
+    return {"runs": workplace.folder / runs, "output": workplace.folder / f"{output}.safetensors"} | options
 
-    def __init__(self, folder: Path, data: Path) -> None:
-        self.folder, self.data = folder, data
-        self.study = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text(encoding="utf-8"))
-        for architecture in self.study["architectures"].values():
-            architecture.update(image_size=16, patch_size=4, width=16, depth=2, heads=2)
-        self.study["models"]["supervised"]["objective"]["classes"] = 3
-        for model in self.study["models"].values():
-            model["seeds"] = [1]
-            model["training"].update(
-                epochs=EPOCHS, batch_size=BATCH, checkpoint_steps=CHECKPOINT_STEPS, log_steps=2, drop_path=0.2
-            )
-        self.training("moco_v3").update(drop_path=0.0)
 
-    def training(self, model: str) -> dict:
-        return self.study["models"][model]["training"]
+def arguments(workplace: Workplace, model: str, **options) -> dict:
+    return workplace.arguments(f"{model}_seed1", **files(workplace, **options))
 
-    def arguments(self, model: str, runs: str = "runs", output: str = "encoder", **options):
-        config = self.folder / "smoke.yaml"
-        config.write_text(yaml.safe_dump(self.study), encoding="utf-8")
-        given = {
-            "config": config,
-            "run": f"{model}_seed1",
-            "data": self.data,
-            "runs": self.folder / runs,
-            "output": self.folder / f"{output}.safetensors",
-            "device": "cpu",
-            "threads": 1,
-        }
-        return {**given, **options}
 
-    def run(self, model: str, **options) -> Path:
-        arguments = self.arguments(model, **options)
-        threads = torch.get_num_threads()
-        try:
-            pretrain(**arguments)
-        finally:
-            torch.set_num_threads(threads)
-        return arguments["output"]
-
-    def run_folder(self, runs: str = "runs") -> Path:
-        (folder,) = (self.folder / runs).iterdir()
-        return folder
+def train(workplace: Workplace, model: str, **options) -> Path:
+    given = files(workplace, **options)
+    workplace.call(pretrain, f"{model}_seed1", **given)
+    return given["output"]
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
@@ -142,9 +119,9 @@ def wait_for(condition, process, seconds: float = 60) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("model", METHODS)
 def test_killed_at_any_moment_it_ends_with_the_weights_of_an_undisturbed_run(workplace, processes, model):
-    options = {"needs": workplace.run("tokenizer", runs="codes", output="codes")} if model == "beit" else {}
-    undisturbed = workplace.run(model, runs="whole", output="whole", **options)
-    arguments = workplace.arguments(model, runs="killed", output="killed", **options)
+    options = {"needs": train(workplace, "tokenizer", runs="codes", output="codes")} if model == "beit" else {}
+    undisturbed = train(workplace, model, runs="whole", output="whole", **options)
+    given = arguments(workplace, model, runs="killed", output="killed", **options)
     folder = workplace.folder / "killed" / workplace.run_folder("whole").name
     delays = random.Random(model)
     kills = 0
@@ -156,7 +133,7 @@ def test_killed_at_any_moment_it_ends_with_the_weights_of_an_undisturbed_run(wor
         return any(folder.glob(".checkpoint_*.part*"))
 
     for condition in [lambda: folder.exists(), reached(1), writing, reached(2), writing, writing]:
-        process = processes.Process(target=pretrain, kwargs=arguments)
+        process = processes.Process(target=pretrain, kwargs=given)
         process.start()
         wait_for(condition, process)
         if condition is not writing:
@@ -165,21 +142,21 @@ def test_killed_at_any_moment_it_ends_with_the_weights_of_an_undisturbed_run(wor
         process.join()
         kills += process.exitcode == -9
         assert process.exitcode in (-9, 0)
-        assert not arguments["output"].exists() or process.exitcode == 0
+        assert not given["output"].exists() or process.exitcode == 0
     assert kills >= 3, "the run was over before it could be killed: give it more steps"
-    process = processes.Process(target=pretrain, kwargs=arguments)
+    process = processes.Process(target=pretrain, kwargs=given)
     process.start()
     process.join()
     assert process.exitcode == 0
-    assert_same_weights(undisturbed, arguments["output"])
-    assert undisturbed.read_bytes() == arguments["output"].read_bytes()
+    assert_same_weights(undisturbed, given["output"])
+    assert undisturbed.read_bytes() == given["output"].read_bytes()
     assert curve(folder) == curve(workplace.run_folder("whole"))
     assert not list(folder.glob(".*.part*"))
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "no_tensors", "record"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(workplace, capsys, damage):
-    output = workplace.run("simmim")
+    output = train(workplace, "simmim")
     expected, folder = output.read_bytes(), workplace.run_folder()
     whole_curve = curve(folder)
     newest = folder / f"checkpoint_{STEPS:09d}.pt"
@@ -193,7 +170,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(workplace, capsys, da
     else:
         newest.with_suffix(".json").write_text("{")
     output.unlink()
-    workplace.run("simmim")
+    train(workplace, "simmim")
     warning = capsys.readouterr().err
     assert f"checkpoint {newest} is damaged" in warning and "the one before" in warning
     assert "starts again" not in warning
@@ -202,24 +179,24 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(workplace, capsys, da
 
 
 def test_without_a_whole_checkpoint_it_starts_again_and_says_so(workplace, capsys):
-    output = workplace.run("simmim")
+    output = train(workplace, "simmim")
     expected, folder = output.read_bytes(), workplace.run_folder()
     whole_curve = curve(folder)
     assert len(list(folder.glob("*.pt"))) == 2
     for path in folder.glob("*.pt"):
         path.write_bytes(b"")
-    workplace.run("simmim")
+    train(workplace, "simmim")
     assert "starts again from step 0" in capsys.readouterr().err
     assert output.read_bytes() == expected
     assert curve(folder) == whole_curve
 
 
 def test_a_finished_run_is_exported_again_without_training(workplace, monkeypatch):
-    output = workplace.run("moco_v3", log_table=workplace.folder / "log.csv")
+    output = train(workplace, "moco_v3", log_table=workplace.folder / "log.csv")
     expected = output.read_bytes()
     output.unlink()
     monkeypatch.setattr(scaffold, "make_source", lambda *_: pytest.fail("images were read again"))
-    workplace.run("moco_v3")
+    train(workplace, "moco_v3")
     assert output.read_bytes() == expected
     table = (workplace.folder / "log.csv").read_text().splitlines()
     assert table[0].startswith("study,git_commit,config_hash,data_hash,packages,device,")
@@ -240,19 +217,19 @@ def test_it_pauses_at_its_deadline_and_goes_on(workplace, monkeypatch, capsys):
             self.now += 1
             return self.now
 
-    whole = workplace.run("simmim", runs="whole", output="whole")
+    whole = train(workplace, "simmim", runs="whole", output="whole")
     clock = Clock()
     for module in (interrupt, loop):
         monkeypatch.setattr(module, "time", clock)
     with pytest.raises(SystemExit) as stopped:
-        workplace.run("simmim", stop_after_minutes=0.2)
+        train(workplace, "simmim", stop_after_minutes=0.2)
     assert stopped.value.code == PAUSED == 75
     assert "paused at step" in capsys.readouterr().err
     assert not (workplace.folder / "encoder.safetensors").exists()
     steps = [json.loads(path.read_text())["step"] for path in workplace.run_folder().glob("checkpoint_*.json")]
     assert 0 < max(steps) < STEPS
     monkeypatch.undo()
-    assert_same_weights(workplace.run("simmim"), whole)
+    assert_same_weights(train(workplace, "simmim"), whole)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -264,7 +241,7 @@ def test_it_pauses_at_its_deadline_and_goes_on(workplace, monkeypatch, capsys):
 def test_a_loss_that_is_not_finite_stops_with_step_rate_and_checkpoint(workplace, model):
     workplace.training(model).update(base_lr=1e30, checkpoint_steps=1, warmup_epochs=0)
     with pytest.raises(UserError, match=r"at step \d+ \(learning rate \S+e\+\d+\); last good checkpoint: ") as stop:
-        workplace.run(model)
+        train(workplace, model)
     assert not (workplace.folder / "encoder.safetensors").exists()
     checkpoint = str(stop.value).split("last good checkpoint: ")[1].split(";")[0]
     if checkpoint != "none":
@@ -274,13 +251,13 @@ def test_a_loss_that_is_not_finite_stops_with_step_rate_and_checkpoint(workplace
 
 def test_a_second_process_on_the_same_run_is_refused(workplace, processes):
     workplace.training("simmim").update(epochs=100000)
-    arguments = workplace.arguments("simmim")
-    process = processes.Process(target=pretrain, kwargs=arguments)
+    given = arguments(workplace, "simmim")
+    process = processes.Process(target=pretrain, kwargs=given)
     process.start()
     try:
         wait_for(lambda: list(workplace.folder.glob("runs/*/checkpoint_*.json")), process)
         with pytest.raises(UserError, match=r"another process is training in .*simmim_seed1"):
-            pretrain(**arguments)
+            pretrain(**given)
     finally:
         process.kill()
         process.join()
@@ -289,18 +266,18 @@ def test_a_second_process_on_the_same_run_is_refused(workplace, processes):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_polite_signal_saves_the_state_and_asks_to_be_started_again(workplace, processes, number):
-    undisturbed = workplace.run("simmim", runs="whole", output="whole")
-    arguments = workplace.arguments("simmim", runs="stopped", output="stopped")
+    undisturbed = train(workplace, "simmim", runs="whole", output="whole")
+    given = arguments(workplace, "simmim", runs="stopped", output="stopped")
     folder = workplace.folder / "stopped" / workplace.run_folder("whole").name
-    process = processes.Process(target=pretrain, kwargs=arguments)
+    process = processes.Process(target=pretrain, kwargs=given)
     process.start()
     wait_for(lambda: (folder / "metrics.csv").exists(), process)
     os.kill(process.pid, number)
     process.join()
-    assert process.exitcode == PAUSED and not arguments["output"].exists()
+    assert process.exitcode == PAUSED and not given["output"].exists()
     (newest, *_) = sorted(folder.glob("checkpoint_*.json"), reverse=True)
     assert json.loads(newest.read_text())["step"] < STEPS
-    assert_same_weights(undisturbed, workplace.run("simmim", runs="stopped", output="stopped"))
+    assert_same_weights(undisturbed, train(workplace, "simmim", runs="stopped", output="stopped"))
 
 
 def poison(monkeypatch, at: int) -> list[int]:
@@ -322,7 +299,7 @@ def poison(monkeypatch, at: int) -> list[int]:
 def test_a_rollback_goes_on_from_the_last_checkpoint_with_a_lower_rate(workplace, monkeypatch, capsys):
     workplace.training("simmim").update(rollback_factor=0.5, warmup_epochs=0)
     tried = poison(monkeypatch, at=13)
-    workplace.run("simmim")
+    train(workplace, "simmim")
     assert tried[:17] == [*range(14), 10, 11, 12], "back to the checkpoint of step 10"
     assert "back to step 10 with the learning rate times 0.5" in capsys.readouterr().err
     log = pd.read_csv(workplace.run_folder() / "metrics.csv").set_index("step")["lr"]
@@ -336,11 +313,11 @@ def test_a_rollback_goes_on_from_the_last_checkpoint_with_a_lower_rate(workplace
 def test_without_the_key_or_for_the_second_time_it_stops(workplace, monkeypatch):
     poison(monkeypatch, at=13)
     with pytest.raises(UserError, match=r"training stopped: loss inf.* step 14"):
-        workplace.run("simmim")
+        train(workplace, "simmim")
     workplace.training("simmim").update(rollback_factor=0.5)
     monkeypatch.setattr(Trainer, "_forward", always_infinite(Trainer._forward, 13))
     with pytest.raises(UserError, match=r"training stopped again, after a rollback"):
-        workplace.run("simmim", runs="other")
+        train(workplace, "simmim", runs="other")
 
 
 def always_infinite(forward, at: int):
@@ -365,7 +342,7 @@ def test_accumulated_parts_are_the_whole_batch(workplace):
             **{"label": name, "paradigm": "supervised", "architecture": "vit", "seeds": [1], "objective": objective},
             "training": training | {"accumulate": parts},
         }
-    first, second = (load_file(workplace.run(name, runs=name, output=name)) for name in ("whole", "parts"))
+    first, second = (load_file(train(workplace, name, runs=name, output=name)) for name in ("whole", "parts"))
     for name in first:
         torch.testing.assert_close(first[name], second[name], rtol=1e-4, atol=1e-5)
 
@@ -377,21 +354,21 @@ def self_contained(workplace) -> dict:
 def test_a_loss_that_compares_images_refuses_parts(workplace):
     workplace.training("moco_v3").update(accumulate=2)
     with pytest.raises(UserError, match="MoCoV3 compares the images of a batch with each other"):
-        workplace.run("moco_v3")
+        train(workplace, "moco_v3")
 
 
 def test_images_from_files_survive_a_pause_and_any_number_of_workers(workplace, monkeypatch):
     """The same weights from one worker without a pause and from two with one."""
     workplace.training("simmim")["images"] = "stream"
     workplace.study["compute"]["loader_workers"] = 1
-    whole = workplace.run("simmim", runs="whole", output="whole")
+    whole = train(workplace, "simmim", runs="whole", output="whole")
     workplace.study["compute"]["loader_workers"] = 2
     ticks = iter(range(7))
     with monkeypatch.context() as patch:
         patch.setattr(loop, "_agreed", lambda *_: next(ticks) == 6)
         with pytest.raises(SystemExit):
-            workplace.run("simmim", output="paused")
-    paused = workplace.run("simmim", output="paused")
+            train(workplace, "simmim", output="paused")
+    paused = train(workplace, "simmim", output="paused")
     assert_same_weights(whole, paused)
 
 
@@ -403,7 +380,7 @@ def test_compiled_blocks_have_the_losses_of_plain_ones(workplace, model):
     losses = {}
     for way in (False, True):
         workplace.training(model)["compile"] = way
-        workplace.run(model, runs=f"compile_{way}", output=f"compile_{way}")
+        train(workplace, model, runs=f"compile_{way}", output=f"compile_{way}")
         log = pd.read_csv(workplace.run_folder(f"compile_{way}") / "metrics.csv")
         losses[way] = log[["loss", "grad_norm", "feature_std"]].to_numpy()
     assert len(losses[True]) == IMAGES // BATCH
@@ -414,42 +391,51 @@ def test_compile_without_a_compiler_says_what_is_missing(workplace, monkeypatch)
     workplace.training("simmim")["compile"] = True
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match=r"needs a C\+\+ compiler"):
-        workplace.run("simmim")
+        train(workplace, "simmim")
 
 
 def test_what_decides_the_weights_names_the_run_folder(workplace, monkeypatch):
-    def folder() -> str:
-        study = load_study(workplace.arguments("simmim")["config"])
-        resolved = resolve_run(decides_encoder(study, "simmim_seed1"), training_code("simmim", "beit"), "ab" * 32, {})
+    """The folder is named by a record; an edit changes what it should of the record, and the name with it."""
+
+    def record() -> dict:
+        study = load_study(workplace.config())
+        return resolve_run(decides_encoder(study, "simmim_seed1"), training_code("simmim", "beit"), "ab" * 32, {})
+
+    def name(resolved: dict) -> str:
         return RunFolder(Path("runs"), "simmim", resolved).path.name
 
-    first = folder()
-    assert first.startswith("simmim_seed1_") and len(first) == len("simmim_seed1_") + 12
+    first = record()
+    canonical = json.dumps(first, sort_keys=True, separators=(",", ":")).encode()
+    assert name(first) == f"simmim_seed1_{hashlib.sha256(canonical).hexdigest()[:12]}"
+    assert (first["seed"], first["data_hash"], first["architecture"]["depth"]) == (1, "ab" * 32, 2)
+    assert first["objective"]["mask_ratio"] == 0.6 and first["training"]["base_lr"] == 8e-4
+
     workplace.study["models"]["simmim"].update(label="another name", seeds=[0, 1, 2])
     workplace.training("simmim").update(log_steps=7, checkpoint_steps=7)
     workplace.study["data"]["scenes"]["train"] += 1
-    assert folder() == first
+    assert record() == first, "words, sibling seeds, how often is saved and other images decide nothing"
+
     workplace.training("simmim").update(base_lr=1e-3)
-    second = folder()
-    assert second != first
+    assert record() == first | {"training": first["training"] | {"base_lr": 1e-3}}
+    workplace.training("simmim").update(base_lr=8e-4)
     workplace.study["architectures"]["beit"].update(depth=3)
-    third = folder()
-    assert third not in (first, second)
-    monkeypatch.setattr("cl_vs_mim.pretrain.state.code_digest", lambda *modules: "other code")
-    assert folder() != third
+    assert record() == first | {"architecture": first["architecture"] | {"depth": 3}}
+    workplace.study["architectures"]["beit"].update(depth=2)
+    monkeypatch.setattr("cl_vs_mim.pretrain.state.code_digest", lambda *modules: " ".join(modules))
+    assert record() == first | {"code": " ".join(training_code("simmim", "beit"))}
 
 
 def test_clear_errors_before_anything_is_trained(workplace, tmp_path):
     with pytest.raises(UserError, match=r"no encoder 'simmin_seed1'; did you mean 'simmim_seed1'\?"):
-        workplace.run("simmin")
+        train(workplace, "simmin")
     workplace.training("simmim").update(batch_size=IMAGES + 1)
     with pytest.raises(UserError, match=r"26 images, fewer than training.batch_size 27"):
-        workplace.run("simmim")
+        train(workplace, "simmim")
     with pytest.raises(UserError, match="is not an ImageFolder"):
-        workplace.run("moco_v3", data=tmp_path / "nowhere")
+        train(workplace, "moco_v3", data=tmp_path / "nowhere")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
-        workplace.run("moco_v3", runs="file")
+        train(workplace, "moco_v3", runs="file")
 
 
 # ------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 pytest.importorskip("snakemake")
 
+from checkout import copy_of_workflow
 from plan import WITHOUT_WORK, Plan, counted, plan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,19 +48,9 @@ SETTINGS = {
 }
 
 
-def copy_of(folder: Path) -> Path:
-    """A clone at another place, as far as the workflow reads it."""
-    for name in ("rules", "report", "config", "data", "profiles"):
-        shutil.copytree(ROOT / name, folder / name)
-    shutil.copytree(ROOT / "results" / "reference", folder / "results" / "reference")
-    for name in ("Snakefile", "environment.yml"):
-        shutil.copy(ROOT / name, folder / name)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plan]:
-    with plan(copy_of(tmp_path_factory.mktemp("clone") / "one"), "smoke") as found:
+    with plan(copy_of_workflow(tmp_path_factory.mktemp("clone") / "one"), "smoke") as found:
         yield found
 
 
@@ -120,7 +110,7 @@ def test_a_study_writes_into_its_own_folder_only(smoke: Plan) -> None:
 
 def test_a_clone_elsewhere_with_a_seed_more_and_a_comment_runs_the_new_seed_only(smoke: Plan, tmp_path: Path) -> None:
     """And what is drawn and judged of all seeds."""
-    folder = copy_of(tmp_path / "elsewhere" / "a clone's copy")
+    folder = copy_of_workflow(tmp_path / "elsewhere" / "a clone's copy")
     path = folder / "config" / "smoke.yaml"
     before = path.read_text(encoding="utf-8")
     head, found, rest = before.partition("  moco_v3:\n")

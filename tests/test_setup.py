@@ -46,7 +46,8 @@ def sandbox(tmp_path, monkeypatch):
     for name in FILES:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, root / name)
-    for name in ("STUDY", "PYTHON", "CORES", "PYTEST_ARGS", "TEST_STATUS", "MAKEFLAGS", "MAKELEVEL", "UPGRADE"):
+    choices = ("STUDY", "PYTHON", "CORES", "WORKERS", "COVERAGE", "PYTEST_ARGS", "TEST_STATUS", "UPGRADE")
+    for name in (*choices, "MAKEFLAGS", "MAKELEVEL"):
         monkeypatch.delenv(name, raising=False)
     return root
 
@@ -299,6 +300,15 @@ def test_study_and_cores_reach_snakemake(sandbox):
     command = ".venv/bin/snakemake --cores {} figures/fig3.pdf{}\n"
     assert command.format("all", " ") in make(sandbox, "-n", "fig3").stdout
     assert command.format("1", " --config study=smoke") in make(sandbox, "-n", "fig3", STUDY="smoke", CORES="1").stdout
+
+
+def test_tests_run_in_two_processes_unless_told_otherwise(sandbox):
+    assert (
+        ".venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder  \n"
+        in make(sandbox, "-n", "test").stdout
+    )
+    told = make(sandbox, "-n", "test", WORKERS="0", COVERAGE="1", PYTEST_ARGS="-k nmi").stdout
+    assert re.search(r"pytest -n 0 .* --cov --cov-report=term:skip-covered -k nmi$", told, re.MULTILINE)
 
 
 @pytest.mark.parametrize("study", ["", "smoke", "reference"])

@@ -1,8 +1,7 @@
-"""The real workflow at its smallest scale: lint, dry run, a whole run, a rerun that does nothing, the report."""
+"""The workflow planned, not run: lint, dry runs, what is refused before anything starts, and whose figures/ is."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -10,45 +9,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jsonschema
-import pandas as pd
 import pytest
 
 pytest.importorskip("snakemake")
 
-
-@pytest.fixture(scope="module")
-def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what the workflow reads, so that results land in a temporary folder."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in ("rules", "report", "config", "data", "profiles"):
-        shutil.copytree(root / name, folder / name)
-    shutil.copytree(root / "results" / "reference", folder / "results" / "reference")
-    for name in ("Snakefile", "environment.yml"):
-        shutil.copy(root / name, folder / name)
-    return folder
-
-
-def snakemake(checkout: Path, *arguments: str, study: str = "smoke") -> subprocess.CompletedProcess[str]:
-    """Everything that Snakemake has to say, unless another profile is asked for."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
-    profile = [] if "--workflow-profile" in arguments else ["--workflow-profile", "none"]
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "2", *profile, *arguments, "--config", f"study={study}"],
-        cwd=checkout,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-    )
-
+from checkout import copy_of_workflow, jobs_of, snakemake
 
 SHOWN = {"shown_study": 1, "show_figures": 1}  # the links in figures/
 
 
-def jobs_of(output: str) -> dict[str, int]:
-    """Counts by rule from the job table that Snakemake prints."""
-    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", output, flags=re.MULTILINE)}
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_of_workflow(tmp_path_factory.mktemp("clone") / "checkout")
 
 
 def test_lint_is_clean(checkout: Path) -> None:
@@ -182,110 +154,6 @@ def test_clean_results_takes_one_study_with_its_pictures(root: Path, two_studies
     subprocess.run([*clean, "STUDY=demo"], cwd=two_studies, env=environment, check=True)
     assert not (two_studies / "results/demo").exists() and not (two_studies / "figures").exists()
     assert (two_studies / "results/reference").exists()
-
-
-@pytest.fixture(scope="module")
-def finished(checkout: Path) -> Path:
-    """The checkout after a whole run of the smoke study."""
-    result = snakemake(checkout)
-    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
-    return checkout
-
-
-@pytest.mark.slow
-def test_everything_is_built_and_logged(finished: Path) -> None:
-    figures = sorted(path.stem for path in (finished / "figures").glob("*.pdf"))
-    assert {f"fig{number}" for number in range(2, 12)} <= set(figures)
-    for figure in figures:
-        assert (finished / "figures" / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
-        assert (finished / "figures" / f"{figure}.png").stat().st_size > 10_000
-        assert len(pd.read_csv(finished / "figures" / f"{figure}.csv")) > 0
-    for run in ("moco_v3_seed0", "simmim_seed0"):
-        assert (finished / "results/smoke/encoders" / f"{run}.safetensors").stat().st_size > 0
-        assert len(pd.read_csv(finished / "results/smoke/tables/training" / f"{run}.csv")) > 1
-    logs = list((finished / "results/smoke/logs").rglob("*.log"))
-    benchmarks = list((finished / "results/smoke/benchmarks").rglob("*.tsv"))
-    planned = snakemake(finished, "-n", "--forceall")
-    jobs = jobs_of(planned.stdout + planned.stderr)
-    shown = jobs["shown_study"] + jobs["show_figures"] + jobs["show_tables"]  # links, too short to be measured
-    assert len(logs) == len(benchmarks) + shown == jobs["total"] - jobs["all"] > len(figures)
-    assert not list(finished.rglob("*.part*")), "half-written files stay behind"
-
-
-@pytest.mark.slow
-def test_tables_hold_every_image_head_and_block_of_every_encoder(finished: Path) -> None:
-    for run in ("moco_v3_seed0", "simmim_seed0", "untrained_vit_seed0", "untrained_beit_seed0"):
-        table = pd.read_parquet(finished / "results/smoke/tables/attention" / f"{run}.parquet")
-        assert table.groupby("metric", observed=True).size().to_dict() == {
-            "attention_distance": 32 * 3 * 4,
-            "attention_entropy": 32 * 3 * 4,
-            "nmi": 32 * 3 * 4,
-            "query_similarity": 32 * 3 * 4,
-        }
-        assert not table.duplicated(["image", "depth", "head", "metric"]).any()
-        assert table["value"].notna().all()
-        assert table["study"].unique().tolist() == ["smoke"]
-        assert table["device"].notna().all()
-
-
-@pytest.mark.slow
-def test_a_second_run_has_nothing_to_do(finished: Path) -> None:
-    result = snakemake(finished, "-n")
-    assert "Nothing to be done" in result.stdout + result.stderr
-
-
-@pytest.mark.slow
-def test_a_changed_recipe_retrains_that_model_only(finished: Path) -> None:
-    path = finished / "config" / "smoke.yaml"
-    text = path.read_text()
-    path.write_text(text.replace("mask_ratio: 0.6", "mask_ratio: 0.5"))
-    try:
-        result = snakemake(finished, "-n", "figures/fig3.pdf")
-    finally:
-        path.write_text(text)
-    jobs = jobs_of(result.stdout + result.stderr)
-    assert jobs == {"pretrain": 1, "extract": 1, "figure": 1, "show_figures": 1, "total": 4}
-
-
-@pytest.mark.slow
-def test_the_report_is_written(finished: Path) -> None:
-    result = snakemake(finished, "--report", "report.zip")
-    assert result.returncode == 0, result.stderr
-    assert (finished / "report.zip").stat().st_size > 100_000
-
-
-@pytest.mark.slow
-def test_the_audit_and_the_page_of_pitfalls_are_written(finished: Path) -> None:
-    found = json.loads((finished / "results/smoke/claims.json").read_text())
-    jsonschema.validate(found, json.loads((finished / "results/smoke/claims.schema.json").read_text()))
-    tested = [claim for claim in found["claims"].values() if claim["contrasts"]]
-    assert len(tested) > 15, "most claims can be asked of the smallest study"
-    assert any("grid4/" in name for name in found["tables"]), "other grids are in the multiverse"
-    assert all(claim["verdict"] != "supported" for claim in tested), "one seed is not enough"
-    page = (finished / "results/smoke/report.html").read_text()
-    assert page.count('<img class="figure"') == len(found["claims"]) and "This is a reduced study" in page
-    written_to = finished / "results" / "smoke" / "pitfalls.md"
-    options = ["--config", "config/smoke.yaml", "--tables", "results/smoke/tables", "--output", str(written_to)]
-    subprocess.run([sys.executable, "-m", "cl_vs_mim", "pitfalls", *options], cwd=finished, check=True)
-    written = written_to.read_text()
-    assert "`smoke` study" in written and "nan" not in written
-    committed = Path(__file__).parents[1] / "docs" / "pitfalls.md"
-    headings = [re.findall(r"^##? .*", text, flags=re.MULTILINE) for text in (written, committed.read_text())]
-    assert headings[0] == headings[1], "docs/pitfalls.md is of another template; write it again"
-
-
-@pytest.mark.slow
-def test_a_command_that_fails_fails_its_rule_with_its_message(finished: Path) -> None:
-    """Not only because its output is missing: the exit status goes through `| tee`."""
-    path = finished / "results" / "smoke" / "figures" / "fig3.png"
-    picture = path.read_bytes()
-    path.write_bytes(b"no picture")
-    try:
-        result = snakemake(finished, "audit")
-    finally:
-        path.write_bytes(picture)
-    said = result.stdout + result.stderr
-    assert result.returncode != 0 and "fig3.png cannot be read" in said and "MissingOutputException" not in said
 
 
 def test_a_faulty_claim_stops_before_the_dag(checkout: Path) -> None:
