@@ -50,6 +50,7 @@ FIG11 = decoder_figure_runs(STUDY)  # and the control of MAE's architecture
 TASKS = study_tasks(STUDY)  # those that the study has settings for, by name
 OBJECTS = f"{RESULTS}/data/objects/manifest.json"
 
+FIGURE_REGISTER = FIGURE_REGISTER.of(STUDY)  # with the study's extensions
 FIGURES = figures_of(STUDY)  # name of the file -> name in the register, such as fig3 -> fig03
 TABLE_FOLDER = f"{RESULTS}/tables"
 

@@ -40,7 +40,7 @@ def test_a_study_adds_files_and_folders_without_another_seeing_them(tmp_path):
 def test_what_cannot_be_added_is_said(tmp_path):
     with pytest.raises(UserError, match="neither a folder nor a Python file"):
         FIGURES.extended([tmp_path / "nowhere"])
-    with pytest.raises(UserError, match="there is a figure 'fig03' already"):
+    with pytest.raises(UserError, match="figure 'fig03' exists already"):
         FIGURES.extended([write(tmp_path / "fig03.py", "again")])
 
 

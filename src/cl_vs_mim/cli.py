@@ -11,15 +11,18 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
 from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
 import cl_vs_mim
 from cl_vs_mim.core.commands import Command
 from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.registry import using
 
 DECIDES_NO_RESULT = True
 
@@ -99,8 +102,25 @@ def app() -> App:
     for place, (floor, own) in enumerate(floors()):
         group = Group(TITLES.get(floor, floor), sort_key=place)
         for command in own:
-            line.command(command.run, name=command.name, group=group, help_epilogue=example(command.run))
+            line.command(
+                _with_extensions(command.run), name=command.name, group=group, help_epilogue=example(command.run)
+            )
     return line
+
+
+def _with_extensions(function: Callable[..., None]) -> Callable[..., None]:
+    """The function of a command, within the extensions of the study that it is given as ``config``."""
+
+    @wraps(function)
+    def run(*given: Any, **options: Any) -> None:
+        if (config := options.get("config")) is None:
+            return function(*given, **options)
+        from cl_vs_mim.config.study import extensions_of_file
+
+        with using(extensions_of_file(config)):
+            return function(*given, **options)
+
+    return run
 
 
 def example(function: Callable[..., None]) -> str:

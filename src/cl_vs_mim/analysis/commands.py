@@ -11,6 +11,7 @@ from cl_vs_mim.config.objective import OBJECTIVES
 from cl_vs_mim.config.tasks import need_settings
 from cl_vs_mim.config.transfer import TASKS
 from cl_vs_mim.core.commands import Command
+from cl_vs_mim.core.registry import using
 from cl_vs_mim.encoder.families import FAMILIES
 from cl_vs_mim.metrics.register import metric_modules
 
@@ -83,7 +84,8 @@ def _decides_extract(study: Study, run: str) -> dict[str, Any]:
 
 
 def _code_of_extract(study: Study, run: str) -> tuple[str, ...]:
-    return ("cl_vs_mim.analysis.extract", *metric_modules(), _family(study, run.rpartition("/")[2]))
+    with using(study.extensions):
+        return ("cl_vs_mim.analysis.extract", *metric_modules(), _family(study, run.rpartition("/")[2]))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -179,7 +181,9 @@ def _decides_reconstruct(study: Study, run: str) -> dict[str, Any]:
 
 def _code_of_reconstruct(study: Study, run: str) -> tuple[str, ...]:
     model, _ = model_and_seed(study, run)
-    objective = OBJECTIVES.module(study.models[model].objective.method)  # draws the masks, and names the decoder
+    objective = OBJECTIVES.of(study).module(
+        study.models[model].objective.method
+    )  # draws the masks, and names the decoder
     return ("cl_vs_mim.analysis.reconstruct", objective, _family(study, run))
 
 
@@ -197,7 +201,7 @@ def _family(study: Study, run: str) -> str:
     """Full name of the module of an encoder's architecture family."""
     name, _ = model_and_seed(study, run)
     architecture = study.controls()[name] if name in study.controls() else study.models[name].architecture
-    return FAMILIES.module(study.architectures[architecture].family)
+    return FAMILIES.of(study).module(study.architectures[architecture].family)
 
 
 EXTRACT = Command("extract", extract, _decides_extract, _code_of_extract)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import PositiveInt, ValidationError, model_validator
+from pydantic import ModelWrapValidatorHandler, PositiveInt, ValidationError, model_validator
 
 from cl_vs_mim.config.analysis import Analysis, Figures, block_index
 from cl_vs_mim.config.data import Data
@@ -18,6 +19,7 @@ from cl_vs_mim.config.sections import Name, Section
 from cl_vs_mim.config.transfer import Transfer
 from cl_vs_mim.config.validation import UniqueKeyLoader, describe, nearest
 from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.registry import using
 
 
 class Compute(Section):
@@ -53,6 +55,15 @@ class Study(Section):
     analysis: Analysis
     figures: Figures
     transfer: Transfer | None = None
+    extensions: tuple[Path, ...] = ()
+    # files and folders with objectives, metrics, families, decoders, figures and tasks of this study's own; relative
+    # to the working folder, as all paths of a study
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_its_extensions(cls, raw: Any, handler: ModelWrapValidatorHandler[Study]) -> Study:
+        with using(_extensions_of(raw)):
+            return handler(raw)
 
     @model_validator(mode="before")
     @classmethod
@@ -172,11 +183,27 @@ def load_study(path: Path) -> Study:
     try:
         study = Study.model_validate(raw)
     except ValidationError as error:
-        problems = "\n".join(f"  {describe(detail, raw, Study)}" for detail in error.errors())
+        with using(_extensions_of(raw)):
+            problems = "\n".join(f"  {describe(detail, raw, Study)}" for detail in error.errors())
         raise UserError(f"config {path} is not valid:\n{problems}") from error
     if study.study != path.stem:
         raise UserError(f"config {path}: study is {study.study!r}, but the file is named {path.stem!r}")
     return study
+
+
+def extensions_of_file(path: Path) -> tuple[Path, ...]:
+    """The extensions that a study's file names, read without checking the rest; none where it cannot be read."""
+    try:
+        return _extensions_of(yaml.load(Path(path).read_text(encoding="utf-8"), Loader=UniqueKeyLoader))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return ()  # load_study says what is wrong
+
+
+def _extensions_of(raw: Any) -> tuple[Path, ...]:
+    """The key ``extensions`` of a study that is not checked yet; none where it is no list of paths."""
+    named = raw.get("extensions") if isinstance(raw, dict) else getattr(raw, "extensions", ())
+    paths = isinstance(named, Iterable) and not isinstance(named, str)
+    return tuple(Path(one) for one in named if isinstance(one, str | Path)) if paths else ()
 
 
 def expanded(study: Study) -> str:

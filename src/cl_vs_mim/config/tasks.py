@@ -123,7 +123,8 @@ class Task:
 
 def study_tasks(study: Study) -> dict[str, Task]:
     """The tasks that a study has settings for, by name."""
-    tasks = {name: TASKS[name] for name in TASKS.names()}
+    register = TASKS.of(study)
+    tasks = {name: register[name] for name in register.names()}
     return {name: task for name, task in tasks.items() if settings_of(task, study) is not None}
 
 
@@ -158,7 +159,8 @@ def task_runs(task: Task, study: Study) -> dict[str, tuple[str, int]]:
 
 def table_runs(table: str, study: Study) -> dict[str, tuple[str, int]] | None:
     """The encoders that a task writes this table of, as :func:`task_runs` has them; None where no task writes it."""
-    writers = [task for task in (TASKS[name] for name in TASKS.names()) if table in task.tables]
+    register = TASKS.of(study)
+    writers = [task for task in (register[name] for name in register.names()) if table in task.tables]
     return task_runs(writers[0], study) if writers else None
 
 
@@ -201,7 +203,7 @@ def code_of(task: Task, study: Study, run: str) -> tuple[str, ...]:
         UserError: the study has no such encoder.
     """
     family = decides_encoder(study, run)["architecture"]["family"]
-    return ("cl_vs_mim.transfer.run", *filter(None, (task.train, task.evaluate)), FAMILIES.module(family))
+    return ("cl_vs_mim.transfer.run", *filter(None, (task.train, task.evaluate)), FAMILIES.of(study).module(family))
 
 
 def training_code_of(task: Task, family: str) -> tuple[str, ...]:

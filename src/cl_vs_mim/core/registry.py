@@ -3,8 +3,9 @@
 A module that defines such a thing binds it to the register's mark (``OBJECTIVE = …``, ``FIGURE = …``). Nothing lists
 the modules: the register looks for the mark in the sources of its package, and imports a module when it is first asked
 for. A user's own come from installed packages, as entry points of the group ``cl_vs_mim.<kind>``, or from files and
-folders that a study names as its extensions: :meth:`Register.extended` gives a register for that study and leaves the
-one it was made from as it is, so that no study sees another's.
+folders that a study names as its extensions. :meth:`Register.of` gives a register for that study and leaves the one it
+was made from as it is, so that no study sees another's. Where no study is at hand, as in an encoder that is built from
+its specification, a register has what the command at work was given, by :func:`using`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
@@ -26,6 +29,26 @@ from cl_vs_mim.core.errors import UserError, nearest
 
 DECIDES_NO_RESULT = True  # it finds modules; those that are found decide
 
+_IN_USE: ContextVar[tuple[Path, ...]] = ContextVar("extensions", default=())
+
+
+@contextmanager
+def using(places: Iterable[Path]) -> Iterator[None]:
+    """Within it, every register has what these files, and the files of these folders, define besides.
+
+    It is entered around the checking of a study and around a command; those of an outer ``using`` do not count.
+    """
+    token = _IN_USE.set(tuple(Path(place) for place in places))
+    try:
+        yield
+    finally:
+        _IN_USE.reset(token)
+
+
+def in_use() -> tuple[Path, ...]:
+    """The files and folders of :func:`using`; none outside it."""
+    return _IN_USE.get()
+
 
 @dataclass(frozen=True)
 class Register:
@@ -35,13 +58,13 @@ class Register:
         kind: in words, such as ``objective``; also the group of entry points, ``cl_vs_mim.<kind>``.
         package: where the project's own are, a module (or sub-package) each, named as the thing is.
         mark: what the module binds the thing to.
-        extensions: Python files of a study's own, named as the thing is.
+        extensions: files of a study's own, named as the thing is, and folders of such; None: those :func:`in_use`.
     """
 
     kind: str
     package: str
     mark: str
-    extensions: tuple[Path, ...] = ()
+    extensions: tuple[Path, ...] | None = None
 
     def extended(self, places: Iterable[Path]) -> Register:
         """This register with what a study's files, and the files of its folders, define besides.
@@ -49,17 +72,31 @@ class Register:
         Raises:
             UserError: one of the places does not exist, or one of the names is taken.
         """
-        files = tuple(path for path in extension_files(places) if _binds(path, self.mark))
-        taken = {path.stem: path for path in files if path.stem in self.modules()}
-        if taken:
-            name, path = next(iter(taken.items()))
-            raise UserError(f"extension {path}: there is a {self.kind} {name!r} already; give the file another name")
-        return replace(self, extensions=files)
+        register = replace(self, extensions=tuple(places))
+        register.modules()
+        return register
+
+    def of(self, study: Any) -> Register:
+        """This register with the extensions of a study (:class:`cl_vs_mim.config.Study`) and of no other."""
+        return self.extended(study.extensions)
 
     def modules(self) -> dict[str, str]:
-        """Name -> full name of its module, or the path of its file; none of them imported, the project's own first."""
+        """Name -> full name of its module, or the path of its file; none of them imported, the project's own first.
+
+        Raises:
+            UserError: an extension does not exist, or its name is taken.
+        """
         points = {point.name: point.value for point in entry_points(group=f"cl_vs_mim.{self.kind}")}
-        return _own(self.package, self.mark) | points | {path.stem: str(path) for path in self.extensions}
+        found = _own(self.package, self.mark) | points
+        for path in extension_files(in_use() if self.extensions is None else self.extensions):
+            if not _binds(path, self.mark):
+                continue
+            if path.stem in found:
+                raise UserError(
+                    f"extension {path}: {self.kind} {path.stem!r} exists already; give the file another name"
+                )
+            found[path.stem] = str(path)
+        return found
 
     def names(self) -> list[str]:
         """All names."""
@@ -112,20 +149,22 @@ def load(place: str) -> ModuleType:
 
 
 def extension_files(places: Iterable[Path]) -> list[Path]:
-    """The Python files of a study's extensions: files as they are named, of folders those directly in them.
+    """The Python files of a study's extensions, as absolute paths: of folders those directly in them, in order.
+
+    One that is named twice, by itself and by its folder, is there once.
 
     Raises:
         UserError: one of the places does not exist.
     """
-    files = []
-    for place in map(Path, places):
+    files: list[Path] = []
+    for place in (Path(place).resolve() for place in places):
         if place.is_dir():
             files += sorted(place.glob("*.py"))
         elif place.is_file() and place.suffix == ".py":
             files.append(place)
         else:
             raise UserError(f"extensions: {place} is neither a folder nor a Python file")
-    return files
+    return list(dict.fromkeys(files))
 
 
 @cache

@@ -42,8 +42,8 @@ def figures(name: str, *, config: Path, tables: Path, output: Path, reference: P
     from cl_vs_mim.figures.sources import paths_of
     from cl_vs_mim.figures.tables import read_frames
 
-    _, figure = named_figure(name)
     study = load_study(config)
+    _, figure = named_figure(name, study)
     frames = read_frames(figure.reads, study, paths_of(study, figure.reads, tables, reference))
     picture, drawn = figure.drawn(frames, study)
     style.save(picture, drawn, output, title=figure.title, caption=figure.caption)
@@ -53,7 +53,7 @@ def figure_decides(study: Study, name: str) -> dict[str, Any]:
     """What a figure hangs on beside its tables: the settings that it reads, and the words and looks of its encoders."""
     from cl_vs_mim.figures.figure import named_figure, setting
 
-    _, figure = named_figure(name)
+    _, figure = named_figure(name, study)
     return {
         **_pages(study),
         "settings": {key: setting(study, key) for key in figure.sections()},
@@ -64,7 +64,8 @@ def figure_decides(study: Study, name: str) -> dict[str, Any]:
 def _figure_code(study: Study, name: str) -> tuple[str, ...]:
     from cl_vs_mim.figures.figure import FIGURES, named_figure
 
-    return (FIGURES.module(named_figure(name)[0]), "cl_vs_mim.figures.style", "cl_vs_mim.figures.tables")
+    name, _ = named_figure(name, study)
+    return (FIGURES.of(study).module(name), "cl_vs_mim.figures.style", "cl_vs_mim.figures.tables")
 
 
 # ------------------------------------------------------------------------------------------------

@@ -81,22 +81,24 @@ def file_name(name: str) -> str:
 
 def figures_of(study: Study) -> dict[str, str]:
     """The figures that a study has: name of the file -> name in the register, in the order of their names."""
-    found = {file_name(name): name for name in FIGURES.names() if FIGURES[name].belongs_to(study)}
+    register = FIGURES.of(study)
+    found = {file_name(name): name for name in register.names() if register[name].belongs_to(study)}
     return dict(sorted(found.items(), key=lambda pair: pair[1]))
 
 
-def named_figure(name: str) -> tuple[str, Figure]:
-    """Name in the register and figure, by either name: ``fig3`` or ``fig03``.
+def named_figure(name: str, study: Study) -> tuple[str, Figure]:
+    """Name in the register and figure, by either name: ``fig3`` or ``fig03``; the study's extensions may have it.
 
     Raises:
         UserError: there is no such figure; the nearest and all others are named.
     """
-    names = {file_name(each): each for each in FIGURES.names()}
+    register = FIGURES.of(study)
+    names = {file_name(each): each for each in register.names()}
     if name not in names and name not in names.values():
         known = ", ".join(sorted(names, key=lambda each: names[each]))
         raise UserError(f"there is no figure {name!r}; there are: {known}")
     found = names.get(name, name)
-    return found, FIGURES[found]
+    return found, register[found]
 
 
 # ------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@
 
 is all that it takes: the streaming pass measures it, the table holds it under its name, and ``docs/metrics.md`` lists
 it. The decorated function stays a plain function. Metrics of one's own stand in a module of an installed package that
-is named as an entry point of the group ``cl_vs_mim.metric``.
+is named as an entry point of the group ``cl_vs_mim.metric``, or in a file of a study's extensions.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
+
+from cl_vs_mim.core.registry import extension_files, in_use, load
 
 # What a metric may take of an encoder, and at which depths there is such a thing.
 INSIDE = ("before", "attention", "head_outputs", "after_attention", "after_mlp")  # of a block: depths 1 … L
@@ -125,26 +126,31 @@ def metric(
 
 
 def metric_modules() -> list[str]:
-    """Full names of the modules that define metrics, none of them imported; the project's own first."""
+    """Full names of the modules that define metrics, none of them imported; the project's own first.
+
+    Last come the paths of the extensions in use (:func:`cl_vs_mim.core.registry.using`) that define some.
+    """
     marked = re.compile(r"^@metric\(", re.MULTILINE)
     own = [path.stem for path in sorted(_OWN.glob("*.py")) if marked.search(path.read_text(encoding="utf-8"))]
     found = [f"{__package__}.{name}" for name in own]
-    return found + [point.value for point in entry_points(group="cl_vs_mim.metric")]
+    found += [point.value for point in entry_points(group="cl_vs_mim.metric")]
+    return found + [str(path) for path in extension_files(in_use()) if marked.search(path.read_text(encoding="utf-8"))]
 
 
 def registered(modules: Iterable[str] | None = None) -> dict[str, Metric]:
     """All metrics by name, in the order of their modules and of the functions in each.
 
     Args:
-        modules: to read instead of all.
+        modules: to read instead of all; full names or paths.
 
     Raises:
         ValueError: two metrics have one name, or one takes a metric that does not exist.
     """
     found: dict[str, Metric] = {}
     for module in metric_modules() if modules is None else modules:
-        for thing in vars(import_module(module)).values():
-            for one in getattr(thing, _ATTRIBUTE, ()) if getattr(thing, "__module__", "") == module else ():
+        loaded = load(module)
+        for thing in vars(loaded).values():
+            for one in getattr(thing, _ATTRIBUTE, ()) if getattr(thing, "__module__", "") == loaded.__name__ else ():
                 if one.name in found:
                     raise ValueError(f"two metrics are called {one.name!r}, one of them in {module}")
                 found[one.name] = one

@@ -8,6 +8,7 @@ from typing import Literal
 from cl_vs_mim.config import Study
 from cl_vs_mim.config.encoders import decides_encoder, model_and_seed
 from cl_vs_mim.core.commands import Command
+from cl_vs_mim.core.registry import using
 from cl_vs_mim.pretrain.closure import training_code
 
 DECIDES_NO_RESULT = True
@@ -69,7 +70,8 @@ def pretrain(
 def _code(study: Study, run: str) -> tuple[str, ...]:
     model = study.models[model_and_seed(study, run)[0]]
     family = study.architectures[model.architecture].family
-    return ("cl_vs_mim.pretrain.run", *training_code(model.objective.method, family))
+    with using(study.extensions):
+        return ("cl_vs_mim.pretrain.run", *training_code(model.objective.method, family))
 
 
 COMMANDS = (Command("pretrain", pretrain, decides_encoder, _code),)

@@ -263,19 +263,19 @@ def task_command(task: Task, run: Any = transfer) -> Command:
     )
 
 
-def _named(name: str) -> tuple[Task, str]:
+def _named(study: Study, name: str) -> tuple[Task, str]:
     """A task and an encoder from ``<task>/<run>``, what the command ``transfer`` is run for."""
     task, _, run = name.partition("/")
-    return TASKS[task], run
+    return TASKS.of(study)[task], run
 
 
 def _decides_named(study: Study, name: str) -> dict[str, Any]:
-    task, run = _named(name)
+    task, run = _named(study, name)
     return decides(task, study, run)
 
 
 def _code_named(study: Study, name: str) -> tuple[str, ...]:
-    task, run = _named(name)
+    task, run = _named(study, name)
     return code_of(task, study, run)
 
 
