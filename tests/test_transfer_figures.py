@@ -10,12 +10,13 @@ import pytest
 from scipy import stats
 
 from cl_vs_mim.config import Study, load_study
+from cl_vs_mim.config.tasks import project_score, scores
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.tables import HEAD, read_table
 from cl_vs_mim.figures import result_tables as table1
 from cl_vs_mim.figures.commands import table
 from cl_vs_mim.figures.figure import figures_of
-from cl_vs_mim.figures.scores import classification_scores, dense_scores
+from cl_vs_mim.figures.scores import encoder_scores
 from cl_vs_mim.figures.sources import GROUPS, made
 from figure_tables import REFERENCE, attention_table, draw, fourier_table
 
@@ -77,7 +78,9 @@ def collected(study: Study, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def test_one_seed_has_an_interval_over_images(study: Study, tables) -> None:
-    scores = classification_scores(tables["finetuning"], study.figures.bootstrap).set_index("model")
+    scores = encoder_scores(project_score("fine-tuning"), tables["finetuning"], study.figures.bootstrap).set_index(
+        "model"
+    )
     row = scores.loc["moco_v3"]
     assert row["value"] == 50 and row["low"] < 50 < row["high"]
     assert (row["interval"], row["seeds"], row["images"]) == ("images", 1, IMAGES)
@@ -86,7 +89,7 @@ def test_one_seed_has_an_interval_over_images(study: Study, tables) -> None:
 def test_several_seeds_have_students_interval(study: Study, tmp_path: Path) -> None:
     shares = (0.4, 0.5, 0.75)
     frame = pd.concat([answers(study, "moco_v3", share, seed=seed) for seed, share in enumerate(shares)])
-    row = classification_scores(frame, study.figures.bootstrap).iloc[0]
+    row = encoder_scores(project_score("fine-tuning"), frame, study.figures.bootstrap).iloc[0]
     values = 100 * np.array(shares)
     low, high = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
     assert row["interval"] == "seeds" and row["value"] == pytest.approx(55)
@@ -101,9 +104,9 @@ def test_what_does_not_compare_is_refused(study: Study, tmp_path: Path) -> None:
         (other.iloc[1:], "different images"),
     ):
         with pytest.raises(UserError, match=message):
-            classification_scores(pd.concat([one, changed]), study.figures.bootstrap)
-    with pytest.raises(UserError, match="no table has AP of task 'mask'"):
-        dense_scores(dense(study, "simmim", 1.0), "mask", "AP", study.figures.bootstrap)
+            encoder_scores(project_score("fine-tuning"), pd.concat([one, changed]), study.figures.bootstrap)
+    with pytest.raises(UserError, match="no table has mask AP"):
+        encoder_scores(project_score("mask AP"), dense(study, "simmim", 1.0), study.figures.bootstrap)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -204,7 +207,7 @@ def test_table_1_holds_value_interval_published_value_and_gap(study: Study, tabl
     row = rows.set_index(["model", "task"]).loc[("simmim", "fine-tuning")]
     assert (row["value"], row["published"], row["gap"]) == (60, 83.8, pytest.approx(-23.8))
     assert rows.set_index(["model", "task"]).loc[("untrained_vit", "fine-tuning"), "gap"] != row["gap"]
-    grid = table1.grid(rows)
+    grid = table1.grid(rows, study)
     assert list(grid.columns) == ["encoder", "size", "linear probe (%)", "fine-tuning (%)", "box AP", "mask AP"]
     assert list(grid["encoder"]) == ["MoCo v3", "SimMIM", "untrained_vit"]
     assert grid.loc[0, "box AP"] == "12.0 (47.9, -35.9)" and grid.loc[2, "box AP"] == "3.0"
@@ -216,7 +219,7 @@ def test_table_1_holds_value_interval_published_value_and_gap(study: Study, tabl
 
 
 def test_latex_and_markdown_take_any_sign(study: Study, tables) -> None:
-    grid = table1.grid(collected(study, tables)).assign(encoder=r"50 % & a_b #1 $x^2$ {λ} \up ~ | –")
+    grid = table1.grid(collected(study, tables), study).assign(encoder=r"50 % & a_b #1 $x^2$ {λ} \up ~ | –")
     text = table1.latex(grid, r"c_1 & 5 % #2 $y$ {z} \down ^ ~")
     assert r"50 \% \& a\_b \#1 \$x\textasciicircum 2\$ \{$\lambda$\} \textbackslash up \textasciitilde" in text
     assert r"\caption{c\_1 \& 5 \% \#2 \$y\$ \{z\} \textbackslash down" in text
@@ -250,6 +253,6 @@ def test_the_command_writes_three_formats(study: Study, tmp_path: Path) -> None:
     output = tmp_path / "out" / "transfer.csv"
     table("transfer", config=ROOT / "config" / "smoke.yaml", tables=tmp_path, output=output, reference=REFERENCE)
     assert sorted(path.suffix for path in output.parent.iterdir()) == [".csv", ".md", ".tex"]
-    assert set(pd.read_csv(output)["task"]) == {score.task for score in table1.SCORES}
+    assert set(pd.read_csv(output)["task"]) == set(scores(study))
     with pytest.raises(UserError, match="there is no table 'transfers'; there are: transfer, hybrid"):
         table("transfers", config=ROOT / "config" / "smoke.yaml", tables=tmp_path, output=output)

@@ -170,6 +170,16 @@ def scores(study: Study) -> dict[str, Score]:
     return {score.name: score for score in sorted(found, key=lambda score: (score.place, score.name))}
 
 
+def project_score(name: str) -> Score:
+    """A score of the project's own tasks, whether a study does them or not.
+
+    Raises:
+        KeyError: none of them has it.
+    """
+    register = TASKS.extended(())
+    return {score.name: score for task in register.names() for score in register[task].scores}[name]
+
+
 # ------------------------------------------------------------------------------------------------
 # What decides the result
 # ------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from cl_vs_mim.core.commands import Command
 
 if TYPE_CHECKING:
     from cl_vs_mim.config import Study
+    from cl_vs_mim.config.tasks import Score
 
 DECIDES_NO_RESULT = True
 
@@ -51,14 +53,16 @@ def figures(name: str, *, config: Path, tables: Path, output: Path, reference: P
 
 def figure_decides(study: Study, name: str) -> dict[str, Any]:
     """What a figure hangs on beside its tables: the settings that it reads, and the words and looks of its encoders."""
+    from cl_vs_mim.config.tasks import project_score
     from cl_vs_mim.figures.figure import named_figure, setting
 
     _, figure = named_figure(name, study)
-    return {
+    decided = {
         **_pages(study),
         "settings": {key: setting(study, key) for key in figure.sections()},
         "encoders": _encoders(study, figure.reads),
     }
+    return decided | {"scores": _plain(map(project_score, figure.scores))} if figure.scores else decided
 
 
 def _figure_code(study: Study, name: str) -> tuple[str, ...]:
@@ -100,7 +104,7 @@ def table(name: str, *, config: Path, tables: Path, output: Path, reference: Pat
     reads = result_tables.reads(name, study)
     frames = read_frames(reads, study, paths_of(study, reads, tables, reference))
     rows = result_tables.collect(frames, study)
-    page, text = result_tables.grid(rows), result_tables.caption(study, rows)
+    page, text = result_tables.grid(rows, study), result_tables.caption(study, rows)
     write_text(output.with_suffix(".md"), result_tables.markdown(page, text))
     write_text(output.with_suffix(".tex"), result_tables.latex(page, text))
     write_table(output, rows)
@@ -108,13 +112,16 @@ def table(name: str, *, config: Path, tables: Path, output: Path, reference: Pat
 
 def table_decides(study: Study, name: str) -> dict[str, Any]:
     """What a table of results hangs on beside the tables behind it."""
+    from cl_vs_mim.config.tasks import scores
     from cl_vs_mim.figures import result_tables
     from cl_vs_mim.figures.figure import setting
 
+    reads = result_tables.reads(name, study)
     return {
         **_pages(study),
         "settings": {key: setting(study, key) for key in result_tables.SETTINGS},
-        "encoders": _encoders(study, result_tables.reads(name, study)),
+        "encoders": _encoders(study, reads),
+        "scores": _plain(score for score in scores(study).values() if score.table in reads),
     }
 
 
@@ -126,6 +133,11 @@ def table_decides(study: Study, name: str) -> dict[str, Any]:
 def _pages(study: Study) -> dict[str, Any]:
     """What every page says of its study."""
     return {"study": study.study, "title": study.title, "reduced": study.reduced}
+
+
+def _plain(found: Iterable[Score]) -> list[dict[str, Any]]:
+    """Scores as plain data: they are said by the tasks, whose code a page does not hang on."""
+    return [asdict(score) for score in found]
 
 
 def _encoders(study: Study, reads: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
 from cl_vs_mim.config import Study
+from cl_vs_mim.config.tasks import project_score
 from cl_vs_mim.core import pages
 from cl_vs_mim.figures import style
 from cl_vs_mim.figures.figure import BOOTSTRAP, Drawing, Figure, Frames
 from cl_vs_mim.figures.looks import series_styles
 from cl_vs_mim.figures.scatter import draw_points, draw_published, name_points
-from cl_vs_mim.figures.scores import CLASSIFICATION, DENSE, classification_scores, dense_scores, side_by_side
+from cl_vs_mim.figures.scores import CLASSIFICATION, DENSE, encoder_scores, side_by_side
 from cl_vs_mim.figures.sources import Reference, Table
 
 _PUBLISHED_NAMES = {
@@ -25,6 +26,7 @@ _PANELS = {
     "b (middle)": ("parameters", "published: parameters"),
     "c (right)": ("box AP", "published: COCO box AP"),
 }
+SCORES = ("linear probe", "fine-tuning", "box AP")  # on the axes of a, of all, and of c
 _SIZES, _SIZE_PANEL = "b x-axis", "b (middle)"
 _LEAST_RATIO = 10  # of the largest to the smallest number of parameters on the axis
 
@@ -32,13 +34,14 @@ _LEAST_RATIO = 10  # of the largest to the smallest number of parameters on the 
 def points(frames: Frames, study: Study) -> dict[str, pd.DataFrame]:
     """What the upper panels show, by panel of the reference table; no rows where the study has no such results."""
     bootstrap = study.figures.bootstrap
-    tuned = classification_scores(frames["finetuning"], bootstrap)
+    probing, tuning, detecting = map(project_score, SCORES)
+    tuned = encoder_scores(tuning, frames[tuning.table], bootstrap)
     sized = tuned.rename(columns={name: f"y_{name}" for name in ("value", "low", "high", "interval")})
     sized = sized.assign(x_value=sized["parameters"], x_low=np.nan, x_high=np.nan)
-    detection = frames["detection"]
-    detected = None if detection.empty else dense_scores(detection, "box", "AP", bootstrap)
+    detection = frames[detecting.table]
+    detected = None if detection.empty else encoder_scores(detecting, detection, bootstrap)
     return {
-        "a (left)": side_by_side(classification_scores(frames["augmented_probe"], bootstrap), tuned),
+        "a (left)": side_by_side(encoder_scores(probing, frames[probing.table], bootstrap), tuned),
         "b (middle)": sized,
         "c (right)": sized.iloc[:0] if detected is None else side_by_side(detected, tuned),
     }
@@ -138,4 +141,5 @@ FIGURE = Figure(
     },
     draw=draw,
     settings=(BOOTSTRAP,),
+    scores=SCORES,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from cl_vs_mim.config import Study
+from cl_vs_mim.config.tasks import project_score
 from cl_vs_mim.core import pages
 from cl_vs_mim.figures import fig08, style
 from cl_vs_mim.figures.curves import draw_curves, drawn_columns
@@ -13,10 +14,12 @@ from cl_vs_mim.figures.looks import hybrid_weights, series_styles
 from cl_vs_mim.figures.overview import BLOCK_COLUMNS
 from cl_vs_mim.figures.reference import with_lambda
 from cl_vs_mim.figures.scatter import draw_points, draw_published, name_points
-from cl_vs_mim.figures.scores import CLASSIFICATION, classification_scores, side_by_side
+from cl_vs_mim.figures.scores import CLASSIFICATION, encoder_scores, side_by_side
 from cl_vs_mim.figures.sources import Reference, Table
 from cl_vs_mim.figures.states import draw_state_curves, state_curves
 from cl_vs_mim.figures.tables import check_complete, depth_curves
+
+SCORES = ("linear probe", "fine-tuning")  # on the axes of (a)
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
@@ -27,7 +30,7 @@ def draw(frames: Frames, study: Study) -> Drawing:
     """
     shares = hybrid_weights(study)
     bootstrap = study.figures.bootstrap
-    probed, tuned = (classification_scores(frames[name], bootstrap) for name in ("augmented_probe", "finetuning"))
+    probed, tuned = (encoder_scores(score, frames[score.table], bootstrap) for score in map(project_score, SCORES))
     points = side_by_side(probed, tuned)
     points = points[points["model"].isin(shares)]
     points = points.assign(**{"lambda": points["model"].map(shares)}).sort_values("lambda")
@@ -103,4 +106,5 @@ FIGURE = Figure(
     },
     draw=draw,
     settings=(BOOTSTRAP,),
+    scores=SCORES,
 )

@@ -43,6 +43,7 @@ class Figure:
             one that is not there has no rows.
         settings: sections of the study that ``draw`` reads, such as ``figures.bootstrap``; no others can be read. A
             change of one of them draws the figure again, and a change of any other does not.
+        scores: names of scores of the project's tasks that it draws; see :class:`cl_vs_mim.config.tasks.Score`.
         needs: what else a study must have for the figure to make sense.
     """
 
@@ -51,6 +52,7 @@ class Figure:
     reads: Mapping[str, Table | Reference]
     draw: Callable[[Frames, Study], Drawing]
     settings: tuple[str, ...] = ()
+    scores: tuple[str, ...] = ()
     needs: Callable[[Study], bool] = _always
 
     def sections(self) -> tuple[str, ...]:

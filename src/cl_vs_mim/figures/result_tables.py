@@ -7,49 +7,23 @@ to be read).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from cl_vs_mim.config import Study
+from cl_vs_mim.config.tasks import Score, scores
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.figures.figure import BOOTSTRAP, Frames, restricted
 from cl_vs_mim.figures.looks import hybrid_weights, method_key
 from cl_vs_mim.figures.reference import with_lambda
-from cl_vs_mim.figures.scores import CLASSIFICATION, DENSE, classification_scores, dense_scores
+from cl_vs_mim.figures.scores import columns_of, encoder_scores
 from cl_vs_mim.figures.sources import Reference, Table, runs_of
 
 SETTINGS = (BOOTSTRAP,)  # sections of the study that a table reads
 _HYBRID = "hybrid"
 
 
-@dataclass(frozen=True)
-class Score:
-    """One column: a score of every encoder on one task.
-
-    Attributes:
-        task: as the rows of the CSV name it.
-        heading: of the column, with its unit.
-        kind: of the tables that it is taken from, as they lie in ``tables/``.
-        dense: task and metric of a table of detection or segmentation; None for top-1 of classification.
-        published: panel of the paper's Figure 1 and the column of the reference table, where it was published.
-    """
-
-    task: str
-    heading: str
-    kind: str
-    dense: tuple[str, str] | None = None
-    published: tuple[str, str] | None = None
-
-
-SCORES = (
-    Score("linear probe", "linear probe (%)", "augmented_probe", published=("a (left)", "x")),
-    Score("fine-tuning", "fine-tuning (%)", "finetuning", published=("a (left)", "y")),
-    Score("box AP", "box AP", "detection", ("box", "AP"), ("c (right)", "x")),
-    Score("mask AP", "mask AP", "detection", ("mask", "AP")),
-    Score("mIoU", "mIoU (%)", "segmentation", ("segmentation", "mIoU")),
-)
 # Table -> whose it is: a key of sources.GROUPS.
 TABLES = {"transfer": "methods", _HYBRID: "hybrids"}
 
@@ -68,10 +42,12 @@ def reads(name: str, study: Study) -> dict[str, Table | Reference]:
     if name not in TABLES:
         raise UserError(f"there is no table {name!r}; there are: {', '.join(TABLES)}")
     found: dict[str, Table | Reference] = {"reference": Reference()}
-    for score in SCORES:
-        table = Table(score.kind, TABLES[name], CLASSIFICATION if score.dense is None else DENSE)
+    columns: dict[str, tuple[str, ...]] = {}
+    for score in scores(study).values():
+        columns[score.table] = tuple(dict.fromkeys((*columns.get(score.table, ()), *columns_of(score))))
+        table = Table(score.table, TABLES[name], columns[score.table])
         if any(model in study.models for model, _ in runs_of(study, table).values()):
-            found[score.kind] = table
+            found[score.table] = table
     return found
 
 
@@ -90,31 +66,26 @@ def collect(frames: Frames, study: Study) -> pd.DataFrame:
     Raises:
         UserError: results that do not compare: of other labels, protocols or images.
     """
+    columns = scores(study)
     study = restricted(study, SETTINGS)
     bootstrap = study.figures.bootstrap
     parts = []
-    for score in SCORES:
-        if (frame := frames.get(score.kind)) is None:
-            continue
-        if score.dense is None:
-            rows = classification_scores(frame, bootstrap)
-        else:
-            rows = dense_scores(frame, *score.dense, bootstrap)
-        parts.append(rows.assign(task=score.task))
+    for name, score in columns.items():
+        if (frame := frames.get(score.table)) is not None:
+            parts.append(encoder_scores(score, frame, bootstrap).assign(task=name))
     rows = pd.concat(parts, ignore_index=True)
     rows["lambda"] = rows["model"].map(hybrid_weights(study)).astype("float64")
-    return with_published(rows, frames["reference"])
+    return with_published(rows, frames["reference"], columns)
 
 
-def with_published(rows: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
+def with_published(rows: pd.DataFrame, reference: pd.DataFrame, columns: Mapping[str, Score]) -> pd.DataFrame:
     """``rows`` with the columns ``published`` (ViT-B, ImageNet-1K or COCO) and ``gap``, ours minus published."""
     methods = with_lambda(reference[reference["figure"] == "fig1"])
     methods = methods.assign(method=methods["method"].map(method_key))
     hybrids = with_lambda(reference[reference["figure"] == "fig12"])
-    scores = {score.task: score.published for score in SCORES}
 
     def value(row: Mapping[str, Any]) -> float:
-        if (place := scores[row["task"]]) is None:
+        if (place := columns[row["task"]].published) is None:
             return float("nan")
         panel, column = place
         if row["method"] == _HYBRID:
@@ -142,12 +113,12 @@ def cell(row: pd.Series) -> str:
     return text
 
 
-def grid(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row per encoder in the study's order, a column per task, as text."""
+def grid(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """A row per encoder in the study's order, a column per score of its tasks, as text."""
     order = list(dict.fromkeys(rows["model"]))
     texts = rows.assign(text=[cell(row) for _, row in rows.iterrows()])
     table = texts.set_index(["model", "task"])["text"].unstack("task").reindex(order)  # noqa: PD010
-    headings = {score.task: score.heading for score in SCORES}
+    headings = {name: score.title for name, score in scores(study).items()}
     table = table[[task for task in headings if task in table]].rename(columns=headings).fillna("–")
     names = rows.drop_duplicates("model").set_index("model").loc[order]
     table.insert(0, "encoder", names["label"])

@@ -7,6 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from cl_vs_mim.config import Bootstrap
+from cl_vs_mim.config.tasks import Score
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.intervals import bootstrap_mean
 from cl_vs_mim.core.tables import HEAD
@@ -14,21 +15,43 @@ from cl_vs_mim.figures.tables import SERIES
 
 CLASSIFICATION = ("image", "labels", "classes", "split", "depth", "pooling", "metric", "value", "protocol", "chance")
 DENSE = ("task", "metric", "category", "value")
-_SPLIT = "val"
+_COMPARED = ("labels", "classes", "protocol")  # one value for all encoders, where a table has the column
+# Columns that a score's row keeps of its table, where it has them.
+_KEPT = {"images": (*_COMPARED, "depth", "pooling", "chance"), "whole": ("task", "metric")}
 
 # ------------------------------------------------------------------------------------------------
 # From tables
 # ------------------------------------------------------------------------------------------------
 
 
-def classification_scores(frame: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
-    """Top-1 in per cent of every encoder on the validation images, from tables of the fine-tuned or probed.
+def columns_of(score: Score) -> tuple[str, ...]:
+    """The columns that a score is made from."""
+    own = {"images": ("image",), "whole": ()}[score.rows]
+    return (*own, *score.where, "value", *filter(None, (score.chance,)))
+
+
+def encoder_scores(score: Score, frame: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
+    """The score of every encoder of its table, in its unit, with an interval.
 
     Raises:
-        UserError: rows of several protocols or kinds of label, or on different images.
+        UserError: no rows are of the score; or those of a row per image are of several protocols or kinds of label,
+            or of different images.
     """
-    frame = frame[frame["split"] == _SPLIT]
-    for column in ("labels", "classes", "protocol"):
+    for column, value in score.where.items():
+        frame = frame[frame[column] == value]
+    if frame.empty:
+        wanted = ", ".join(f"{column} {value!r}" for column, value in score.where.items())
+        raise UserError(f"no table has {score.name} ({wanted}); rebuild them")
+    if score.rows == "images":
+        _check_comparable(frame)
+    frame = frame.assign(value=score.factor * frame["value"])
+    if score.chance is not None:
+        frame = frame.assign(chance=frame[score.chance])
+    return _scored(frame, bootstrap, [name for name in _KEPT[score.rows] if name in frame])
+
+
+def _check_comparable(frame: pd.DataFrame) -> None:
+    for column in (name for name in _COMPARED if name in frame):
         if len(values := sorted(map(str, frame[column].unique()))) > 1:
             raise UserError(f"results of different {column} ({', '.join(values)}) do not compare; rebuild them")
     first = frame["model"].iloc[0]
@@ -36,16 +59,6 @@ def classification_scores(frame: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataF
     for model, group in frame.groupby("model", sort=False):
         if set(group["image"]) != images:
             raise UserError(f"tables of {first} and {model} are of different images; rebuild them")
-    kept = ["labels", "classes", "protocol", "depth", "pooling", "chance"]
-    return _scored(frame.assign(value=100 * frame["value"]), bootstrap, kept)
-
-
-def dense_scores(frame: pd.DataFrame, task: str, metric: str, bootstrap: Bootstrap) -> pd.DataFrame:
-    """One metric over all categories, per cent, of every encoder, from tables of detection or segmentation."""
-    frame = frame[(frame["task"] == task) & (frame["metric"] == metric) & (frame["category"] == "all")]
-    if frame.empty:
-        raise UserError(f"no table has {metric} of task {task!r}; rebuild them")
-    return _scored(frame, bootstrap, ["task", "metric"])
 
 
 # ------------------------------------------------------------------------------------------------
