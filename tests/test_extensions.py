@@ -19,15 +19,18 @@ from cl_vs_mim.core import closure
 from cl_vs_mim.core.commands import Command
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.registry import in_use, using
+from cl_vs_mim.core.tables import read_table
 from cl_vs_mim.encoder.decoders import DECODERS
 from cl_vs_mim.encoder.families import FAMILIES
 from cl_vs_mim.encoder.model import build_encoder
+from cl_vs_mim.figures import result_tables
 from cl_vs_mim.figures.commands import COMMANDS as FIGURES
 from cl_vs_mim.figures.figure import figures_of, named_figure
 from cl_vs_mim.metrics.register import registered
 from cl_vs_mim.pretrain.commands import COMMANDS as PRETRAIN
 from cl_vs_mim.pretrain.registry import build_objective
 from cl_vs_mim.transfer.commands import COMMANDS as TRANSFER
+from test_transfer_figures import REFERENCE, answers
 
 COMMAND: dict[str, Command] = {one.name: one for one in (*ANALYSIS, *FIGURES, *PRETRAIN, *TRANSFER)}
 CONTROL = "untrained_vit_seed0"
@@ -107,11 +110,9 @@ def test_a_metric(place: Place) -> None:
 
 
 def test_a_family(place: Place) -> None:
-    place.raw["architectures"] |= place.example("An architecture family", "normed_vit")["architectures"]
-    place.raw["architectures"]["normed"] = place.raw["architectures"]["vit"] | {
-        "family": "normed_vit",
-        "label": "normed",
-    }
+    place.example("An architecture family", "normed_vit")
+    named = {"family": "normed_vit", "label": "ViT with normalised queries"}
+    place.raw["architectures"]["normed"] = place.raw["architectures"]["vit"] | named
     place.raw["models"]["moco_v3"]["architecture"] = "normed"
     study = place.study()
     with using(study.extensions):
@@ -146,6 +147,11 @@ def test_a_task(place: Place) -> None:
     assert "nearest_class" in study_tasks(study) and "nearest class" in scores(study)
     runs = {"transfer": f"nearest_class/{CONTROL}", "finetune": "moco_v3_seed0"}
     assert place.edited("nearest_class", runs) == {"transfer"}
+    assert "nearest_class" in result_tables.reads("transfer", study)
+    frame = answers(study, "moco_v3", 0.5).drop(columns=["classes", "protocol", "depth", "pooling", "metric"])
+    reference = read_table(REFERENCE)
+    rows = result_tables.collect({"nearest_class": frame, "reference": reference}, study)
+    assert result_tables.grid(rows, study).loc[0, "nearest class (%)"].startswith("50.0 [")
     place.raw["transfer"]["nearest_class"]["metrik"] = "cosine"
     with pytest.raises(UserError, match=r"transfer.nearest_class.metrik: unknown key; did you mean 'metric'"):
         place.study()

@@ -57,7 +57,7 @@ class Study(Section):
     transfer: Transfer | None = None
     extensions: tuple[Path, ...] = ()
     # files and folders with objectives, metrics, families, decoders, figures and tasks of this study's own; relative
-    # to the working folder, as all paths of a study
+    # to the working folder, as those of data sets are
 
     @model_validator(mode="wrap")
     @classmethod
@@ -201,9 +201,10 @@ def extensions_of_file(path: Path) -> tuple[Path, ...]:
 
 def _extensions_of(raw: Any) -> tuple[Path, ...]:
     """The key ``extensions`` of a study that is not checked yet; none where it is no list of paths."""
-    named = raw.get("extensions") if isinstance(raw, dict) else getattr(raw, "extensions", ())
-    paths = isinstance(named, Iterable) and not isinstance(named, str)
-    return tuple(Path(one) for one in named if isinstance(one, str | Path)) if paths else ()
+    named: Any = raw.get("extensions") if isinstance(raw, dict) else getattr(raw, "extensions", ())
+    if isinstance(named, str) or not isinstance(named, Iterable):
+        return ()
+    return tuple(Path(one) for one in named if isinstance(one, str | Path))
 
 
 def expanded(study: Study) -> str:
