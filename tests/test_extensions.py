@@ -86,7 +86,7 @@ def test_an_objective(place: Place) -> None:
     place.raw["models"] |= models
     study = place.study()
     model = study.models["rotation"]
-    assert type(model.objective).__name__ == "Config" and "rotation" not in OBJECTIVES.names()
+    assert type(model.objective).__name__ == "RotationConfig" and "rotation" not in OBJECTIVES.names()
     runs = {"pretrain": "rotation_seed0", "figures": "fig3"}
     assert place.edited("rotation", runs) == {"pretrain"}
     assert place.edited("rotation", {"pretrain": "moco_v3_seed0"}) == set()
