@@ -34,6 +34,8 @@ def test_committed_studies_are_valid(root: Path, study: str) -> None:
     loaded = load_study(root / "config" / f"{study}.yaml")
     assert loaded.study == study
     assert set(loaded.controls()) == {"untrained_vit", "untrained_beit"}
+    precisions = {model.training.precision for model in loaded.models.values()}
+    assert precisions == {"32-true"}, "auto differs between machines"
 
 
 def test_the_paper_study_has_every_method_the_whole_sweep_and_every_transfer(root: Path) -> None:

@@ -40,6 +40,7 @@ def put(raw: dict, path: str, value: object) -> None:
         ("models.moco_v3.choices", "other words"),
         ("models.moco_v3.training.log_steps", 7),
         ("models.moco_v3.training.checkpoint_steps", 7),
+        ("models.moco_v3.training.snapshots", {"first": 100}),
         ("architectures.vit.label", "another name"),
         ("models.dino.objective.momentum", 0.5),
         ("data.scenes.train", 13),
@@ -60,7 +61,7 @@ def test_what_does_not_decide_an_encoder(raw, path, value) -> None:
     [
         ("models.moco_v3.objective.momentum", 0.5),
         ("models.moco_v3.training.base_lr", 0.5),
-        ("models.moco_v3.training.precision", "32-true"),
+        ("models.moco_v3.training.precision", "auto"),
         ("architectures.vit.depth", 4),
         ("data.objects.train_per_identity", 3),
         ("data.seed", 3),

@@ -52,7 +52,11 @@ def processes():
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "objects"
+    return write_images(tmp_path_factory.mktemp("data") / "objects")
+
+
+def write_images(folder: Path) -> Path:
+    """A training set of :data:`IMAGES` random pictures in three classes."""
     rng = np.random.default_rng(0)
     for number in range(IMAGES):
         path = folder / "train" / f"class{number % 3}" / f"{number:03d}.png"
@@ -64,6 +68,11 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def workplace(workplace: Workplace, data: Path) -> Workplace:
+    return tiny(workplace, data)
+
+
+def tiny(workplace: Workplace, data: Path) -> Workplace:
+    """Trainings of a second or so."""
     workplace.shape(image_size=16, patch_size=4, width=16, depth=2, heads=2)
     workplace.study["models"]["supervised"]["objective"]["classes"] = 3
     for model in workplace.study["models"].values():
@@ -374,9 +383,10 @@ def test_images_from_files_survive_a_pause_and_any_number_of_workers(workplace, 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])  # fused attention, and products
 @pytest.mark.parametrize("model", ["moco_v3", "simmim"])
-def test_compiled_blocks_have_the_losses_of_plain_ones(workplace, model):
-    workplace.training(model).update(epochs=1, warmup_epochs=0, log_steps=1)
+def test_compiled_blocks_have_the_losses_of_plain_ones(workplace, model, precision):
+    workplace.training(model).update(epochs=1, warmup_epochs=0, log_steps=1, precision=precision)
     losses = {}
     for way in (False, True):
         workplace.training(model)["compile"] = way
@@ -384,7 +394,10 @@ def test_compiled_blocks_have_the_losses_of_plain_ones(workplace, model):
         log = pd.read_csv(workplace.run_folder(f"compile_{way}") / "metrics.csv")
         losses[way] = log[["loss", "grad_norm", "feature_std"]].to_numpy()
     assert len(losses[True]) == IMAGES // BATCH
-    np.testing.assert_allclose(losses[True], losses[False], rtol=1e-3)
+    if precision == "32-true":
+        np.testing.assert_allclose(losses[True], losses[False], rtol=1e-3)
+    else:  # the statistics of four images blow roundings up from step to step
+        np.testing.assert_allclose(losses[True][0, 0], losses[False][0, 0], rtol=0.02)
 
 
 def test_compile_without_a_compiler_says_what_is_missing(workplace, monkeypatch):

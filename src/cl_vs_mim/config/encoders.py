@@ -103,9 +103,10 @@ def decides_encoder(study: Study, run: str) -> dict[str, Any]:
     """All settings that decide the weights of one encoder, as plain data, and none besides.
 
     It is the answer for the rule that trains, for the run folder and for the head of every row. Labels and notes,
-    sibling seeds, other models, how often is logged, and data sets that training does not read are not in it; neither
-    is the number of training threads, on which only the last digits depend, as they do on the processor (see
-    :class:`cl_vs_mim.config.Compute`).
+    sibling seeds, other models, how often is logged or an encoder kept aside, and data sets that training does not read
+    are not in it; neither is the number of training threads, on which only the last digits depend, as they do on the
+    processor (see :class:`cl_vs_mim.config.Compute`). The precision is in it as it is written: what ``auto`` means on a
+    CPU is measured, and stays with the run folder.
 
     Args:
         study: which has the encoder.
@@ -133,10 +134,10 @@ def decides_encoder(study: Study, run: str) -> dict[str, Any]:
 
 
 def decides_training(training: Training) -> dict[str, Any]:
-    """What of the optimisation decides the weights, for any training: not how often is logged, and how often the state
-    is saved only where a rollback may return to it."""
-    words = {"log_steps"} if training.rollback_factor is not None else {"log_steps", "checkpoint_steps"}
-    return training.model_dump(mode="json", exclude=words)
+    """What of the optimisation decides the weights, for any training: not how often is logged or an encoder kept aside,
+    and how often the state is saved only where a rollback may return to it."""
+    aside = {"log_steps", "snapshots"} | ({"checkpoint_steps"} if training.rollback_factor is None else set())
+    return training.model_dump(mode="json", exclude=aside)
 
 
 def decides_training_images(data: KitData | FolderData) -> dict[str, Any]:

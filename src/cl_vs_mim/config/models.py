@@ -44,6 +44,13 @@ class Architecture(Section):
         return EncoderSpec(drop_path=drop_path, **self.model_dump(exclude={"label"}))
 
 
+class Snapshots(Section):
+    """Encoders kept while they train, so that one can see when an effect appears."""
+
+    first: PositiveInt  # images seen at the first one
+    factor: Annotated[float, Field(gt=1)] = 2.0  # from one to the next
+
+
 class Training(Section):
     """Optimisation: linear warm-up, then the schedule."""
 
@@ -64,13 +71,15 @@ class Training(Section):
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)  # of adamw
     clip_norm: PositiveFloat | None = None
     drop_path: Fraction = 0.0
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # auto: bf16 on a GPU, float32 on a CPU
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    # auto: bf16 on a GPU; on a CPU what is faster there when a pre-training starts, float32 in transfers
     compile: bool = False  # the blocks by torch.compile: faster after a minute or so; other last digits
     images: Literal["memory", "stream"] = "memory"
     # memory: decoded once, the centre square, kept on the device; stream: read again at every step, crops cut from
     # the whole picture, by worker processes that run ahead
     checkpoint_steps: PositiveInt  # a kill loses at most this many steps
     log_steps: PositiveInt
+    snapshots: Snapshots | None = None  # decide no weights: a run that exists goes on when they are changed
     rollback_factor: Annotated[float, Field(gt=0, lt=1)] | None = None
     # A loss that is not finite stops the run; with a factor it first goes back to the last checkpoint, once, and on
     # with the learning rate times the factor.

@@ -39,8 +39,9 @@ class BlockTrace(NamedTuple):
 class Encoder(nn.Module):
     """A ViT that can be looked into.
 
-    ``forward`` and everything used in training run on timm's fused attention. :meth:`trace`, :meth:`states` and
-    :meth:`attentions` recompute each block from its parts, because fused attention never forms the maps.
+    ``forward`` and everything used in training run on timm's attention, which is fused (unless the trainer has it
+    computed as products). :meth:`trace`, :meth:`states` and :meth:`attentions` recompute each block from its parts,
+    because fused attention never forms the maps.
 
     Attributes:
         backbone: the network, under timm's names.
@@ -107,11 +108,11 @@ class Encoder(nn.Module):
         return tokens if positions is None else tokens + positions
 
     def forward_tokens(self, tokens: Tensor) -> Tensor:
-        """All blocks on fused attention, then the final LayerNorm: (B, 1+N, D) -> (B, 1+N, D)."""
+        """All blocks on timm's attention, then the final LayerNorm: (B, 1+N, D) -> (B, 1+N, D)."""
         return self.backbone.norm(self.forward_blocks(tokens, self.spec.depth))
 
     def forward_blocks(self, tokens: Tensor, count: int) -> Tensor:
-        """The first ``count`` blocks on fused attention, without the final LayerNorm: (B, 1+N, D) -> (B, 1+N, D)."""
+        """The first ``count`` blocks on timm's attention, without the final LayerNorm: (B, 1+N, D) -> (B, 1+N, D)."""
         bias = self._bias()
         for block in self.backbone.blocks[:count]:
             tokens = self.family.apply(block, tokens, bias)

@@ -8,16 +8,20 @@ a fixed number of threads (1 and 2 threads differ in the last digits, because su
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.progress import progress
+from cl_vs_mim.encoder.checkpoints import save_encoder
 from cl_vs_mim.pretrain.interrupt import stop_on_signals
 from cl_vs_mim.pretrain.monitor import WATCHED, EventLog, feature_std, last_block_nmi
+from cl_vs_mim.pretrain.precision import precision_of
+from cl_vs_mim.pretrain.schedule import snapshot_steps
 from cl_vs_mim.pretrain.sources import Source
 from cl_vs_mim.pretrain.state import RunFolder, warn
 from cl_vs_mim.pretrain.trainer import Trainer
@@ -27,11 +31,13 @@ from cl_vs_mim.pretrain.trainer import Trainer
 # ------------------------------------------------------------------------------------------------
 
 
-def train(trainer: Trainer, source: Source, run: RunFolder, deadline: float) -> bool:
+def train(
+    trainer: Trainer, source: Source, run: RunFolder, deadline: float, provenance: Mapping[str, Any] | None = None
+) -> bool:
     """Train to the end or to the deadline (of ``time.monotonic``), writing log and checkpoints into ``run``.
 
     SIGTERM and SIGUSR1 end it after the step as the deadline does. Returns whether the end was reached; the last state
-    is saved in both cases.
+    is saved in both cases. Snapshots of the encoder, where the configuration wants them, carry ``provenance``.
 
     Raises:
         UserError: the loss is not finite; the message names step, learning rate and last good checkpoint.
@@ -48,6 +54,7 @@ def train(trainer: Trainer, source: Source, run: RunFolder, deadline: float) -> 
         quiet=not fabric.is_global_zero,
     )
     watched = source.first(WATCHED)
+    kept = snapshot_steps(trainer.steps, training)
     events = EventLog(run.path, trainer.step, wanted=fabric.is_global_zero)
     with bar, events, deterministic_on_cpu(fabric.device), stop_on_signals() as stop:
         while trainer.step < trainer.steps and not _agreed(fabric, bool(stop) or time.monotonic() >= deadline):
@@ -71,6 +78,8 @@ def train(trainer: Trainer, source: Source, run: RunFolder, deadline: float) -> 
                 run.log(row)
                 events.add(trainer.step, row)
                 done, since = trainer.step, now
+            if trainer.step in kept and fabric.is_global_zero:
+                keep_snapshot(trainer, run, provenance or {})
             if trainer.step % training.checkpoint_steps == 0:
                 save(trainer, run)
                 saved = trainer.step
@@ -84,6 +93,14 @@ def save(trainer: Trainer, run: RunFolder) -> None:
     if trainer.fabric.is_global_zero:
         run.save(trainer.step, trainer.state())
     trainer.fabric.barrier()
+
+
+def keep_snapshot(trainer: Trainer, run: RunFolder, provenance: Mapping[str, Any]) -> None:
+    """Write the encoder as it is now into the run folder, in float16: it is to be measured, not trained on."""
+    images = trainer.step * trainer.training.batch_size
+    now = {"precision": precision_of(trainer.fabric), "steps": trainer.step, "images": images}
+    path = run.path / "snapshots" / f"images_{images:010d}.safetensors"
+    save_encoder(path, trainer.objective.encoder, {**provenance, **now}, dtype=torch.float16)
 
 
 def roll_back(trainer: Trainer, run: RunFolder, error: FloatingPointError) -> None:
@@ -125,25 +142,3 @@ def deterministic_on_cpu(device: torch.device) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before)
         torch.utils.deterministic.fill_uninitialized_memory = fill
-
-
-# ------------------------------------------------------------------------------------------------
-# Devices
-# ------------------------------------------------------------------------------------------------
-
-
-def make_fabric(device: str, precision: str, devices: int = 1, nodes: int = 1) -> Fabric:
-    """Lightning Fabric; ``auto`` takes GPUs if there are any, and bf16 with them.
-
-    With several devices it starts the other processes itself, or joins those that torchrun or SLURM started.
-
-    Raises:
-        UserError: a GPU is asked for and there is none.
-    """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: no CUDA GPU is to be seen here; use --device cpu or auto")
-    accelerator = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    if precision == "auto":
-        precision = "bf16-mixed" if accelerator == "cuda" else "32-true"
-    strategy = "ddp" if devices * nodes > 1 else "auto"
-    return Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=precision)

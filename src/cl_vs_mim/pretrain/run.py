@@ -23,8 +23,10 @@ from cl_vs_mim.encoder.checkpoints import load_decoder, load_encoder, save_encod
 from cl_vs_mim.pretrain.closure import training_code
 from cl_vs_mim.pretrain.data import index_training_images, steps_per_epoch
 from cl_vs_mim.pretrain.interrupt import leave_paused
-from cl_vs_mim.pretrain.loop import make_fabric, train
+from cl_vs_mim.pretrain.loop import train
+from cl_vs_mim.pretrain.memory import keep_freed_memory
 from cl_vs_mim.pretrain.objective import Objective
+from cl_vs_mim.pretrain.precision import make_fabric, precision_of, settle
 from cl_vs_mim.pretrain.registry import build_objective
 from cl_vs_mim.pretrain.sources import Source, make_source
 from cl_vs_mim.pretrain.state import RunFolder, resolve_run
@@ -48,6 +50,8 @@ def train_run(
     fabric: Fabric,
     source: Callable[[Trainer], Source],
     deadline: float,
+    measured: bool = False,
+    provenance: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[Trainer, RunFolder]]:
     """Train to the end, or go on with what a killed process left, and hold the run folder while results are written.
 
@@ -65,6 +69,10 @@ def train_run(
         fabric: launched.
         source: makes the batches for a trainer.
         deadline: when to stop, on the clock of ``time.monotonic``.
+        measured: whether the precision ``auto`` is decided on a CPU by measurement (see
+            :func:`cl_vs_mim.pretrain.precision.settle`); else it is float32 there. The trainer has the fabric that was
+            taken.
+        provenance: what snapshots say of themselves.
 
     Yields:
         The trainer at its last step, and the run folder. In processes other than the first the body has nothing to
@@ -78,11 +86,13 @@ def train_run(
     with RunFolder(runs, name, resolved, held=first) as run:
         fabric.barrier()
         per_epoch = steps_per_epoch(images, training.batch_size)
+        if measured:
+            fabric = settle(fabric, run, objective, training, image_size)
         trainer = Trainer(objective, training, image_size, resolved["seed"], per_epoch, fabric)
         state = run.load_latest(fabric.device)
         if state is not None:
             trainer.restore(state)
-        if trainer.step < trainer.steps and not train(trainer, source(trainer), run, deadline):
+        if trainer.step < trainer.steps and not train(trainer, source(trainer), run, deadline, provenance):
             leave_paused(trainer.step, trainer.steps, quiet=not first)
         yield trainer, run
 
@@ -145,6 +155,10 @@ def pretrain(
         workers = study.compute.loader_workers
         return make_source(index, index.labels, training.images, trainer.plan(), fabric.device, workers)
 
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
+    head = row_head(study=study.study, config_hash=sha256_json(decided), data_hash=data_hash, device=fabric.device)
+    names = {"model": name, "method": model.objective.method, "seed": seed}
     scaffold = train_run(
         runs,
         name,
@@ -156,13 +170,13 @@ def pretrain(
         fabric=fabric,
         source=source,
         deadline=deadline,
+        measured=True,
+        provenance={**names, **head},
     )
     with scaffold as (trainer, folder):
         if not fabric.is_global_zero:
             return
-        config_hash = sha256_json(decided)
-        head = row_head(study=study.study, config_hash=config_hash, data_hash=data_hash, device=fabric.device)
-        names = {"model": name, "method": model.objective.method, "seed": seed}
+        names["precision"] = precision_of(trainer.fabric)
         if log_table is not None:
             series = {"label": model.label, "paradigm": model.paradigm, "architecture": model.architecture}
             log = folder.read_log().assign(**names, **series, **{"lambda": study.mixing(name)})

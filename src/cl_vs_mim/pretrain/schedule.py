@@ -29,3 +29,14 @@ def weight_decay(step: int, steps: int, training: Training) -> float:
         return training.weight_decay
     start, end = training.weight_decay, training.weight_decay_end
     return end + (start - end) * (1 + math.cos(math.pi * step / max(1, steps))) / 2
+
+
+def snapshot_steps(steps: int, training: Training) -> frozenset[int]:
+    """Steps (from 1) after which a snapshot is due: the first at which so many images have been seen."""
+    if training.snapshots is None:
+        return frozenset()
+    due, images = set(), float(training.snapshots.first)
+    while (step := math.ceil(images / training.batch_size)) <= steps:
+        due.add(step)
+        images *= training.snapshots.factor
+    return frozenset(due)

@@ -84,7 +84,7 @@ class RunFolder:
                 raise UserError(
                     f"another process is training in {self.path}; wait for it or stop it, then run this again"
                 ) from error
-        for leftover in self.path.glob(".*.part*"):  # of a process that was killed while writing
+        for leftover in self.path.rglob(".*.part*"):  # of a process that was killed while writing
             leftover.unlink()
         if not (self.path / "config.json").exists():
             write_json(self.path / "config.json", self.resolved)
