@@ -121,7 +121,7 @@ def test_a_model_may_take_over_the_keys_of_another_and_write_some_anew(smoke) ->
 
 
 def test_missing_file_lists_the_studies_at_hand(root: Path) -> None:
-    with pytest.raises(UserError, match=r"does not exist; studies at hand: demo, paper, smoke$"):
+    with pytest.raises(UserError, match=r"does not exist; studies at hand: demo, overnight, paper, smoke$"):
         load_study(root / "config" / "nosuch.yaml")
 
 

@@ -64,7 +64,7 @@ def test_a_recipe_is_taken_from_the_folder_beside_the_study(tmp_path: Path) -> N
         expand({"m": {"like": "recipes/dion"}}, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["smoke", "demo", "paper"])
+@pytest.mark.parametrize("name", ["smoke", "demo", "overnight", "paper"])
 def test_the_expanded_study_reads_back_as_the_same_and_names_nothing(root: Path, tmp_path: Path, name: str) -> None:
     study = load_study(root / "config" / f"{name}.yaml")
     path = tmp_path / f"{name}.yaml"

@@ -61,7 +61,7 @@ def test_a_run_of_another_study_is_refused(study: Study) -> None:
         draw("training", study, log=log("resnet"))
 
 
-@pytest.mark.parametrize("name", ["smoke", "demo", "paper"])
+@pytest.mark.parametrize("name", ["smoke", "demo", "overnight", "paper"])
 def test_no_two_models_look_alike(root: Path, name: str) -> None:
     study = load_study(root / "config" / f"{name}.yaml")
     logs = [log(name, study=study.study, architecture=model.architecture) for name, model in study.models.items()]
