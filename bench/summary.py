@@ -32,9 +32,11 @@ PAGES = {
         "`python bench/bench_pretrain.py --output results/bench/pretrain.csv`. Our loop, without and with compiled "
         "blocks, against a plain one in the same run: JPEG files decoded by worker processes at every epoch, "
         "torchvision's transforms, one forward pass a view, unfused attention and optimizer. The goal on 2 CPU cores "
-        "is 1.5 (`of_plain`); those on a GPU are not measured. `of_peak`: the matrix products of a step over what one "
-        "large product does on this device. `added_mib`: peak memory of a process of its own at that batch size, above "
-        "what it began with.",
+        "is 2.5 (`of_plain`); those on a GPU are not measured. On a CPU `of_before` is the multiple of the loop as it "
+        "was: float32, fused attention, memory given back after every use; `cpu_of_…` are the same ratios in CPU time, "
+        "which hold on a busy machine too. `of_peak`: the matrix products of a step over what one large product does "
+        "on this device. `added_mib`: peak memory of a process of its own at that batch size, above what it began "
+        "with.",
         [
             "model",
             "shape",
@@ -42,8 +44,12 @@ PAGES = {
             "way",
             "batch_size",
             "threads",
+            "precision",
             "images_per_second",
             "of_plain",
+            "of_before",
+            "cpu_of_plain",
+            "cpu_of_before",
             "of_peak",
             "added_mib",
             "share_augment",
@@ -98,7 +104,7 @@ def page(folder: Path) -> str:
         machine = next((table[column].iloc[0] for column in ("device", "cpu") if column in table), "unknown")
         commits = list(dict.fromkeys(table["git_commit"])) if "git_commit" in table else ["not recorded"]
         named = f"commit{'s' if len(commits) > 1 else ''} {', '.join(map(str, commits))}"
-        shown = table[columns] if columns else table.drop(columns=[name for name in _HEAD if name in table])
+        shown = table[[name for name in columns or table if name in table and (columns or name not in _HEAD)]]
         parts += [markdown(shown), f"{machine}; {named}."]
     return "\n\n".join(parts) + "\n"
 
