@@ -15,7 +15,7 @@ def keep_freed_memory() -> None:
     """Have the C library keep what it gets from the system, for the rest of the process.
 
     By default glibc gives every large tensor back when it is freed. The system then clears the same pages anew, step
-    for step, which takes a sixth of a training step on a CPU. Other C libraries are left as they are.
+    for step, which takes a tenth to a third of the time on a CPU. Other C libraries are left as they are.
     """
     with suppress(AttributeError, OSError):
         libc = ctypes.CDLL(None)
