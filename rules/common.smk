@@ -6,15 +6,14 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from cl_vs_mim.config import FolderData, load_study
-from cl_vs_mim.core.errors import UserError, nearest
-from cl_vs_mim.config.encoders import analysed_runs, control_runs, decoder_figure_runs, hybrid_runs, method_runs, pair_runs, runs_with_decoder, needed_file, trained_runs
 from cl_vs_mim.cli import commands
-from cl_vs_mim.figures.figure import FIGURES as FIGURE_REGISTER, figures_of
-from cl_vs_mim.figures.sources import paths_of
-from cl_vs_mim.core.closure import code_digest
-from cl_vs_mim.config.encoders import sections_digest
+from cl_vs_mim.config import FolderData, load_study
+from cl_vs_mim.config.encoders import analysed_runs, control_runs, needed_file, pair_runs, runs_with_decoder, trained_runs
 from cl_vs_mim.config.tasks import study_tasks
+from cl_vs_mim.core.errors import UserError, nearest
+from cl_vs_mim.figures.figure import FIGURES as FIGURE_REGISTER
+from cl_vs_mim.figures.figure import figures_of
+from cl_vs_mim.figures.sources import paths_of
 from cl_vs_mim.transfer.commands import task_command
 
 # Rules call `cl-vs-mim`: the one beside the Python that runs Snakemake, also when the environment is not active. A conda
@@ -39,14 +38,9 @@ REFERENCE = "results/reference/reference_values.csv"
 DATASETS = ["objects", "scenes", "cue_conflict"]
 TRAINED = trained_runs(STUDY)  # "moco_v3_seed0" -> ("moco_v3", 0)
 CONTROLS = control_runs(STUDY)  # "untrained_vit_seed0" -> ("untrained_vit", 0)
-ANALYSED = analysed_runs(STUDY)  # those of TRAINED that are measured: all but tokenizers
-RUNS = ANALYSED | CONTROLS
-METHODS = method_runs(STUDY)  # those of RUNS that the appendix draws side by side: no hybrids
+RUNS = analysed_runs(STUDY) | CONTROLS  # what is measured: all but tokenizers
 PAIR = pair_runs(STUDY)  # those of RUNS that Figures 2 to 11 draw
-PAIR_TRAINED = [run for run in PAIR if run in TRAINED]
-HYBRIDS = hybrid_runs(STUDY)  # those of RUNS that Figure 12 draws: hybrids and the controls of their architectures
 DECODED = runs_with_decoder(STUDY)  # those of TRAINED that paint
-FIG11 = decoder_figure_runs(STUDY)  # and the control of MAE's architecture
 TASKS = study_tasks(STUDY)  # those that the study has settings for, by name
 OBJECTS = f"{RESULTS}/data/objects/manifest.json"
 
@@ -63,11 +57,6 @@ def encoder_of(wildcards):
 def needed_by(wildcards):
     """The file of the model that has to be trained before, if any: of BEiT its tokenizer."""
     return needed_file(STUDY, TRAINED[wildcards.run][0], f"{RESULTS}/encoders") or []
-
-
-def tables(kind, runs=RUNS):
-    """One table of this kind for each of the encoders, all of the study by default."""
-    return [f"{RESULTS}/tables/{kind}/{run}.parquet" for run in runs]
 
 
 def read_by(reads):
