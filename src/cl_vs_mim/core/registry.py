@@ -86,7 +86,7 @@ class Register:
         Raises:
             UserError: an extension does not exist, or its name is taken.
         """
-        points = {point.name: point.value for point in entry_points(group=f"cl_vs_mim.{self.kind}")}
+        points = installed(f"cl_vs_mim.{self.kind}")
         found = _own(self.package, self.mark) | points
         for path in extension_files(in_use() if self.extensions is None else self.extensions):
             if not _binds(path, self.mark):
@@ -125,6 +125,17 @@ class Register:
 # ------------------------------------------------------------------------------------------------
 # Modules
 # ------------------------------------------------------------------------------------------------
+
+
+def installed(group: str) -> dict[str, str]:
+    """Name -> what it stands for, of the entry points that installed packages have in this group."""
+    return dict(_installed(group, tuple(sys.path)))
+
+
+@cache
+def _installed(group: str, path: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    # Asked thousands of times by one plan of the workflow, and every answer reads the metadata of all packages.
+    return tuple((point.name, point.value) for point in entry_points(group=group))
 
 
 def load(place: str) -> ModuleType:

@@ -15,11 +15,10 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cl_vs_mim.core.registry import extension_files, in_use, load
+from cl_vs_mim.core.registry import extension_files, in_use, installed, load
 
 # What a metric may take of an encoder, and at which depths there is such a thing.
 INSIDE = ("before", "attention", "head_outputs", "after_attention", "after_mlp")  # of a block: depths 1 … L
@@ -133,7 +132,7 @@ def metric_modules() -> list[str]:
     marked = re.compile(r"^@metric\(", re.MULTILINE)
     own = [path.stem for path in sorted(_OWN.glob("*.py")) if marked.search(path.read_text(encoding="utf-8"))]
     found = [f"{__package__}.{name}" for name in own]
-    found += [point.value for point in entry_points(group="cl_vs_mim.metric")]
+    found += installed("cl_vs_mim.metric").values()
     return found + [str(path) for path in extension_files(in_use()) if marked.search(path.read_text(encoding="utf-8"))]
 
 
