@@ -56,6 +56,11 @@ def linear_probe(
         memory_gib: what the features of a split may take of the memory, GiB.
         device: where to compute; auto takes a GPU if there is one.
         threads: of the CPU.
+
+    Example:
+        cl-vs-mim linear-probe --config config/demo.yaml --run moco_v3_seed0 --data results/demo/data/objects
+          --encoder results/demo/encoders/moco_v3_seed0.safetensors --tables results/demo/tables
+          --probes results/demo/probes/moco_v3_seed0.safetensors
     """
     _run("linear_probe", **locals())
 
@@ -84,6 +89,10 @@ def augmented_probe(
         device: where to compute; auto takes a GPU if there is one.
         threads: of the CPU; the result depends on it in the last digits.
         stop_after_minutes: save the state and leave with status 75 after this long.
+
+    Example:
+        cl-vs-mim augmented-probe --config config/demo.yaml --run moco_v3_seed0 --data results/demo/data/objects
+          --encoder results/demo/encoders/moco_v3_seed0.safetensors --runs results/demo/runs --tables results/demo/tables
     """
     _run("augmented_probe", **locals())
 
@@ -116,6 +125,10 @@ def finetune(
         device: where to compute; auto takes a GPU if there is one.
         threads: of the CPU; the result depends on it in the last digits.
         stop_after_minutes: save the state and leave with status 75 after this long.
+
+    Example:
+        cl-vs-mim finetune --config config/demo.yaml --run moco_v3_seed0 --data results/demo/data/objects
+          --encoder results/demo/encoders/moco_v3_seed0.safetensors --runs results/demo/runs --tables results/demo/tables
     """
     _run("finetuning", **locals())
 
@@ -144,6 +157,11 @@ def robustness(
         encoder: the encoder's file; not for untrained ones.
         device: where to compute; auto takes a GPU if there is one.
         threads: of the CPU.
+
+    Example:
+        cl-vs-mim robustness --config config/demo.yaml --run moco_v3_seed0 --data results/demo/data/objects
+          --encoder results/demo/encoders/moco_v3_seed0.safetensors --probes results/demo/probes/moco_v3_seed0.safetensors
+          --cues results/demo/data/cue_conflict --tables results/demo/tables
     """
     _run("robustness", **locals())
 
@@ -179,6 +197,11 @@ def detection(
         device: where to compute; auto takes a GPU if there is one.
         threads: of the CPU; the result depends on it in the last digits.
         stop_after_minutes: save the state and leave with status 75 after this long.
+
+    Example:
+        cl-vs-mim detection --config config/demo.yaml --run moco_v3_seed0
+          --data results/demo/data/scenes/coco --encoder results/demo/encoders/moco_v3_seed0.safetensors
+          --runs results/demo/runs --tables results/demo/tables
     """
     _run("detection", **locals())
 
@@ -209,6 +232,11 @@ def segmentation(
         device: where to compute; auto takes a GPU if there is one.
         threads: of the CPU; the result depends on it in the last digits.
         stop_after_minutes: save the state and leave with status 75 after this long.
+
+    Example:
+        cl-vs-mim segmentation --config config/demo.yaml --run moco_v3_seed0
+          --data results/demo/data/scenes/ade20k --encoder results/demo/encoders/moco_v3_seed0.safetensors
+          --runs results/demo/runs --tables results/demo/tables
     """
     _run("segmentation", **locals())
 
@@ -244,6 +272,11 @@ def transfer(
         device: where to compute; auto takes a GPU if there is one.
         threads: of the CPU.
         stop_after_minutes: save the state of the training and leave with status 75 after this long.
+
+    Example:
+        cl-vs-mim transfer --task finetuning --config config/demo.yaml --run moco_v3_seed0
+          --data results/demo/data/objects
+          --encoder results/demo/encoders/moco_v3_seed0.safetensors --runs results/demo/runs --tables results/demo/tables
     """
     _run(task, **{name: value for name, value in locals().items() if name != "task"})
 
