@@ -92,7 +92,8 @@ def augmented_probe(
 
     Example:
         cl-vs-mim augmented-probe --config config/demo.yaml --run moco_v3_seed0 --data results/demo/data/objects
-          --encoder results/demo/encoders/moco_v3_seed0.safetensors --runs results/demo/runs --tables results/demo/tables
+          --encoder results/demo/encoders/moco_v3_seed0.safetensors --runs results/demo/runs
+          --tables results/demo/tables
     """
     _run("augmented_probe", **locals())
 
@@ -128,7 +129,8 @@ def finetune(
 
     Example:
         cl-vs-mim finetune --config config/demo.yaml --run moco_v3_seed0 --data results/demo/data/objects
-          --encoder results/demo/encoders/moco_v3_seed0.safetensors --runs results/demo/runs --tables results/demo/tables
+          --encoder results/demo/encoders/moco_v3_seed0.safetensors --runs results/demo/runs
+          --tables results/demo/tables
     """
     _run("finetuning", **locals())
 
@@ -160,7 +162,8 @@ def robustness(
 
     Example:
         cl-vs-mim robustness --config config/demo.yaml --run moco_v3_seed0 --data results/demo/data/objects
-          --encoder results/demo/encoders/moco_v3_seed0.safetensors --probes results/demo/probes/moco_v3_seed0.safetensors
+          --encoder results/demo/encoders/moco_v3_seed0.safetensors
+          --probes results/demo/probes/moco_v3_seed0.safetensors
           --cues results/demo/data/cue_conflict --tables results/demo/tables
     """
     _run("robustness", **locals())
@@ -276,7 +279,8 @@ def transfer(
     Example:
         cl-vs-mim transfer --task finetuning --config config/demo.yaml --run moco_v3_seed0
           --data results/demo/data/objects
-          --encoder results/demo/encoders/moco_v3_seed0.safetensors --runs results/demo/runs --tables results/demo/tables
+          --encoder results/demo/encoders/moco_v3_seed0.safetensors --runs results/demo/runs
+          --tables results/demo/tables
     """
     _run(task, **{name: value for name, value in locals().items() if name != "task"})
 
