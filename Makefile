@@ -6,7 +6,7 @@ CORES ?= all
 PYTEST_ARGS ?=
 WORKERS ?= 2
 OPTIONS ?=
-SNAKEMAKE = .venv/bin/snakemake --cores $(CORES) $(OPTIONS)
+SNAKEMAKE = .venv/bin/snakemake --cores $(CORES)$(if $(OPTIONS), $(OPTIONS))
 # A file's tests share what they made, so they stay in one process; tests/conftest.py says which file comes first.
 PYTEST_PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 PYTEST_COVERAGE = $(if $(COVERAGE),--cov --cov-report=term:skip-covered)

@@ -317,12 +317,13 @@ def test_clean_results_keeps_what_is_committed(sandbox, study):
     for folder in [*folders, sandbox / "figures"]:
         folder.mkdir(parents=True)
         (folder / "table.csv").touch()
+    (sandbox / "figures" / "STUDY").write_text("smoke\n")
     assert make(sandbox, "clean-results", STUDY=study).returncode == 0
     left = {folder.name for folder in (sandbox / "results").iterdir()}
     gone = {"": {"smoke", "demo"}, "smoke": {"smoke"}, "reference": set()}[study]
     assert left == {folder.name for folder in folders} - gone
     assert (sandbox / "results" / "reference" / "table.csv").exists()
-    assert not (sandbox / "figures").exists()
+    assert (sandbox / "figures").exists() == (study == "reference")  # figures of another study stay
     shutil.rmtree(sandbox / "results")
     assert make(sandbox, "clean-results", STUDY=study).returncode == 0  # nothing there: nothing to do
 
