@@ -49,6 +49,8 @@ def test_the_figures_numbers_are_of_the_study_and_the_published_ones_of_the_tabl
     drawn = pd.read_csv(root / "docs" / "images" / "fig3.csv")
     study = load_study(root / "config" / "demo.yaml")
     mean = drawn[drawn["kind"] == "mean"]
+    commits = set(mean["git_commit"])
+    assert len(commits) == 1 and all(re.fullmatch("[0-9a-f]{12}", commit) for commit in commits)  # no tree with changes
     assert set(mean["study"]) == {study.study} and list(dict.fromkeys(mean["model"])) == study.pair()
     for model, rows in mean.groupby("model"):
         (architecture,) = rows["architecture"].unique()
