@@ -1,6 +1,7 @@
 # One pass of an encoder serves all metrics of Figures 2 to 8. Trained encoders come from rules/pretrain.smk, the
 # untrained controls from their architecture and seed alone.
 
+from cl_vs_mim.analysis.card import KINDS as CARD_KINDS
 from cl_vs_mim.analysis.layouts import EMBEDDED, EXTRACTED, MEASURED, RECONSTRUCTED
 
 
@@ -108,3 +109,25 @@ rule reconstruct:
         run="|".join(DECODED),
     shell:
         "cl-vs-mim reconstruct {params.options:q} --threads {threads} --tables {params.tables:q} 2>&1 | tee {log:q}"
+
+
+# The card of an encoder that is handed on, with its numbers; a tokenizer has none.
+rule card:
+    input:
+        weights=f"{WEIGHTS}/{{run}}.safetensors",
+        tables=lambda wildcards: table_files([f"{kind}/{wildcards.run}" for kind in CARD_KINDS if wildcards.run in RUNS]),
+    output:
+        f"{WEIGHTS}/{{run}}.md",
+    params:
+        config=CONFIG,
+        tables=TABLE_FOLDER,
+        decided=lambda wildcards: COMMAND["card"].decided(STUDY, wildcards.run),
+    log:
+        f"{RESULTS}/logs/card/{{run}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/card/{{run}}.tsv"
+    wildcard_constraints:
+        run="|".join(HANDED_ON) or "none",
+    shell:
+        "cl-vs-mim card --config {params.config:q} --run {wildcards.run} --weights {input.weights:q}"
+        " --tables {params.tables:q} --output {output:q} 2>&1 | tee {log:q}"

@@ -22,11 +22,56 @@ rule pretrain:
         f"{RESULTS}/benchmarks/pretrain/{{run}}.tsv"
     threads: STUDY.compute.training_threads
     wildcard_constraints:
-        run="|".join(TRAINED),
+        run="|".join(PRETRAINED) or "none",
     shell:
         "cl-vs-mim pretrain --config {params.config:q} --run {wildcards.run} --data {params.data:q}"
         " --runs {params.runs:q} --threads {threads} {params.needs:q}"
         " --output {output.encoder:q} --log-table {output.metrics:q} 2>&1 | tee {log:q}"
+
+
+# An encoder that the study takes from a checkpoint: checked, and written as those are that it trains.
+rule import_encoder:
+    input:
+        lambda wildcards: STUDY.models[TRAINED[wildcards.run][0]].checkpoint_file(*TRAINED[wildcards.run]),
+    output:
+        f"{RESULTS}/encoders/{{run}}.safetensors",
+    params:
+        config=CONFIG,
+        decided=lambda wildcards: COMMAND["import-encoder"].decided(STUDY, wildcards.run),
+    log:
+        f"{RESULTS}/logs/import_encoder/{{run}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/import_encoder/{{run}}.tsv"
+    wildcard_constraints:
+        run="|".join(run for run in TRAINED if run not in PRETRAINED) or "none",
+    shell:
+        "cl-vs-mim import-encoder --config {params.config:q} --run {wildcards.run} --checkpoint {input:q}"
+        " --output {output:q} 2>&1 | tee {log:q}"
+
+
+# Encoders to hand on, in half precision: those that the study trains.
+rule weights:
+    input:
+        expand(f"{WEIGHTS}/{{run}}.{{kind}}", run=HANDED_ON, kind=["safetensors", "md"]),
+
+
+rule export_weights:
+    input:
+        f"{RESULTS}/encoders/{{run}}.safetensors",
+    output:
+        f"{WEIGHTS}/{{run}}.safetensors",
+    params:
+        config=CONFIG,
+        decided=lambda wildcards: COMMAND["export-weights"].decided(STUDY, wildcards.run),
+    log:
+        f"{RESULTS}/logs/export_weights/{{run}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/export_weights/{{run}}.tsv"
+    wildcard_constraints:
+        run="|".join(PRETRAINED) or "none",
+    shell:
+        "cl-vs-mim export-weights --config {params.config:q} --run {wildcards.run} --encoder {input:q}"
+        " --output {output:q} 2>&1 | tee {log:q}"
 
 
 # The study with all that it takes over from recipes and all defaults written out: what decided the results beside it.

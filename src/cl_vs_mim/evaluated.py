@@ -18,7 +18,7 @@ from cl_vs_mim.config.encoders import model_and_seed
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.tables import row_head
 from cl_vs_mim.data.images import ImageFolderIndex, decode_many, index_image_folder, select_evenly
-from cl_vs_mim.encoder.checkpoints import load_encoder, read_header
+from cl_vs_mim.encoder.checkpoints import load_encoder, read_header, require_spec
 from cl_vs_mim.encoder.model import Encoder, build_encoder
 
 SPLIT = "val"
@@ -92,7 +92,7 @@ def find_encoder(study: Study, model: str, seed: int, stage: Stage = "pretrained
         known = ", ".join([*study.models, *controls])
         raise UserError(f"study {study.study!r} has no model {model!r}; known: {known}")
     found = study.models[model]
-    method, mixing = found.objective.method, found.objective.mixing()
+    method, mixing = found.method, found.mixing()
     return EvaluatedEncoder(model, found.label, method, found.paradigm, found.architecture, seed, stage, mixing)
 
 
@@ -153,16 +153,7 @@ def open_encoder(evaluated: EvaluatedEncoder, architecture: Architecture, path: 
     if path is None:
         raise UserError(f"{evaluated.model} is a trained model; give its file with --encoder")
     encoder = load_encoder(path, "native")
-    wanted, found = architecture.spec().to_dict(), encoder.spec.to_dict()
-    differences = [
-        f"{name} {found[name]} instead of {wanted[name]}"
-        for name in wanted
-        if name != "drop_path" and found[name] != wanted[name]  # of training only
-    ]
-    if differences:
-        raise UserError(
-            f"{path} is not of architecture {evaluated.architecture!r}: {', '.join(differences)}; train it again"
-        )
+    require_spec(path, encoder, architecture.spec(), evaluated.architecture)
     _, provenance = read_header(path)
     for name in ("model", "seed", "stage"):
         stated = provenance.get(name, "pretrained" if name == "stage" else None)

@@ -181,10 +181,39 @@ def _decides_reconstruct(study: Study, run: str) -> dict[str, Any]:
 
 def _code_of_reconstruct(study: Study, run: str) -> tuple[str, ...]:
     model, _ = model_and_seed(study, run)
-    objective = OBJECTIVES.of(study).module(
-        study.models[model].objective.method
-    )  # draws the masks, and names the decoder
+    objective = OBJECTIVES.of(study).module(study.models[model].method)  # draws the masks, and names the decoder
     return ("cl_vs_mim.analysis.reconstruct", objective, _family(study, run))
+
+
+# ------------------------------------------------------------------------------------------------
+# Card
+# ------------------------------------------------------------------------------------------------
+
+
+def card(*, config: Path, run: str, weights: Path, tables: Path, output: Path) -> None:
+    """Write the card of an encoder that is handed on: how it was made, and its numbers.
+
+    Args:
+        config: the study that trained and measured it.
+        run: the encoder, by model and seed, such as moco_v3_seed0.
+        weights: its file, as export-weights wrote it.
+        tables: folder of the study's tables.
+        output: file to write, .md.
+
+    Example:
+        cl-vs-mim card --config config/overnight.yaml --run moco_v3_seed0
+          --weights weights/overnight/moco_v3_seed0.safetensors --tables results/overnight/tables
+          --output weights/overnight/moco_v3_seed0.md
+    """
+    from cl_vs_mim.analysis import card as work
+    from cl_vs_mim.config import load_study
+
+    work.write_card(load_study(config), run, weights, tables, output)
+
+
+def _decides_card(study: Study, run: str) -> dict[str, Any]:
+    name, _ = model_and_seed(study, run)
+    return decides_encoder(study, run) | {"title": study.title, "label": study.models[name].label}
 
 
 # ------------------------------------------------------------------------------------------------
@@ -212,4 +241,5 @@ EMBEDDING = Command(
     lambda study, run: ("cl_vs_mim.analysis.embedding", _family(study, run)),
 )
 RECONSTRUCT = Command("reconstruct", reconstruct, _decides_reconstruct, _code_of_reconstruct)
-COMMANDS = (EXTRACT, EMBEDDING, RECONSTRUCT)
+CARD = Command("card", card, _decides_card, lambda study, run: ("cl_vs_mim.analysis.card",))
+COMMANDS = (EXTRACT, EMBEDDING, RECONSTRUCT, CARD)

@@ -58,7 +58,7 @@ def _claims_decide(study: Study, run: str) -> dict[str, Any]:
     models = {
         name: {
             "label": model.label,
-            "method": model.objective.method,
+            "method": model.method,
             "paradigm": model.paradigm,
             "architecture": model.architecture,
             "family": study.architectures[model.architecture].family,

@@ -54,7 +54,7 @@ def _sized(study: Study, model: str, extreme: Callable[..., str]) -> str:
 
     def kind(name: str) -> tuple[str, str, str]:
         found = study.models[name]
-        return found.objective.method, found.paradigm, study.architectures[found.architecture].family
+        return found.method, found.paradigm, study.architectures[found.architecture].family
 
     same = [name for name in study.analysed() if kind(name) == kind(model)]
     if len({width(name) for name in same}) == 1:

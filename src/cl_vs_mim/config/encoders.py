@@ -27,6 +27,11 @@ def trained_runs(study: Study) -> dict[str, tuple[str, int]]:
     return {run_name(name, seed): (name, seed) for name, model in study.models.items() for seed in model.seeds}
 
 
+def pretrained_runs(study: Study) -> dict[str, tuple[str, int]]:
+    """Those of :func:`trained_runs` that the study trains itself: all but those from checkpoints."""
+    return {run: one for run, one in trained_runs(study).items() if study.models[one[0]].checkpoint is None}
+
+
 def analysed_runs(study: Study) -> dict[str, tuple[str, int]]:
     """Those of :func:`trained_runs` that are measured and drawn: all but tokenizers."""
     return {run: subject for run, subject in trained_runs(study).items() if subject[0] in study.analysed()}
@@ -49,14 +54,17 @@ def hybrid_runs(study: Study) -> dict[str, tuple[str, int]]:
 
 def needed_run(study: Study, model: str) -> str | None:
     """Stem of the encoder that has to be trained before a model (BEiT's tokenizer), or None."""
-    needed = study.models[model].objective.needs()
+    objective = study.models[model].objective
+    needed = None if objective is None else objective.needs()
     return None if needed is None else run_name(needed, study.models[needed].seeds[0])
 
 
 def needed_file(study: Study, model: str, encoders: str) -> str | None:
     """Path of what a model's objective needs, or None; the study's own encoders are in the folder ``encoders``."""
-    needed = needed_run(study, model)
-    return study.models[model].objective.given() if needed is None else f"{encoders}/{needed}.safetensors"
+    needed, objective = needed_run(study, model), study.models[model].objective
+    if needed is None:
+        return None if objective is None else objective.given()
+    return f"{encoders}/{needed}.safetensors"
 
 
 def control_runs(study: Study) -> dict[str, tuple[str, int]]:
@@ -72,12 +80,12 @@ def pair_runs(study: Study) -> dict[str, tuple[str, int]]:
 
 def runs_with_decoder(study: Study) -> list[str]:
     """Stem of every trained encoder whose method paints pixels (SimMIM, MAE)."""
-    return [run for run, (name, _) in trained_runs(study).items() if study.models[name].objective.paints]
+    return [run for run, (name, _) in trained_runs(study).items() if study.models[name].paints]
 
 
 def decoder_figure_runs(study: Study) -> list[str]:
     """Those of Figure 11: the encoders that paint, and the controls of the architectures of a decoder with blocks."""
-    architectures = {model.architecture for model in study.models.values() if model.objective.deep_decoder}
+    architectures = {model.architecture for model in study.models.values() if model.deep_decoder}
     controls = [run for run, (name, _) in control_runs(study).items() if study.controls()[name] in architectures]
     return [*runs_with_decoder(study), *controls]
 
@@ -122,9 +130,21 @@ def decides_encoder(study: Study, run: str) -> dict[str, Any]:
     if control:
         return decided
     model = study.models[name]
-    decided |= {
-        "objective": model.objective.decides(),
-        "training": decides_training(model.training),
+    if model.checkpoint is not None:  # its content is known by the file itself
+        return decided | {"checkpoint": {"method": model.method, "format": model.checkpoint.format}}
+    return decided | decides_weights(study, name)
+
+
+def decides_weights(study: Study, name: str) -> dict[str, Any]:
+    """What of a model's recipe decides its weights besides architecture and seed, as plain data.
+
+    Raises:
+        UserError: the model is taken from a checkpoint, and the study does not say how it was trained.
+    """
+    objective, training = study.models[name].recipe()
+    decided: dict[str, Any] = {
+        "objective": objective.decides(),
+        "training": decides_training(training),
         "data": decides_training_images(study.data),
     }
     needed = needed_run(study, name)

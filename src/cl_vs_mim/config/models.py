@@ -1,14 +1,17 @@
-"""Encoders and how they are pre-trained: architecture, objective, optimisation."""
+"""Encoders and where they come from: architecture, then objective and optimisation, or a checkpoint."""
 
 from __future__ import annotations
 
+import math
+import string
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from cl_vs_mim.config.objective import Objective
+from cl_vs_mim.config.objective import Objective, ObjectiveConfig
 from cl_vs_mim.config.sections import Count, Fraction, Name, NonNegative, Section
-from cl_vs_mim.core.errors import nearest
+from cl_vs_mim.core.errors import UserError, nearest
 from cl_vs_mim.encoder.families import FAMILIES
 from cl_vs_mim.encoder.spec import EncoderSpec
 
@@ -97,14 +100,87 @@ class Training(Section):
         return self
 
 
+def _with_known_places(pattern: str) -> str:
+    try:
+        places = {name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None}
+    except ValueError as error:
+        raise ValueError(f"{pattern!r} is not a path with {{model}} and {{seed}}: {error}") from error
+    if unknown := sorted(places - {"model", "seed"}):
+        raise ValueError(f"{{{unknown[0]}}} stands for nothing; {{model}} and {{seed}} do")
+    return pattern
+
+
+class Checkpoint(Section):
+    """Files of encoders that were trained elsewhere, or before, and are taken as they are."""
+
+    file: Annotated[str, AfterValidator(_with_known_places)]
+    # one a seed: {model} and {seed} stand for the model's key and the seed; relative to the working folder
+    format: str = "native"  # ours, or a container that cl_vs_mim.encoder.checkpoints reads
+    method: Name | None = None  # how it was trained, as tables say it; needed where no objective is given
+
+
 class Model(Section):
-    """An encoder pre-trained by one objective, once per seed."""
+    """An encoder pre-trained by one objective, once per seed; or taken from files, one per seed."""
 
     label: str  # as written in figures, e.g. "MoCo v3"
     paradigm: Literal["cl", "mim", "hybrid", "supervised", "tokenizer"]
     # decides colour and marker; a tokenizer is trained for others and not analysed
     architecture: Name
     seeds: Annotated[list[Count], Field(min_length=1)]
-    objective: Objective
-    training: Training
+    objective: Objective | None = None
+    training: Training | None = None
+    checkpoint: Checkpoint | None = None
+    # taken instead of trained; objective and training, if they are given, say how it was made
     choices: str = ""  # what differs from the published recipe, and why
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Model:
+        if self.checkpoint is None:
+            if self.objective is None or self.training is None:
+                missing = "objective" if self.objective is None else "training"
+                raise ValueError(f"{missing}: needed for training; or give the file of a trained encoder as checkpoint")
+            return self
+        stated, trained = self.checkpoint.method, self.objective and self.objective.method
+        if stated is None and trained is None:
+            raise ValueError("checkpoint.method: say how the encoder was trained, such as moco_v3")
+        if stated and trained and stated != trained:
+            raise ValueError(f"checkpoint.method: {stated!r}, but objective.method is {trained!r}; leave one out")
+        if len(self.seeds) > 1 and "{seed}" not in self.checkpoint.file:
+            raise ValueError("checkpoint.file: one file for several seeds; write {seed} where the seed stands")
+        return self
+
+    @property
+    def method(self) -> str:
+        """How it was trained, such as ``moco_v3``."""
+        if self.objective is not None:
+            return self.objective.method
+        assert self.checkpoint is not None and self.checkpoint.method is not None  # the validator's
+        return self.checkpoint.method
+
+    @property
+    def paints(self) -> bool:
+        """Whether it comes with a decoder that turns tokens into images; see :class:`ObjectiveConfig`."""
+        return self.objective is not None and self.objective.paints
+
+    @property
+    def deep_decoder(self) -> bool:
+        """Whether that decoder has blocks."""
+        return self.objective is not None and self.objective.deep_decoder
+
+    def mixing(self) -> float:
+        """The paper's lambda, the weight of the contrastive part in a hybrid; NaN for all others."""
+        return math.nan if self.objective is None else self.objective.mixing()
+
+    def recipe(self) -> tuple[ObjectiveConfig, Training]:
+        """Objective and optimisation.
+
+        Raises:
+            UserError: neither is known of a model that is taken from a checkpoint.
+        """
+        if self.objective is None or self.training is None:
+            raise UserError(f"{self.label} is taken from a checkpoint, and the study does not say how to train it")
+        return self.objective, self.training
+
+    def checkpoint_file(self, name: str, seed: int) -> Path | None:
+        """The file that the encoder of a seed is taken from; None: it is trained. ``name`` is the model's key."""
+        return None if self.checkpoint is None else Path(self.checkpoint.file.format(model=name, seed=seed))

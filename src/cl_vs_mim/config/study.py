@@ -81,12 +81,13 @@ class Study(Section):
                     f"models.{name}.architecture: {model.architecture!r} is not among the architectures"
                     f"{nearest(model.architecture, self.architectures)}"
                 )
-            tokenizer = model.objective.trains_tokenizer
+            tokenizer = model.objective is not None and model.objective.trains_tokenizer
             if (model.paradigm == "tokenizer") != tokenizer:
                 other = "goes with a method that trains tokenizers, and with no other (vq_tokenizer is one)"
                 raise ValueError(f"models.{name}.paradigm: tokenizer {other}")
             try:
-                model.objective.check(model, self)
+                if model.objective is not None:
+                    model.objective.check(model, self)
             except ValueError as error:
                 raise ValueError(f"models.{name}.{error}") from error
         self._blocks_and_heads_exist()
@@ -110,7 +111,7 @@ class Study(Section):
 
     def mixing(self, name: str) -> float:
         """Lambda of a model or control, the weight of the contrastive part in a hybrid; NaN for all others."""
-        return self.models[name].objective.mixing() if name in self.models else math.nan
+        return self.models[name].mixing() if name in self.models else math.nan
 
     def pair(self) -> list[str]:
         """Names of the two models of the main figures and of the controls of their architectures."""

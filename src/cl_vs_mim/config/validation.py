@@ -96,16 +96,14 @@ def _inner(annotation: Any) -> Any:
 def _resolve(annotation: Any, node: Any) -> Any:
     """Reduce ``X | None`` and unions of sections to the one that ``node`` means."""
     annotation = _plain(annotation)
-    if annotation is ObjectiveConfig:
-        return config_of(node["method"])
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         members = (_plain(kind) for kind in typing.get_args(annotation))
         sections = [kind for kind in members if _is_section(kind)]
         if not sections:
             return annotation
         keys = set(node) if isinstance(node, dict) else set()
-        return max(sections, key=lambda kind: len(keys & set(kind.model_fields)))  # the first of equals
-    return annotation
+        annotation = max(sections, key=lambda kind: len(keys & set(kind.model_fields)))  # the first of equals
+    return config_of(node["method"]) if annotation is ObjectiveConfig else annotation
 
 
 def _plain(annotation: Any) -> Any:

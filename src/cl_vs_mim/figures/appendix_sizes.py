@@ -10,14 +10,14 @@ from cl_vs_mim.figures.overview import draw_overview, overview, overview_reads
 def draw(frames: Frames, study: Study) -> Drawing:
     """The figure and what is drawn."""
     frame = overview(frames, study)
-    methods = [study.models[name].objective.method for name in study.figures.pair]
+    methods = [study.models[name].method for name in study.figures.pair]
     frame = frame[frame["method"].isin(methods)]
     sizes = {name: _size(study, name) for name in dict.fromkeys(frame["model"])}
     frame = frame.assign(label=[f"{row.label}, {_name(study, row.model)}" for row in frame.itertuples()])
     single = [
         study.models[name].label
         for name, method in zip(study.figures.pair, methods, strict=True)
-        if len({sizes[model] for model in sizes if study.models[model].objective.method == method}) < 2
+        if len({sizes[model] for model in sizes if study.models[model].method == method}) < 2
     ]
     note = f"One size only in this study: {', '.join(single)}; nothing can be said of size." if single else ""
     order = sorted(sizes, key=lambda name: sizes[name])

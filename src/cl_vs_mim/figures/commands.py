@@ -155,7 +155,7 @@ def _encoders(study: Study, reads: Mapping[str, Any]) -> dict[str, Any]:
         look = looks[name]
         found[name] = {
             "label": model.label if model else size.label,
-            "method": model.objective.method if model else "untrained",
+            "method": model.method if model else "untrained",
             "lambda": weights.get(name),
             "look": [look.color, look.marker, str(look.linestyle), look.zorder, look.hollow],
             "size": {"label": size.label, "width": size.width, "depth": size.depth},

@@ -32,7 +32,7 @@ def drawn_models(study: Study) -> list[str]:
     """The study's first model of each method with a decoder, and the control of MAE's architecture."""
     first: dict[str, str] = {}
     for name, model in study.models.items():
-        first.setdefault(model.objective.method, name)
+        first.setdefault(model.method, name)
     chosen = [first[method] for method in METHODS if method in first]
     control = [f"untrained_{study.models[first['mae']].architecture}"] if "mae" in first else []
     return chosen + control

@@ -74,7 +74,7 @@ def series_styles(study: Study) -> dict[str, SeriesStyle]:
     others = dict.fromkeys(_OTHERS, 0)
     weights = hybrid_weights(study)
     for place, (name, model) in enumerate(study.models.items()):
-        method, kind = model.objective.method, model.paradigm
+        method, kind = model.method, model.paradigm
         if name in weights:
             color = lambda_colour(weights[name])
             marker = _LAMBDA_MARKERS[round(weights[name] * (len(_LAMBDA_MARKERS) - 1))]
@@ -101,7 +101,7 @@ def series_styles(study: Study) -> dict[str, SeriesStyle]:
 
 def hybrid_weights(study: Study) -> dict[str, float]:
     """λ, the weight of the contrastive loss, of every hybrid of the study, in the order of λ."""
-    weights = {name: model.objective.mixing() for name, model in study.models.items()}
+    weights = {name: model.mixing() for name, model in study.models.items()}
     weights = {name: weight for name, weight in weights.items() if not math.isnan(weight)}
     return dict(sorted(weights.items(), key=lambda pair: pair[1]))
 

@@ -50,13 +50,14 @@ class BEiTConfig(ObjectiveConfig):
         """The tokenizer is one, and has as many codes."""
         if self.tokenizer is None:
             return
-        tokenizers = {name: one for name, one in study.models.items() if one.objective.method == "vq_tokenizer"}
+        tokenizers = {name: one for name, one in study.models.items() if one.method == "vq_tokenizer"}
         if self.tokenizer not in tokenizers:
             raise ValueError(
                 f"objective.tokenizer: {self.tokenizer!r} is no model of method vq_tokenizer "
                 f"(there are: {', '.join(tokenizers) or 'none'})"
             )
-        codes = tokenizers[self.tokenizer].objective.decides()["codes"]
+        tokenizer = tokenizers[self.tokenizer].objective
+        codes = self.codes if tokenizer is None else tokenizer.decides()["codes"]
         if codes != self.codes:
             raise ValueError(f"objective.codes: {self.codes}, but tokenizer {self.tokenizer!r} has {codes}")
 

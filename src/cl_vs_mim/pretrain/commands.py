@@ -1,14 +1,15 @@
-"""The command of pre-training."""
+"""The commands that encoders come from: pre-training, and taking one that was trained elsewhere."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cl_vs_mim.config import Study
 from cl_vs_mim.config.encoders import decides_encoder, model_and_seed
 from cl_vs_mim.core.commands import Command
 from cl_vs_mim.core.registry import using
+from cl_vs_mim.encoder.families import FAMILIES
 from cl_vs_mim.pretrain.closure import training_code
 
 DECIDES_NO_RESULT = True
@@ -61,7 +62,7 @@ def pretrain(
     model, _ = model_and_seed(study, run)
     if model not in study.models:
         raise UserError(f"{run} is an untrained encoder, drawn from its seed: there is nothing to train")
-    fabric = training.start(device, study.models[model].training, devices, nodes, threads)
+    fabric = training.start(device, study.models[model].recipe()[1], devices, nodes, threads)
     training.pretrain(
         study, run, data, runs, output, log_table=log_table, needs=needs, fabric=fabric, deadline=deadline
     )
@@ -71,7 +72,65 @@ def _code(study: Study, run: str) -> tuple[str, ...]:
     model = study.models[model_and_seed(study, run)[0]]
     family = study.architectures[model.architecture].family
     with using(study.extensions):
-        return ("cl_vs_mim.pretrain.run", *training_code(model.objective.method, family))
+        return ("cl_vs_mim.pretrain.run", *training_code(model.method, family))
 
 
-COMMANDS = (Command("pretrain", pretrain, decides_encoder, _code),)
+def import_encoder(*, config: Path, run: str, checkpoint: Path, output: Path) -> None:
+    """Take the encoder of a model from a checkpoint, as the study says, instead of training it.
+
+    Architecture, method, seed and recipe are compared with what the file says of itself. Nothing in it is run as code.
+
+    Args:
+        config: the study, whose model has the key checkpoint.
+        run: the encoder, by model and seed, such as moco_v3_seed0.
+        checkpoint: the file.
+        output: file of the encoder, .safetensors.
+
+    Example:
+        cl-vs-mim import-encoder --config config/demo.yaml --run moco_v3_seed0
+          --checkpoint weights/overnight/moco_v3_seed0.safetensors
+          --output results/demo/encoders/moco_v3_seed0.safetensors
+    """
+    from cl_vs_mim.config import load_study
+    from cl_vs_mim.pretrain import imported
+
+    imported.import_encoder(load_study(config), run, checkpoint, output)
+
+
+def _decides_import(study: Study, run: str) -> dict[str, Any]:
+    model = study.models[model_and_seed(study, run)[0]]
+    known = {"objective": model.objective, "training": model.training}  # compared with what the file says
+    return decides_encoder(study, run) | {key: part.model_dump(mode="json") for key, part in known.items() if part}
+
+
+def _code_of_import(study: Study, run: str) -> tuple[str, ...]:
+    model = study.models[model_and_seed(study, run)[0]]
+    family = study.architectures[model.architecture].family
+    return ("cl_vs_mim.pretrain.imported", FAMILIES.of(study).module(family))
+
+
+def export_weights(*, config: Path, run: str, encoder: Path, output: Path) -> None:
+    """Write a trained encoder in float16, with its recipe in the header, to be handed on.
+
+    Args:
+        config: the study that trained it.
+        run: the encoder, by model and seed, such as moco_v3_seed0.
+        encoder: its file, as pretrain wrote it.
+        output: file to write, .safetensors.
+
+    Example:
+        cl-vs-mim export-weights --config config/overnight.yaml --run moco_v3_seed0
+          --encoder results/overnight/encoders/moco_v3_seed0.safetensors
+          --output weights/overnight/moco_v3_seed0.safetensors
+    """
+    from cl_vs_mim.config import load_study
+    from cl_vs_mim.pretrain import weights
+
+    weights.export_weights(load_study(config), run, encoder, output)
+
+
+COMMANDS = (
+    Command("export-weights", export_weights, decides_encoder, lambda study, run: ("cl_vs_mim.pretrain.weights",)),
+    Command("pretrain", pretrain, decides_encoder, _code),
+    Command("import-encoder", import_encoder, _decides_import, _code_of_import),
+)

@@ -18,6 +18,7 @@ def build_objective(model: Model, architecture: Architecture, seed: int) -> Obje
     Raises:
         UserError: there is no method of this name.
     """
-    encoder = build_encoder(architecture.spec(model.training.drop_path), seed)
+    config, training = model.recipe()
+    encoder = build_encoder(architecture.spec(training.drop_path), seed)
     with global_randomness(seed, "heads"):
-        return OBJECTIVES[model.objective.method](encoder, model.objective)
+        return OBJECTIVES[config.method](encoder, config)

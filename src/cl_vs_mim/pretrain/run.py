@@ -136,16 +136,16 @@ def pretrain(
     if name not in study.models:
         raise UserError(f"{run} is an untrained encoder, drawn from its seed: there is nothing to train")
     model = study.models[name]
-    architecture, training = study.architectures[model.architecture], model.training
+    architecture, (config, training) = study.architectures[model.architecture], model.recipe()
     index, data_hash = index_training_images(data)
-    wanted = model.objective.wanted_classes() or len(index.classes)
+    wanted = config.wanted_classes() or len(index.classes)
     if wanted != len(index.classes):
         raise UserError(
             f"models.{name}.objective.classes is {wanted}, but {index.root} has {len(index.classes)} folders"
         )
     check_needed(needs, name, study)
     decided = decides_encoder(study, run)
-    code = training_code(model.objective.method, architecture.family)
+    code = training_code(config.method, architecture.family)
     resolved = resolve_run(decided, code, data_hash, {"needs": needs})
     objective = build_objective(model, architecture, seed)
     if needs is not None:
@@ -158,7 +158,7 @@ def pretrain(
     if fabric.device.type == "cpu":
         keep_freed_memory()
     head = row_head(study=study.study, config_hash=sha256_json(decided), data_hash=data_hash, device=fabric.device)
-    names = {"model": name, "method": model.objective.method, "seed": seed}
+    names = {"model": name, "method": config.method, "seed": seed}
     scaffold = train_run(
         runs,
         name,
@@ -192,7 +192,7 @@ def check_needed(path: Path | None, model: str, study: Study) -> None:
     Raises:
         UserError: it is needed and not given, given and not needed, or not there.
     """
-    objective = study.models[model].objective
+    objective, _ = study.models[model].recipe()
     needed = objective.needs() or objective.given()
     if (needed is not None) != (path is not None):
         what = f"needs {needed}: give its file with" if needed else "needs no other model: leave out"

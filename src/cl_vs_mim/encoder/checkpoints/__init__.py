@@ -10,8 +10,9 @@ from cl_vs_mim.encoder.checkpoints.files import verify_sha256
 from cl_vs_mim.encoder.checkpoints.native import load_native, read_header, save_encoder
 from cl_vs_mim.encoder.checkpoints.official import containers, load_official
 from cl_vs_mim.encoder.model import Encoder
+from cl_vs_mim.encoder.spec import EncoderSpec
 
-__all__ = ["load_decoder", "load_encoder", "read_header", "save_encoder"]
+__all__ = ["load_decoder", "load_encoder", "read_header", "require_spec", "save_encoder"]
 
 
 def load_encoder(
@@ -64,3 +65,25 @@ def load_encoder(
     return load_official(
         path, family, img_size, patch_size, num_heads, layer_norm_eps=layer_norm_eps, verified=verified
     )
+
+
+def require_spec(path: Path, encoder: Encoder, wanted: EncoderSpec, name: str) -> None:
+    """Refuse an encoder that is not of this architecture; stochastic depth, which is of training only, does not count.
+
+    Args:
+        path: the file that it came from.
+        encoder: what was read.
+        wanted: the architecture's specification.
+        name: of the architecture.
+
+    Raises:
+        UserError: with every difference.
+    """
+    there, asked = encoder.spec.to_dict(), wanted.to_dict()
+    differences = [
+        f"{field} {there[field]} instead of {asked[field]}"
+        for field in asked
+        if field != "drop_path" and there[field] != asked[field]
+    ]
+    if differences:
+        raise UserError(f"{path} is not of architecture {name!r}: {', '.join(differences)}")

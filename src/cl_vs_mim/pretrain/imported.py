@@ -1,0 +1,88 @@
+"""An encoder that was trained elsewhere, or before: checked, and written as one of the study's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cl_vs_mim.config import Model, Study
+from cl_vs_mim.config.encoders import decides_weights, model_and_seed
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.files import sha256_file
+from cl_vs_mim.encoder.checkpoints import load_decoder, load_encoder, read_header, require_spec, save_encoder
+
+NATIVE = "native"
+
+
+def import_encoder(study: Study, run: str, file: Path, output: Path) -> None:
+    """Read the encoder of a model that the study takes from a checkpoint, and write it in our format.
+
+    Its weights stay what they are; a file of half precision is written in float32 with the same values. What the file
+    says of its own making goes along as ``origin``.
+
+    Args:
+        study: which has the model.
+        run: stem of the encoder, such as ``moco_v3_seed0``.
+        file: the checkpoint.
+        output: the encoder's file, ``.safetensors``.
+
+    Raises:
+        UserError: the study trains this model itself, or the file is not of its architecture, method, seed or recipe.
+    """
+    name, seed = model_and_seed(study, run)
+    model = study.models.get(name)
+    if model is None or model.checkpoint is None:
+        raise UserError(f"study {study.study!r} takes {run} from no checkpoint")
+    architecture = study.architectures[model.architecture]
+    format_ = model.checkpoint.format
+    given = {} if format_ == NATIVE else {
+        "img_size": architecture.image_size,
+        "patch_size": architecture.patch_size,
+        "num_heads": architecture.heads,
+        "layer_norm_eps": architecture.layer_norm_eps,
+    }  # fmt: skip
+    encoder = load_encoder(file, format_, **given)  # type: ignore[arg-type]
+    require_spec(file, encoder, architecture.spec(), model.architecture)
+    origin = read_header(file)[1] if format_ == NATIVE else {}
+    require_same_making(file, study, name, seed, origin)
+    decoder = load_decoder(file, format_, encoder) if model.paints else None
+    metadata = {"model": name, "method": model.method, "seed": seed, "study": study.study}
+    content = {"file": file.name, "sha256": sha256_file(file), "format": format_}
+    save_encoder(output, encoder, metadata | {"origin": content | origin}, decoder=decoder)
+
+
+def require_same_making(file: Path, study: Study, name: str, seed: int, origin: Mapping[str, Any]) -> None:
+    """Refuse a file that says of itself that it was made otherwise than the study says.
+
+    Only what both of them state is compared: an older file says nothing of options that came later.
+
+    Raises:
+        UserError: method, seed or a value of the recipe differ; all differences are listed.
+    """
+    model = study.models[name]
+    wanted = dict(_flat({"method": model.method, "seed": seed, "recipe": _recipe(study, name, model)}))
+    stated = dict(_flat(origin))
+    differences = [
+        f"{key}: {stated[key]!r} in the file, {value!r} in the study"
+        for key, value in wanted.items()
+        if key in stated and stated[key] != value
+    ]
+    if differences:
+        raise UserError(f"{file} is not what study {study.study!r} says of {name}:\n  " + "\n  ".join(differences))
+
+
+def _recipe(study: Study, name: str, model: Model) -> dict[str, Any]:
+    """As much of the recipe as the study states."""
+    if model.training is not None and model.objective is not None:
+        return decides_weights(study, name)
+    return {} if model.objective is None else {"objective": model.objective.decides()}
+
+
+def _flat(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Values by their dotted place; lists are values."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _flat(value, f"{place}.{key}" if place else str(key))
+    else:
+        yield place, node
