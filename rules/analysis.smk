@@ -111,6 +111,32 @@ rule reconstruct:
         "cl-vs-mim reconstruct {params.options:q} --threads {threads} --tables {params.tables:q} 2>&1 | tee {log:q}"
 
 
+# Encoders that were kept while they trained lie in the run folder, which is no output of a rule.
+rule snapshots:
+    input:
+        data=OBJECTS,
+        encoder=f"{RESULTS}/encoders/{{run}}.safetensors",
+        log=f"{TABLE_FOLDER}/training/{{run}}.csv",
+    output:
+        f"{TABLE_FOLDER}/snapshots/{{run}}.parquet",
+    params:
+        config=CONFIG,
+        data=lambda wildcards, input: Path(input.data).parent,
+        runs=f"{RESULTS}/runs",
+        tables=TABLE_FOLDER,
+        decided=lambda wildcards: COMMAND["snapshots"].decided(STUDY, wildcards.run),
+    log:
+        f"{RESULTS}/logs/snapshots/{{run}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/snapshots/{{run}}.tsv"
+    threads: STUDY.compute.analysis_threads
+    wildcard_constraints:
+        run="|".join(PRETRAINED) or "none",
+    shell:
+        "cl-vs-mim snapshots --config {params.config:q} --run {wildcards.run} --runs {params.runs:q}"
+        " --data {params.data:q} --tables {params.tables:q} --log-table {input.log:q} --threads {threads} 2>&1 | tee {log:q}"
+
+
 # The card of an encoder that is handed on, with its numbers; a tokenizer has none.
 rule card:
     input:

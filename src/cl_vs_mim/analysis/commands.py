@@ -186,6 +186,44 @@ def _code_of_reconstruct(study: Study, run: str) -> tuple[str, ...]:
 
 
 # ------------------------------------------------------------------------------------------------
+# snapshots
+# ------------------------------------------------------------------------------------------------
+
+
+def snapshots(
+    *, config: Path, run: str, runs: Path, data: Path, tables: Path, log_table: Path | None = None, threads: int = 2
+) -> None:
+    """Measure the encoders that were kept while one was trained, to see when an effect appears.
+
+    Args:
+        config: the study, config/<study>.yaml.
+        run: the encoder, by model and seed, such as moco_v3_seed0.
+        runs: folder of the run folders; the snapshots lie in that of this training.
+        data: folder of the single-object images, with train/, val/ and manifest.json.
+        tables: folder of all tables; snapshots/<run>.parquet is written into it.
+        log_table: the training log, for the minutes.
+        threads: of the CPU.
+
+    Example:
+        cl-vs-mim snapshots --config config/overnight.yaml --run moco_v3_seed0 --runs results/overnight/runs
+          --data results/overnight/data/objects --tables results/overnight/tables
+          --log-table results/overnight/tables/training/moco_v3_seed0.csv
+    """
+    from cl_vs_mim.analysis import snapshots as work
+    from cl_vs_mim.config import load_study
+
+    study = load_study(config)
+    config_hash = SNAPSHOTS.config_hash(study, run)
+    work.measure_snapshots(study, run, runs, data, tables, log=log_table, threads=threads, config_hash=config_hash)
+
+
+def _decides_snapshots(study: Study, run: str) -> dict[str, Any]:
+    found = study.analysis.phenomena
+    measured = None if found is None else found.model_dump(mode="json", include={"images", "memory", "neighbours"})
+    return {"encoder": decides_encoder(study, run), "images": _images(study), "snapshots": measured}
+
+
+# ------------------------------------------------------------------------------------------------
 # Card
 # ------------------------------------------------------------------------------------------------
 
@@ -241,5 +279,11 @@ EMBEDDING = Command(
     lambda study, run: ("cl_vs_mim.analysis.embedding", _family(study, run)),
 )
 RECONSTRUCT = Command("reconstruct", reconstruct, _decides_reconstruct, _code_of_reconstruct)
+SNAPSHOTS = Command(
+    "snapshots",
+    snapshots,
+    _decides_snapshots,
+    lambda study, run: ("cl_vs_mim.analysis.snapshots", *metric_modules(), _family(study, run)),
+)
 CARD = Command("card", card, _decides_card, lambda study, run: ("cl_vs_mim.analysis.card",))
-COMMANDS = (EXTRACT, EMBEDDING, RECONSTRUCT, CARD)
+COMMANDS = (EXTRACT, EMBEDDING, RECONSTRUCT, SNAPSHOTS, CARD)

@@ -89,6 +89,25 @@ class Reconstruction(Section):
     seed: int = 0  # of the masks
 
 
+class Phenomena(Section):
+    """Time to phenomenon: what the encoders kept during a training are measured on, and when an effect counts as there.
+
+    Distances are shares of that of uniform attention, entropies of their largest value.
+    """
+
+    images: PositiveInt  # of the validation set
+    memory: PositiveInt  # training images that vote as nearest neighbours
+    neighbours: PositiveInt = 20
+    near: Fraction = 0.8  # masked images: the distance of this share of the blocks is at most that
+    near_blocks: Annotated[float, Field(gt=0, le=1)] = 0.5
+    valley: Fraction = 0.05  # contrastive: the distance dips by at least that, and rises again
+    concentrated: Fraction = (
+        0.1  # contrastive: the entropy of late blocks lies below the untrained one by at least that
+    )
+    agree: Fraction = 0.7  # … while the cosine between the maps of different queries is at least that
+    late: Annotated[float, Field(gt=0, le=1)] = 0.34  # share of the blocks, from the end, that count as late
+
+
 class Analysis(Section):
     """What the trained and untrained encoders are measured on."""
 
@@ -105,6 +124,7 @@ class Analysis(Section):
     probe: Probe
     robustness: Robustness
     reconstruction: Reconstruction
+    phenomena: Phenomena | None = None
 
     def sample_digest(self) -> str:
         """Hex sha256 of which images are analysed and how they are cropped: what all tables share."""

@@ -32,6 +32,22 @@ def pretrained_runs(study: Study) -> dict[str, tuple[str, int]]:
     return {run: one for run, one in trained_runs(study).items() if study.models[one[0]].checkpoint is None}
 
 
+def recorded_runs(study: Study) -> dict[str, tuple[str, int]]:
+    """Those of :func:`trained_runs` whose training is on record: all that the study has a recipe of.
+
+    An encoder from a checkpoint whose recipe the study states comes with the tables of its training.
+    """
+    return {run: one for run, one in trained_runs(study).items() if study.models[one[0]].training is not None}
+
+
+def snapshot_runs(study: Study) -> dict[str, tuple[str, int]]:
+    """Those of the main pair of which encoders were kept while they trained, where the study measures them."""
+    if study.analysis.phenomena is None:
+        return {}
+    runs = {run: one for run, one in recorded_runs(study).items() if one[0] in study.figures.pair}
+    return {run: one for run, one in runs.items() if study.models[one[0]].recipe()[1].snapshots is not None}
+
+
 def analysed_runs(study: Study) -> dict[str, tuple[str, int]]:
     """Those of :func:`trained_runs` that are measured and drawn: all but tokenizers."""
     return {run: subject for run, subject in trained_runs(study).items() if subject[0] in study.analysed()}

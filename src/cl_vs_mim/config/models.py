@@ -130,7 +130,8 @@ class Model(Section):
     objective: Objective | None = None
     training: Training | None = None
     checkpoint: Checkpoint | None = None
-    # taken instead of trained; objective and training, if they are given, say how it was made
+    # taken instead of trained; objective and training, if they are given, say how it was made, and the tables of its
+    # training are expected where a training would have put them
     choices: str = ""  # what differs from the published recipe, and why
 
     @model_validator(mode="after")

@@ -46,7 +46,7 @@ GROUPS: dict[str, Callable[[Study], Runs]] = {
     "decoders": lambda study: _named(study, encoders.runs_with_decoder(study)),  # methods that paint pixels
     "decoder_figure": lambda study: _named(study, encoders.decoder_figure_runs(study)),  # and the control of MAE
     "analysed": _all,  # all that are measured, and all controls
-    "pretrained": encoders.pretrained_runs,  # all that the study trains itself, tokenizers too
+    "recorded": encoders.recorded_runs,  # all whose training is on record, tokenizers too
 }
 
 
@@ -93,7 +93,9 @@ def made(study: Study, kind: str) -> Runs:
     if folder.startswith("grid") and rest:
         return encoders.pair_runs(study) if int(folder.removeprefix("grid")) in study.analysis.grids else {}
     if kind == "training":
-        return encoders.pretrained_runs(study)
+        return encoders.recorded_runs(study)
+    if kind == "snapshots":
+        return encoders.snapshot_runs(study)
     if kind in ("decoder_fourier", "reconstruction"):
         return _named(study, encoders.runs_with_decoder(study))
     runs = table_runs(kind, study)

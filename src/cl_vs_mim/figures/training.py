@@ -63,6 +63,6 @@ FIGURE = Figure(
         "the last block's attention on fixed training images after every epoch (0: all queries look alike), and "
         "gradient norm before clipping, against the share of training that is done."
     ),
-    reads={"log": Table("training", "pretrained", COLUMNS, suffix=".csv")},
+    reads={"log": Table("training", "recorded", COLUMNS, suffix=".csv")},
     draw=draw,
 )

@@ -1,0 +1,184 @@
+"""Encoders that were kept while they trained, measured: when does an effect appear, and does it stay?
+
+``<tables>/snapshots/<run>.parquet`` has a row per snapshot, depth and metric: ``images_seen`` (0: the weights that the
+training began with), ``seconds`` of training, ``depth``, ``metric``, ``value``. The metrics are those of Figures 3, 4
+and 8, means over images and heads, and ``knn_cls`` and ``knn_mean``, the share of validation images that their nearest
+training images classify.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from cl_vs_mim.analysis.metrics import Measurement
+from cl_vs_mim.analysis.streaming import stream
+from cl_vs_mim.config import Study
+from cl_vs_mim.config.analysis import Phenomena
+from cl_vs_mim.config.encoders import decides_encoder, model_and_seed
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.files import sha256_json
+from cl_vs_mim.core.progress import progress
+from cl_vs_mim.core.tables import read_table, row_head, with_columns, write_table
+from cl_vs_mim.data.identity import data_hash
+from cl_vs_mim.data.images import index_image_folder, normalise, select_evenly
+from cl_vs_mim.encoder.checkpoints import load_encoder, read_header, require_spec
+from cl_vs_mim.encoder.model import Encoder, build_encoder
+from cl_vs_mim.encoder.pooling import POOLINGS, pool
+from cl_vs_mim.evaluated import SPLIT, batches, find_run
+from cl_vs_mim.metrics.neighbours import nearest_neighbour_classes
+from cl_vs_mim.metrics.register import registered
+
+ATTENTION = ("attention_distance", "nmi", "attention_entropy", "query_similarity")
+FOURIER = "fourier"
+_TRAIN = "train"
+
+# ------------------------------------------------------------------------------------------------
+# Which
+# ------------------------------------------------------------------------------------------------
+
+
+def find_snapshots(study: Study, run: str, runs: Path) -> list[Path]:
+    """The snapshots of a training, in the order of the images seen.
+
+    Args:
+        study: which has the model.
+        run: stem of the encoder, such as ``moco_v3_seed0``.
+        runs: folder of all run folders.
+
+    Raises:
+        UserError: there are none, or those of several trainings, none of which has this study's recipe.
+    """
+    folders = [folder for folder in sorted(Path(runs).glob(f"{run}_*/snapshots")) if any(folder.glob("*.safetensors"))]
+    if not folders:
+        raise UserError(f"{runs} has no snapshots of {run}; train it with training.snapshots in the study")
+    if len(folders) > 1:
+        wanted = sha256_json(decides_encoder(study, run))
+        folders = [folder for folder in folders if _config_hash(folder) == wanted]
+        if len(folders) != 1:
+            raise UserError(f"{runs} has snapshots of several trainings of {run}; remove those that are not wanted")
+    return sorted(folders[0].glob("*.safetensors"), key=lambda path: int(read_header(path)[1]["images"]))
+
+
+def _config_hash(folder: Path) -> object:
+    return read_header(next(iter(sorted(folder.glob("*.safetensors")))))[1].get("config_hash")
+
+
+# ------------------------------------------------------------------------------------------------
+# Measuring
+# ------------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def pooled(encoder: Encoder, images: Tensor) -> Tensor:
+    """(B, 3, S, S) uint8 -> (B, L, 2, D): the output of every block, pooled by :data:`POOLINGS`."""
+    states = encoder.states(normalise(images))[2::2]
+    return torch.stack([torch.stack([pool(state, way) for way in POOLINGS], dim=1) for state in states], dim=1)
+
+
+class SnapshotImages:
+    """The images that every snapshot of a study is measured on."""
+
+    def __init__(self, study: Study, data: Path, size: int, workers: int) -> None:
+        settings = phenomena(study)
+        train, val = (index_image_folder(data / split) for split in (_TRAIN, SPLIT))
+        if train.classes != val.classes:
+            raise UserError(f"{data}: {_TRAIN}/ and {SPLIT}/ have different classes, so no neighbour can vote")
+        seed, crop, batch = study.analysis.seed, study.analysis.crop_fraction, study.analysis.batch_size
+        known, asked = (
+            select_evenly(train.labels, settings.memory, seed),
+            select_evenly(val.labels, settings.images, seed),
+        )
+        self.memory = torch.cat(list(batches(train, known, size, crop, batch, workers)))
+        self.images = torch.cat(list(batches(val, asked, size, crop, batch, workers)))
+        self.memory_labels = torch.from_numpy(np.asarray(train.labels[known], dtype=np.int64))
+        self.labels = torch.from_numpy(np.asarray(val.labels[asked], dtype=np.int64))
+        self.batch_size, self.neighbours = batch, settings.neighbours
+
+    def rows(self, encoder: Encoder) -> pd.DataFrame:
+        """Depth, metric and value of one encoder."""
+        chosen = {name: one for name, one in registered().items() if name in ATTENTION or one.table == FOURIER}
+        measurement = Measurement(encoder.spec, chosen)
+        for _ in stream(encoder, iter(self.images.split(self.batch_size)), list(measurement)):
+            pass
+        frames = []
+        for name in chosen:
+            values, depths = measurement.result(name)
+            values = values[..., -1:] if chosen[name].table == FOURIER else values  # the highest frequency
+            means = values.mean(axis=(0, *range(2, values.ndim)))
+            frames.append(pd.DataFrame({"depth": depths, "metric": name, "value": means}))
+        memory, features = (
+            torch.cat([pooled(encoder, part) for part in images.split(self.batch_size)])
+            for images in (self.memory, self.images)
+        )
+        for place, way in enumerate(POOLINGS):
+            for block in range(features.shape[1]):
+                found = nearest_neighbour_classes(
+                    features[:, block, place], memory[:, block, place], self.memory_labels, self.neighbours
+                )
+                hit = (found == self.labels).double().mean().item()
+                frames.append(pd.DataFrame({"depth": [block + 1.0], "metric": f"knn_{way}", "value": [hit]}))
+        return pd.concat(frames, ignore_index=True)
+
+
+def phenomena(study: Study) -> Phenomena:
+    """The study's settings for this.
+
+    Raises:
+        UserError: it has none.
+    """
+    if study.analysis.phenomena is None:
+        raise UserError(f"study {study.study!r} has no analysis.phenomena: it says on what snapshots are measured")
+    return study.analysis.phenomena
+
+
+def measure_snapshots(
+    study: Study, run: str, runs: Path, data: Path, tables: Path, *, log: Path | None, threads: int, config_hash: str
+) -> None:
+    """Measure all snapshots of one training, and the weights that it began with.
+
+    Args:
+        study: which has the model.
+        run: stem of the encoder, such as ``moco_v3_seed0``.
+        runs: folder of all run folders.
+        data: folder of the images, with ``train/``, ``val/`` and ``manifest.json``.
+        tables: folder of all tables.
+        log: the training log as a tidy table; without it the seconds are not known.
+        threads: of the CPU.
+        config_hash: for the head of every row.
+
+    Raises:
+        UserError: there are no snapshots, or they are of another architecture.
+    """
+    torch.set_num_threads(threads)
+    name, seed = model_and_seed(study, run)
+    architecture = study.architectures[study.models[name].architecture]
+    files = find_snapshots(study, run, runs)
+    images = SnapshotImages(study, data, architecture.image_size, threads)
+    seconds = _clock(log, name, study)
+    parts = []
+    for path in progress([None, *files], desc=f"snapshots {run}", unit="snapshot"):
+        if path is None:
+            encoder, seen = build_encoder(architecture.spec(), seed).eval(), 0
+        else:
+            encoder, seen = load_encoder(path, "native"), int(read_header(path)[1]["images"])
+            require_spec(path, encoder, architecture.spec(), study.models[name].architecture)
+        parts.append(images.rows(encoder).assign(images_seen=seen, seconds=seconds(seen)))
+    head = row_head(study=study.study, config_hash=config_hash, data_hash=data_hash(data), device=torch.device("cpu"))
+    shape = {"grid": architecture.spec().grid, "patch_size": architecture.patch_size}
+    frame = with_columns(pd.concat(parts, ignore_index=True), head | find_run(study, run).columns() | shape)
+    write_table(tables / "snapshots" / f"{run}.parquet", frame)
+
+
+def _clock(log: Path | None, model: str, study: Study):
+    """From images seen to seconds of training, by the log; NaN without one."""
+    if log is None:
+        return lambda seen: float("nan")
+    frame = read_table(log)
+    batch = study.models[model].recipe()[1].batch_size
+    steps, seconds = np.append(0, frame["step"]), np.append(0.0, frame["seconds"])
+    return lambda seen: float(np.interp(seen / batch, steps, seconds))
