@@ -1,7 +1,8 @@
 # One pass of an encoder serves all metrics of Figures 2 to 8. Trained encoders come from rules/pretrain.smk, the
 # untrained controls from their architecture and seed alone.
 
-from cl_vs_mim.analysis.layouts import EMBEDDED, EXTRACTED, MEASURED, RECONSTRUCTED
+from cl_vs_mim.analysis.layouts import EMBEDDED, EXTRACTED, RECONSTRUCTED
+from cl_vs_mim.metrics.layouts import MEASURED
 
 
 rule extract:

@@ -14,7 +14,7 @@ encoder's columns, ``grid`` and ``patch_size``, and then
 ``fourier``          image, depth (0, 0.5 … L), frequency (units of pi): Figure 8.
 
 On another grid of patches than the encoder's own, only the measured ones are written
-(:data:`cl_vs_mim.analysis.layouts.MEASURED`), to ``<tables>/grid8/<kind>/<run>.parquet``.
+(:data:`cl_vs_mim.metrics.layouts.MEASURED`), to ``<tables>/grid8/<kind>/<run>.parquet``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cl_vs_mim.analysis.layouts import MEASURED
 from cl_vs_mim.analysis.metrics import Measurement
 from cl_vs_mim.analysis.movement import movement_tokens_table
 from cl_vs_mim.analysis.queries import choose_queries
@@ -43,6 +42,7 @@ from cl_vs_mim.data.images import decode_many
 from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.encoder.resize import at_grid
 from cl_vs_mim.evaluated import Evaluation, analysis_images, batches
+from cl_vs_mim.metrics.layouts import MEASURED
 from cl_vs_mim.metrics.spectrum import bootstrap_image_spectrum
 
 # ------------------------------------------------------------------------------------------------

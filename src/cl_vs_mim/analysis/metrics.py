@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from cl_vs_mim.analysis.layouts import MEASURED
 from cl_vs_mim.analysis.streaming import BlockStream, Stream, TokenStream
 from cl_vs_mim.core.errors import UserError, nearest
 from cl_vs_mim.encoder.spec import EncoderSpec
+from cl_vs_mim.metrics.layouts import MEASURED
 from cl_vs_mim.metrics.register import WHOLE_BLOCKS, Metric, registered
 
 

@@ -7,13 +7,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cl_vs_mim.analysis.layouts import MEASURED
 from cl_vs_mim.analysis.metrics import Measurement
 from cl_vs_mim.analysis.queries import Patch
 from cl_vs_mim.data.images import normalise
 from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.metrics.attention import attention_rows
 from cl_vs_mim.metrics.fourier import frequencies
+from cl_vs_mim.metrics.layouts import MEASURED
 
 
 def values_table(
@@ -44,7 +44,7 @@ def measured_table(measurement: Measurement, table: str, names: list[str], grid:
 
     Args:
         measurement: after the pass.
-        table: one of :data:`cl_vs_mim.analysis.layouts.MEASURED`.
+        table: one of :data:`cl_vs_mim.metrics.layouts.MEASURED`.
         names: of the M images.
         grid: patches along a side, which the frequencies hang on.
     """

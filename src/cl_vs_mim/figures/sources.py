@@ -9,8 +9,6 @@ from pathlib import Path
 from cl_vs_mim.config import Study, encoders
 from cl_vs_mim.config.tasks import table_runs
 
-# Kinds that the main pair is measured for on images of other sizes, too.
-AT_GRIDS = ("attention", "diversity", "movement", "token_spectrum", "image_spectrum", "fourier")
 Runs = dict[str, tuple[str, int]]  # stem of an encoder's files -> its model and seed
 
 # ------------------------------------------------------------------------------------------------
