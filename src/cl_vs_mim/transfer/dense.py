@@ -71,7 +71,7 @@ class DenseEncoder(nn.Module):
         if self.window is not None:
             inside = family.bias(backbone, self.window, self.window)
         features = []
-        for index, block in enumerate(backbone.blocks):
+        for index, block in enumerate(self.encoder.blocks):
             if self.window is None or index in self.global_blocks:
                 tokens = _apply(family, block, tokens, everywhere)
             else:

@@ -47,6 +47,7 @@ class Decoder(nn.Module, ABC):
 
     Attributes:
         spec: which decoder it is.
+        blocks: only where it is a stack of equal blocks, a list of them, which a training with ``compile`` fuses.
     """
 
     def __init__(self, encoder: EncoderSpec, spec: DecoderSpec) -> None:

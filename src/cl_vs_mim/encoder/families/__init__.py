@@ -79,6 +79,10 @@ class Family(ABC):
 
     # ---- blocks ----------------------------------------------------------------------------------
 
+    def blocks(self, backbone: nn.Module) -> nn.ModuleList | nn.Sequential:
+        """The blocks of a backbone, in their order."""
+        return backbone.blocks
+
     def bias(self, backbone: nn.Module, rows: int, columns: int) -> Tensor | None:
         """What all blocks add to the attention logits of a grid (1, H, 1+N, 1+N), or None where nothing is added.
 
