@@ -25,7 +25,7 @@ def claims(*, config: Path, tables: Path, output: Path, claims: Path = _CLAIMS, 
 
     Args:
         config: the study's YAML.
-        tables: folder of the study's tables, results/<study>/tables.
+        tables: folder of the study's tables, `results/<study>/tables`.
         output: claims.json; its schema comes beside it, as claims.schema.json.
         claims: the claims, as contrasts that tables can decide.
         reference: the table of published values.
@@ -113,7 +113,7 @@ def pitfalls(*, config: Path, tables: Path, output: Path) -> None:
 
     Args:
         config: the study's YAML.
-        tables: folder of the study's tables, results/<study>/tables.
+        tables: folder of the study's tables, `results/<study>/tables`.
         output: the page, Markdown.
 
     Raises:

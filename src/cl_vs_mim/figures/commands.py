@@ -28,7 +28,7 @@ def figures(name: str, *, config: Path, tables: Path, output: Path, reference: P
     Args:
         name: of the figure, such as fig3; a wrong one lists all.
         config: the study's YAML.
-        tables: folder of the study's tables, results/<study>/tables.
+        tables: folder of the study's tables, `results/<study>/tables`.
         output: the PDF; a PNG and a CSV of exactly what is drawn come beside it.
         reference: the table of published values.
 
@@ -83,7 +83,7 @@ def table(name: str, *, config: Path, tables: Path, output: Path, reference: Pat
     Args:
         name: transfer or hybrid.
         config: the study's YAML.
-        tables: folder of the study's tables, results/<study>/tables.
+        tables: folder of the study's tables, `results/<study>/tables`.
         output: the CSV; Markdown and LaTeX come beside it.
         reference: the table of published values.
 
