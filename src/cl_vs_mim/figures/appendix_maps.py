@@ -60,9 +60,7 @@ def _draw_map(axes, group: pd.DataFrame, depth: int, head: int, query: int) -> N
     values[rows["key_row"], rows["key_col"]] = rows["value"] * grid**2
     axes.imshow(values, cmap="plasma", vmin=0, vmax=max(values.max(), _LEAST_SCALE), interpolation="nearest")
     axes.plot(rows["query_col"].iloc[0], rows["query_row"].iloc[0], "oD"[query], markersize=2, mfc="none", mec="white")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
+    style.bare(axes)
 
 
 FIGURE = Figure(

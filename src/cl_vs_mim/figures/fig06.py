@@ -86,9 +86,7 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, color: str) -> None:
         )
         for mean in means:
             axes.plot(*mean, "x", color="black", markersize=4, markeredgewidth=1)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(True)
+    style.bare(axes, frame=True)
     axes.margins(0.08)
 
 
