@@ -43,7 +43,7 @@ rule extract_grid:
     wildcard_constraints:
         grid=r"\d+",
     shell:
-        "cl-vs-mim extract {params.options:q} --grid {wildcards.grid} --threads {threads}"
+        "cl-vs-mim extract {params.options:q} --grid {wildcards.grid:q} --threads {threads}"
         " --tables {params.tables:q} 2>&1 | tee {log:q}"
 
 

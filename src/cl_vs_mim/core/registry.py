@@ -84,13 +84,18 @@ class Register:
         """Name -> full name of its module, or the path of its file; none of them imported, the project's own first.
 
         Raises:
-            UserError: an extension does not exist, or its name is taken.
+            UserError: an extension does not exist, or its name is taken or none that a thing may have.
         """
         points = installed(f"cl_vs_mim.{self.kind}")
         found = _own(self.package, self.mark) | points
         for path in extension_files(in_use() if self.extensions is None else self.extensions):
             if not _binds(path, self.mark):
                 continue
+            if not path.stem.isidentifier():
+                raise UserError(
+                    f"extension {path}: the {self.kind} is named as its file is, which takes letters, digits and "
+                    "underscores only; rename the file"
+                )
             if path.stem in found:
                 raise UserError(
                     f"extension {path}: {self.kind} {path.stem!r} exists already; give the file another name"
