@@ -47,8 +47,8 @@ class Measurement:
         """Prepare the streams.
 
         Args:
-            spec: of the encoder.
-            metrics: to be measured; all registered ones by default.
+            spec: the encoder's specification.
+            metrics: which to measure; all registered ones by default.
 
         Raises:
             UserError: a metric does not fit the table that it goes into.

@@ -27,8 +27,8 @@ def values_table(
 
     Args:
         array: the values.
-        names: of the M images.
-        depths: of the S depths.
+        names: the M images' names.
+        depths: the S depths.
         axis: name of the last axis as a column.
         places: its K values; 0 … K-1 by default.
     """
@@ -45,8 +45,8 @@ def measured_table(measurement: Measurement, table: str, names: list[str], grid:
     Args:
         measurement: after the pass.
         table: one of :data:`cl_vs_mim.metrics.layouts.MEASURED`.
-        names: of the M images.
-        grid: patches along a side, which the frequencies hang on.
+        names: the M images' names.
+        grid: patches along a side, which decide the frequencies.
     """
     layout, metrics = MEASURED[table], measurement.of_table(table)
     frames = []

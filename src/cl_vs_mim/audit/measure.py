@@ -135,11 +135,11 @@ def measure(
     """Effect of the trained encoders, and what of it exceeds the untrained ones.
 
     Args:
-        tables: of a study.
+        tables: a study's tables.
         contrast: what is compared.
         controlled: whether the effect of the untrained encoders is to be subtracted.
         resampling: draws of seeds and images.
-        level: of the intervals.
+        level: confidence level of the intervals.
         choices: other than those of the verdict.
 
     Raises:

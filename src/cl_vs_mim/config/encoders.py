@@ -109,7 +109,7 @@ def decides_encoder(study: Study, run: str) -> dict[str, Any]:
     CPU is measured, and stays with the run folder.
 
     Args:
-        study: which has the encoder.
+        study: the study with the encoder.
         run: its stem, such as ``moco_v3_seed0`` or ``untrained_vit_seed0``.
 
     Raises:
@@ -134,7 +134,7 @@ def decides_encoder(study: Study, run: str) -> dict[str, Any]:
 
 
 def decides_training(training: Training) -> dict[str, Any]:
-    """What of the optimisation decides the weights, for any training: not how often is logged or an encoder kept aside,
+    """What of the optimisation decides the weights, for any training: not how often it logs or keeps an encoder,
     and how often the state is saved only where a rollback may return to it."""
     aside = {"log_steps", "snapshots"} | ({"checkpoint_steps"} if training.rollback_factor is None else set())
     return training.model_dump(mode="json", exclude=aside)

@@ -80,7 +80,7 @@ def quilt(rng: np.random.Generator, patch: np.ndarray, size: int) -> np.ndarray:
 def _best_block(
     rng: np.random.Generator, sources: list[np.ndarray], under: np.ndarray, known: np.ndarray, block: int
 ) -> np.ndarray:
-    """Of some random blocks the one that agrees best with what is already there, (block, block, 3)."""
+    """The best match among a few random blocks for what is already there, (block, block, 3)."""
     best, least = None, np.inf
     height, width = sources[0].shape[:2]
     for _ in range(_CANDIDATES if known.any() else 1):

@@ -88,7 +88,7 @@ def content_hash(folder: Path, paths: Sequence[str] | None = None) -> str:
     """Hex sha256 over names and sizes of files, for a data set that is too large to be read.
 
     Args:
-        folder: of the data set.
+        folder: the data set's folder.
         paths: those of its files that count, relative to it; all by default.
     """
     if paths is None:

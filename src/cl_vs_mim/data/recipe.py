@@ -19,7 +19,7 @@ class KitRecipe(ABC, Generic[_Settings]):
     """Base of recipes (see :class:`.writer.Recipe`); a subclass adds ``render`` and ``finish``.
 
     Attributes:
-        name: of the data set.
+        name: the data set's name.
     """
 
     name: ClassVar[str]

@@ -46,7 +46,7 @@ class Encoder(nn.Module):
     Attributes:
         backbone: the network, under timm's names.
         spec: all that decides the network's function besides its weights.
-        family: what the network does in its family's own way.
+        family: the architecture family, which does all that differs between families.
     """
 
     def __init__(self, backbone: nn.Module, spec: EncoderSpec) -> None:

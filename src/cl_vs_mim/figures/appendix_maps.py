@@ -18,7 +18,7 @@ _WIDEST = 0.5  # inches, of one map
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: of another study, or a map is incomplete.

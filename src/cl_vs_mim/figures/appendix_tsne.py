@@ -20,7 +20,7 @@ _IMAGES = "o^sDvP<>*X"
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: of another study, of different images, or a block is missing.

@@ -31,7 +31,7 @@ _COLOURMAP = "plasma"  # the paper's
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: the maps are not of one image, or a map is missing.

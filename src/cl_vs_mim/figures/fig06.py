@@ -28,7 +28,7 @@ _SECOND = "#d89c00"  # tokens of the second image
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: of another study, of different images, or a panel is missing.

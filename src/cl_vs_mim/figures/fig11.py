@@ -39,7 +39,7 @@ def drawn_models(study: Study) -> list[str]:
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: of another study, of different grids, or nothing to draw.

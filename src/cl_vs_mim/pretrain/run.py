@@ -61,13 +61,13 @@ def train_run(
 
     Args:
         runs: folder of all run folders.
-        name: of this one, such as ``moco_v3`` or ``moco_v3_finetuning``; the seed and a digest follow it.
+        name: the run's name, such as ``moco_v3`` or ``moco_v3_finetuning``; the seed and a digest follow it.
         resolved: everything that decides the weights, with the entry ``seed`` (see
             :func:`cl_vs_mim.pretrain.state.resolve_run`).
-        objective: with its weights drawn; trained in place.
-        training: how.
-        image_size: of the views that do not say theirs, px.
-        images: in the training set.
+        objective: the objective with its initial weights; trained in place.
+        training: the training settings.
+        image_size: side of views without a size of their own, px.
+        images: number of training images.
         fabric: launched.
         source: makes the batches for a trainer.
         deadline: when to stop, on the clock of ``time.monotonic``.
@@ -119,7 +119,7 @@ def pretrain(
     """Train one model with one seed, or go on with it, and export its encoder.
 
     Args:
-        study: which has the model.
+        study: the study with the model.
         run: stem of the encoder, such as ``moco_v3_seed0``.
         data: folder of the images, with ``train/`` and ``manifest.json``.
         runs: folder of all run folders.

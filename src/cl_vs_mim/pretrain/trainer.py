@@ -73,10 +73,10 @@ class Trainer:
     """One objective, one seed: its optimizer, and how many steps are done.
 
     Args:
-        objective: with its weights drawn; moved to the device and trained in place.
-        training: how.
-        image_size: of the views that do not say theirs, px.
-        seed: of order, augmentation and all other draws.
+        objective: the objective with its initial weights; moved to the device and trained in place.
+        training: the training settings.
+        image_size: side of views without a size of their own, px.
+        seed: seeds the order, the augmentation and all other draws.
         steps_per_epoch: whole batches in the training set.
         fabric: launched.
 

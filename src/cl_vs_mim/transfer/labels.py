@@ -17,7 +17,7 @@ def train_on_labels(job: Job, build: Callable[[int], _Network]) -> _Network:
     """The network after training on the labels that the task's settings name, or after going on with it.
 
     Args:
-        job: of a task whose settings have ``labels`` and ``training``.
+        job: a job whose settings have ``labels`` and ``training``.
         build: makes the network for this many classes, with its initial weights.
 
     Raises:

@@ -46,7 +46,7 @@ class Decoder(nn.Module, ABC):
     """Base of all decoders, which are built from the two specifications alone.
 
     Attributes:
-        spec: which decoder it is.
+        spec: which decoder it is, and its sizes.
         blocks: only where it is a stack of equal blocks, a list of them, which a training with ``compile`` fuses.
     """
 

@@ -36,7 +36,7 @@ class FineTuned(Supervised):
             follow((self.mean_encoder, self.mean_head), (self.encoder, self.head), self.ema)
 
     def parameter_groups(self, weight_decay: float) -> list[dict]:
-        """Those of :func:`decayed_groups`."""
+        """See :func:`decayed_groups`."""
         return decayed_groups(self, self.encoder, weight_decay, self.layer_decay)
 
     @torch.no_grad()

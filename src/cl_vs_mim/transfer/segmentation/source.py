@@ -28,9 +28,9 @@ class SceneSource:
     Args:
         split: the training images.
         settings: crops and colours; ``training.images`` says whether pictures are kept or read again by ``workers``.
-        seed: of order, crops and colours.
-        watched_size: of the squares that :meth:`first` gives, px.
-        device: of the batches.
+        seed: seeds the order, crops and colours.
+        watched_size: side of the squares that :meth:`first` gives, px.
+        device: where the batches go.
         workers: processes that read ahead where pictures are not kept; any number gives the same batches.
     """
 
