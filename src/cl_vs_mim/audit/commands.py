@@ -91,7 +91,7 @@ def report(*, claims: Path, output: Path, figures: list[Path] | None = None, oth
         claims: claims.json of the study.
         output: the page, HTML.
         figures: PNGs of the study, named as the claims name them.
-        others: claims.json of other studies, to stand beside it.
+        others: claims.json of other studies, shown beside it.
 
     Raises:
         UserError: a file is missing, or an audit is of another version of this package.

@@ -76,7 +76,7 @@ class Audit:
         ]
 
     def _measure_if_there(self, contrasts: Iterable[Contrast]) -> list[Measured]:
-        """Those whose tables exist: what stands beside a claim does not decide whether it is tested."""
+        """Those whose tables exist: what is only reported with a claim does not decide whether it is tested."""
         found = []
         for contrast in contrasts:
             try:

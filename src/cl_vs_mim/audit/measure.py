@@ -181,7 +181,7 @@ def measure(
 
 
 def _check_images(series: Sequence[Series]) -> None:
-    """Tables of one kind must be of the same images; they would otherwise be compared unpaired, without a word."""
+    """Tables of one kind must be of the same images; otherwise they would silently be compared unpaired."""
     first: dict[str, Series] = {}
     for one in series:
         kind = one.paths[0].parent.name

@@ -1,7 +1,7 @@
 """Transfer tasks as data: what rules, tables, figures and the audit know of a task without importing torch.
 
 A task is a module or a package of :mod:`cl_vs_mim.transfer`, or a user's own, that binds ``TASK`` to a :class:`Task`.
-It says where its settings stand in the YAML, which encoders it is done for, which modules do the work, which tables it
+It says where its settings are in the YAML, which encoders it is done for, which modules do the work, which tables it
 writes, and which scores are read from them. Nothing else lists tasks: the section ``transfer`` of a study, the rules,
 Figures 1 and 12, Tables 1 and 2 and the audit iterate the register.
 """
@@ -69,7 +69,7 @@ class Task:
     Attributes:
         name: name of the task, its rule and its entry in the register.
         title: in words, for help and documentation.
-        section: where its settings stand in the YAML, such as ``transfer.finetuning``.
+        section: where its settings are in the YAML, such as ``transfer.finetuning``.
         settings: class of that section.
         evaluate: full name of the module.
         train: full name of the module, or None.

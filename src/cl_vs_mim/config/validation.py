@@ -20,7 +20,7 @@ from cl_vs_mim.core.errors import nearest
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
-    """YAML keeps the last of two equal keys in silence; here the second is an error."""
+    """Of two equal keys YAML silently keeps the last; here the second is an error."""
 
 
 def _construct_unique_mapping(loader: UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:

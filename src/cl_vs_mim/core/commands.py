@@ -1,4 +1,4 @@
-"""A command of ``cl-vs-mim``: what it is called, what it runs, and what decides its result, said once.
+"""A command of ``cl-vs-mim``: its name, what it runs, and what decides its result, stated once.
 
 Each floor has a ``commands.py`` with ``COMMANDS``, a tuple of :class:`Command`. Those modules are quick to import: they
 hold the typed functions that the command line is made of, and import what does the work inside them. What a command's

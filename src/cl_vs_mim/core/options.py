@@ -1,6 +1,6 @@
 """Options that several commands have: the type of each, and what ``--help`` says of it, once.
 
-What is particular to a command stands in its docstring.
+What is particular to a command is in its docstring.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A module that defines such a thing binds it to the register's mark (``OBJECTIVE 
 the modules: the register looks for the mark in the sources of its package, and imports a module when it is first asked
 for. A user's own come from installed packages, as entry points of the group ``cl_vs_mim.<kind>``, or from files and
 folders that a study names as its extensions. :meth:`Register.of` gives a register for that study and leaves the one it
-was made from as it is, so that no study sees another's. Where no study is at hand, as in an encoder that is built from
+was made from as it is, so that no study sees another's. Where there is no study, as in an encoder that is built from
 its specification, a register has what the command at work was given, by :func:`using`.
 """
 

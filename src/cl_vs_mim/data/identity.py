@@ -1,7 +1,7 @@
 """What a finished data set says about itself: its manifest, the hash of its content, and whether it is undamaged.
 
-A composed data set has ``files.csv``, the sha256 of every file, and is known by the hash of that list. A data set of
-others that was adopted has no such list: it is known by the names and sizes of its files.
+A composed data set has ``files.csv``, the sha256 of every file, and is identified by the hash of that list. An
+adopted data set has no such list: it is identified by the names and sizes of its files.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def grid(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 
 def caption(study: Study, rows: pd.DataFrame) -> str:
-    """The table's caption: study, intervals and what stands in brackets."""
+    """The table's caption: study, intervals and what the brackets hold."""
     kinds = {"seeds": "over seeds (Student's t)", "images": "over images, one seed: not over trainings", "none": "none"}
     tasks = "; ".join(
         f"{task}: {kinds[kind]}"

@@ -4,7 +4,7 @@
     def my_metric(attention): ...
 
 is all that it takes: the streaming pass measures it, the table holds it under its name, and ``docs/metrics.md`` lists
-it. The decorated function stays a plain function. Metrics of one's own stand in a module of an installed package that
+it. The decorated function stays a plain function. Your own metrics are in a module of an installed package that
 is named as an entry point of the group ``cl_vs_mim.metric``, or in a file of a study's extensions.
 """
 

@@ -1,4 +1,4 @@
-"""Which arithmetic a run uses: the device, the precision, and what ``auto`` means on the CPU at hand.
+"""Which arithmetic a run uses: the device, the precision, and what ``auto`` means on this CPU.
 
 Some processors multiply in bfloat16 several times as fast as in float32, others slower. So a CPU is asked: a few steps
 of the real objective in each precision, before the training and apart from it.

@@ -191,7 +191,7 @@ def pretrain(
 def index_training_images(folder: Path) -> tuple[ImageFolderIndex, str]:
     """The ImageFolder ``folder/train`` and the hash of its content.
 
-    A data set without a manifest, such as ImageNet, is known by the names and sizes of its training images.
+    A data set without a manifest, such as ImageNet, is identified by the names and sizes of its training images.
 
     Raises:
         UserError: no ImageFolder there, or a damaged manifest.
@@ -236,7 +236,7 @@ def start(device: str, training: Training, devices: int, nodes: int, threads: in
     """Set the number of CPU threads, and launch the processes that train together.
 
     Raises:
-        UserError: ``device`` is not at hand.
+        UserError: ``device`` is not available.
     """
     if threads:
         torch.set_num_threads(threads)

@@ -1,6 +1,6 @@
 """What tells one family of vision transformers from another. One module a family, found by its name.
 
-A module here binds an instance of its class to ``FAMILY``; a family of one's own comes from an installed package, as an
+A module here binds an instance of its class to ``FAMILY``; your own family comes from an installed package, as an
 entry point of the group ``cl_vs_mim.family``. :class:`cl_vs_mim.encoder.model.Encoder`, the resampling to other grids,
 the reading of published checkpoints and the backbone of dense tasks ask the family and know none by name.
 
