@@ -1,7 +1,8 @@
 # One pass of an encoder serves all metrics of Figures 2 to 8. Trained encoders come from rules/pretrain.smk, the
 # untrained controls from their architecture and seed alone.
 
-from cl_vs_mim.analysis.layouts import EMBEDDED, EXTRACTED, MEASURED, RECONSTRUCTED
+from cl_vs_mim.analysis.layouts import EMBEDDED, EXTRACTED, RECONSTRUCTED
+from cl_vs_mim.metrics.layouts import MEASURED
 
 
 rule extract:
@@ -42,7 +43,7 @@ rule extract_grid:
     wildcard_constraints:
         grid=r"\d+",
     shell:
-        "cl-vs-mim extract {params.options:q} --grid {wildcards.grid} --threads {threads}"
+        "cl-vs-mim extract {params.options:q} --grid {wildcards.grid:q} --threads {threads}"
         " --tables {params.tables:q} 2>&1 | tee {log:q}"
 
 
