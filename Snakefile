@@ -35,6 +35,7 @@ rule all:
         rules.tables.input,
         rules.audit.input,
         rules.data.input,
+        rules.study.output,
 
 
 # Said once for all rules: one line tells what a job makes and of which encoder, data set or figure; and the environment

@@ -110,7 +110,7 @@ def page(folder: Path) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A Markdown table, numbers to three figures, empty cells empty."""
+    """A Markdown table: numbers to three figures, from 100 on to whole ones; empty cells empty."""
 
     def cell(value: object) -> str:
         if pd.isna(value):

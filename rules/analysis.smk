@@ -2,7 +2,8 @@
 # untrained controls from their architecture and seed alone.
 
 from cl_vs_mim.analysis.card import KINDS as CARD_KINDS
-from cl_vs_mim.analysis.layouts import EMBEDDED, EXTRACTED, MEASURED, RECONSTRUCTED
+from cl_vs_mim.analysis.layouts import EMBEDDED, EXTRACTED, RECONSTRUCTED
+from cl_vs_mim.metrics.layouts import MEASURED
 
 
 rule extract:
@@ -43,7 +44,7 @@ rule extract_grid:
     wildcard_constraints:
         grid=r"\d+",
     shell:
-        "cl-vs-mim extract {params.options:q} --grid {wildcards.grid} --threads {threads}"
+        "cl-vs-mim extract {params.options:q} --grid {wildcards.grid:q} --threads {threads}"
         " --tables {params.tables:q} 2>&1 | tee {log:q}"
 
 

@@ -17,7 +17,7 @@ except UserError as error:
 rule audit:
     input:
         f"{RESULTS}/report.html",
-        "figures/STUDY",  # pictures of another study do not stand beside this one's page
+        "figures/STUDY",  # so that no pictures of another study remain beside this page
 
 
 rule claims:
@@ -41,7 +41,7 @@ rule claims:
         " --reference {input.reference:q} --output {output.claims:q} 2>&1 | tee {log:q}"
 
 
-# Other studies whose audit is at hand (shipped ones, or built here before) stand beside this one.
+# The page also shows other studies whose audit is there: shipped, or built here before.
 rule audit_report:
     input:
         claims=f"{RESULTS}/claims.json",

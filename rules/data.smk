@@ -21,7 +21,7 @@ if isinstance(STUDY.data, FolderData):
         benchmark:
             f"{RESULTS}/benchmarks/adopt/{{dataset}}.tsv"
         shell:
-            "cl-vs-mim adopt --config {params.config:q} --dataset {wildcards.dataset} --output {params.folder:q}"
+            "cl-vs-mim adopt --config {params.config:q} --dataset {wildcards.dataset:q} --output {params.folder:q}"
             " 2>&1 | tee {log:q}"
 
 else:
@@ -41,7 +41,7 @@ else:
             f"{RESULTS}/benchmarks/compose/{{dataset}}.tsv"
         threads: STUDY.compute.compose_workers
         shell:
-            "cl-vs-mim compose --config {params.config:q} --dataset {wildcards.dataset} --output {params.folder:q}"
+            "cl-vs-mim compose --config {params.config:q} --dataset {wildcards.dataset:q} --output {params.folder:q}"
             " --workers {threads} 2>&1 | tee {log:q}"
 
 
@@ -61,5 +61,5 @@ rule check:
     benchmark:
         f"{RESULTS}/benchmarks/check/{{dataset}}.tsv"
     shell:
-        "cl-vs-mim check --config {params.config:q} --dataset {wildcards.dataset} --data {params.folder:q}"
+        "cl-vs-mim check --config {params.config:q} --dataset {wildcards.dataset:q} --data {params.folder:q}"
         " --output {output:q} 2>&1 | tee {log:q}"

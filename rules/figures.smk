@@ -33,7 +33,7 @@ rule figure:
     wildcard_constraints:
         figure="|".join(FIGURES),
     shell:
-        "cl-vs-mim figures {wildcards.figure} --config {params.config:q} --tables {params.tables:q}"
+        "cl-vs-mim figures {wildcards.figure:q} --config {params.config:q} --tables {params.tables:q}"
         " --reference {params.reference:q} --output {output.pdf:q} 2>&1 | tee {log:q}"
 
 

@@ -24,7 +24,7 @@ rule pretrain:
     wildcard_constraints:
         run="|".join(PRETRAINED) or "none",
     shell:
-        "cl-vs-mim pretrain --config {params.config:q} --run {wildcards.run} --data {params.data:q}"
+        "cl-vs-mim pretrain --config {params.config:q} --run {wildcards.run:q} --data {params.data:q}"
         " --runs {params.runs:q} --threads {threads} {params.needs:q}"
         " --output {output.encoder:q} --log-table {output.metrics:q} 2>&1 | tee {log:q}"
 
@@ -83,5 +83,7 @@ rule study:
         decided=lambda wildcards: COMMAND["show-study"].decided(STUDY, ""),
     log:
         f"{RESULTS}/logs/study.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/study.tsv"
     shell:
         "cl-vs-mim show-study --config {params.config:q} --output {output:q} 2>&1 | tee {log:q}"

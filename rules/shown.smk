@@ -18,7 +18,7 @@ rule shown_study:
         folder="|".join(SHOWN),
     priority: 100
     shell:
-        "(find {wildcards.folder}/ -maxdepth 1 -type l -delete && echo {params.study} > {output}) 2>&1 | tee {log:q}"
+        "(find {wildcards.folder:q}/ -maxdepth 1 -type l -delete && echo {params.study:q} > {output:q}) 2>&1 | tee {log:q}"
 
 
 for folder, (place, names, kinds) in SHOWN.items():

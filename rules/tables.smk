@@ -22,7 +22,7 @@ rule table:
     wildcard_constraints:
         table="|".join(result_tables.TABLES),
     shell:
-        "cl-vs-mim table {wildcards.table} --config {params.config:q} --tables {params.tables:q}"
+        "cl-vs-mim table {wildcards.table:q} --config {params.config:q} --tables {params.tables:q}"
         " --reference {params.reference:q} --output {output.csv:q} 2>&1 | tee {log:q}"
 
 

@@ -21,4 +21,4 @@ for task in TASKS.values():
             f"{RESULTS}/benchmarks/{task.name}/{{run}}.tsv"
         threads: STUDY.compute.training_threads if task.train is not None else STUDY.compute.analysis_threads
         shell:
-            "cl-vs-mim {params.verb} {params.options:q} --threads {threads} 2>&1 | tee {log:q}"
+            "cl-vs-mim {params.verb:q} {params.options:q} --threads {threads} 2>&1 | tee {log:q}"

@@ -130,4 +130,4 @@ def counted(jobs: set[str]) -> dict[str, int]:
     return {rule: rules[rule] for rule in sorted(rules) if rule not in WITHOUT_WORK}
 
 
-WITHOUT_WORK = ("all", "shown_study", "show_figures", "show_tables")
+WITHOUT_WORK = ("all", "study", "shown_study", "show_figures", "show_tables")

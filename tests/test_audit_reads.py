@@ -16,7 +16,6 @@ from cl_vs_mim.audit.series import Tables
 from cl_vs_mim.config import Study, load_study
 from cl_vs_mim.core.closure import closure
 from cl_vs_mim.core.errors import UserError
-from cl_vs_mim.figures.sources import AT_GRIDS
 from test_figure_register import changed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,12 +69,6 @@ def test_no_table_beyond_the_named_is_opened(named: set[str], study: Study, tmp_
     assert len(opened) > 10
     not_made = {name for name in opened - named if name.startswith("detection/")}
     assert opened - named == not_made == {"detection/mae_seed0"}
-
-
-def test_what_is_measured_at_other_grids_is_what_the_pass_of_the_metrics_measures() -> None:
-    from cl_vs_mim.analysis.layouts import MEASURED
-
-    assert set(AT_GRIDS) == set(MEASURED)
 
 
 def test_the_page_of_pitfalls_names_its_tables(study: Study) -> None:

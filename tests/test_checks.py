@@ -103,7 +103,7 @@ def test_what_is_missing_is_said_and_no_manifest_is_left(disk: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere/train, where the study looks for objects \(train\), does not exist"):
         checks.adopt(folders(disk, objects="nowhere"), "objects", disk / "results" / "objects")
     write_image(disk / "imagenet" / "val" / "n03" / "0.JPEG")
-    with pytest.raises(UserError, match=r"val has classes that .*train has not: n03"):
+    with pytest.raises(UserError, match=r"val has classes that .*train lacks: n03"):
         checks.adopt(folders(disk), "objects", disk / "results" / "objects")
 
 

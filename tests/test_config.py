@@ -104,7 +104,7 @@ def test_all_problems_are_listed_at_once(smoke, tmp_path: Path) -> None:
 
 
 def test_a_key_that_stands_twice_is_refused(smoke) -> None:
-    with pytest.raises(UserError, match="stands twice"):
+    with pytest.raises(UserError, match="occurs twice"):
         load_study(smoke("seed: 2023", "seed: 2023\n  seed: 2024"))
 
 
@@ -116,7 +116,7 @@ def test_a_model_may_take_over_the_keys_of_another_and_write_some_anew(smoke) ->
     assert (models["more"].label, models["more"].seeds) == ("more", [0, 1])
     assert models["more"].objective == models["hybrid_05"].objective and models["hybrid_05"].seeds == [0]
     anchored.write_text(text.replace("label: more", "label: more, label: more"))
-    with pytest.raises(UserError, match="stands twice"):
+    with pytest.raises(UserError, match="occurs twice"):
         load_study(anchored)
 
 

@@ -193,6 +193,7 @@ def test_a_command_works_within_its_study_s_extensions(place: Place, capsys: pyt
     [
         ("mine", "nowhere", "extensions: .*nowhere is neither a folder nor a Python file"),
         ("moco_v3", "mine", "objective 'moco_v3' exists already"),
+        ("a $(touch X)", "mine", "named as its file is"),  # a name that would reach shells and patterns
     ],
 )
 def test_what_cannot_be_found_is_said(place: Place, name: str, named: str, message: str) -> None:

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from cl_vs_mim import cli
-from cl_vs_mim.analysis.layouts import EXTRACTED, MEASURED
+from cl_vs_mim.analysis.layouts import EXTRACTED
 from cl_vs_mim.analysis.queries import choose_queries
 from cl_vs_mim.config import load_study
 from cl_vs_mim.core.errors import UserError
@@ -25,6 +25,7 @@ from cl_vs_mim.encoder.resize import at_grid
 from cl_vs_mim.metrics.attention import attention_distance, attention_rows
 from cl_vs_mim.metrics.diversity import depth_similarity, head_similarity, token_similarity
 from cl_vs_mim.metrics.fourier import relative_log_amplitudes
+from cl_vs_mim.metrics.layouts import MEASURED
 from cl_vs_mim.metrics.movement import displacement_variation
 from cl_vs_mim.metrics.spectrum import image_log_singular_values, token_log_singular_values
 

@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_refused_in_words(monkeypatch):
         Measurement(SPEC, module(monkeypatch, **two))
     with pytest.raises(ValueError, match="two metrics are called 'a'"):
         module(monkeypatch, one=metric(table="", takes="tokens", name="a")(lambda x: x), two=two["a"])
-    with pytest.raises(ValueError, match="takes gone, which nobody measures"):
+    with pytest.raises(ValueError, match="takes gone, which no metric measures"):
         module(monkeypatch, f=metric(table="movement", takes="gone")(values))
     with pytest.raises(ValueError, match="not there at the same time"):
         metric(table="movement", takes=("before", "tokens"))(values)

@@ -501,7 +501,7 @@ def test_the_rate_falls_by_steps_at_the_milestones():
     [
         ({"schedule": "multistep"}, "milestones: needed by the multistep schedule"),
         ({"milestones": (2,)}, "milestones: needed by the multistep schedule"),
-        ({"schedule": "multistep", "milestones": (4,)}, "lies not before the last epoch"),
+        ({"schedule": "multistep", "milestones": (4,)}, "is not before the last epoch"),
         ({"accumulate": 3}, "3 does not divide batch_size 4"),
     ],
 )

@@ -17,6 +17,7 @@ from cl_vs_mim.pretrain.mae import masked_patch_loss, patchify, random_patches
 from cl_vs_mim.pretrain.moco_v3 import contrastive_loss
 from cl_vs_mim.pretrain.registry import build_objective
 from cl_vs_mim.pretrain.simmim import block_mask, masked_l1_loss
+from cl_vs_mim.pretrain.trainer import compile_blocks
 
 TOLERANCE = dict(rtol=1e-4, atol=1e-5)
 TRAINING = dict(
@@ -376,3 +377,15 @@ def test_objectives_start_from_the_untrained_control_and_from_the_seed(build):
         assert torch.equal(tensor, again.state_dict()[name]), name
     for name, tensor in objective.encoder.state_dict().items():
         assert torch.equal(tensor, control[name]), name
+
+
+def test_blocks_are_compiled_whatever_their_class(monkeypatch):
+    """Those that the family and the decoder call their blocks, and nothing else."""
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda part, **_: compiled.append(part))
+    objective, _ = mae()
+    for layer in (*objective.encoder.blocks, *objective.decoder.blocks):
+        layer.__class__ = type("Layer", (nn.Module,), {})  # of no class that timm has
+    monkeypatch.setattr("cl_vs_mim.pretrain.trainer.find_spec", bool)  # as if Triton were there
+    compile_blocks(objective, torch.device("cuda"))
+    assert compiled == [*objective.encoder.blocks, *objective.decoder.blocks] != []

@@ -17,9 +17,9 @@ from cl_vs_mim.config import Architecture, Training, load_study
 from cl_vs_mim.encoder.checkpoints import load_encoder, read_header
 from cl_vs_mim.encoder.model import build_encoder
 from cl_vs_mim.pretrain import loop, precision, trainer
-from cl_vs_mim.pretrain.data import index_training_images
 from cl_vs_mim.pretrain.precision import EXACT, MIXED, faster, is_open, make_fabric, measure_precisions, precision_of
 from cl_vs_mim.pretrain.registry import build_objective
+from cl_vs_mim.pretrain.run import index_training_images
 from cl_vs_mim.pretrain.schedule import snapshot_steps
 from cl_vs_mim.pretrain.sources import make_source
 from cl_vs_mim.pretrain.trainer import Trainer, multiply_out_attention

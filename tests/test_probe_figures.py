@@ -130,7 +130,7 @@ def test_incomplete_tables_are_refused(frame: pd.DataFrame, study: Study) -> Non
         draw_figure("fig10", study, probe=rows)
 
     simmim = frame["model"] == "simmim"
-    with pytest.raises(UserError, match=r"simmim: probes of val, pooling cls, miss depths .* \(2; .* 0 … 3\)"):
+    with pytest.raises(UserError, match=r"simmim: probes of val, pooling cls, lack depths .* \(2; .* 0 … 3\)"):
         draw(frame[~(simmim & (frame["depth"] == 2) & (frame["pooling"] == "cls"))])
     with pytest.raises(UserError, match=r"moco_v3 and simmim differ in 1 images of val \(val/a/7\.jpg"):
         draw(frame[~(simmim & (frame["image"] == "val/a/7.jpg"))])

@@ -39,7 +39,7 @@ class EvaluatedEncoder:
         method: ``moco_v3``, ``simmim`` … or ``untrained``.
         paradigm: ``cl``, ``mim``, ``hybrid``, ``supervised`` or ``control``.
         architecture: key in the study.
-        seed: of the training, or of the untrained weights.
+        seed: seed of the training, or of the untrained weights.
         stage: ``pretrained`` or ``finetuned``.
         mixing: the paper's lambda, the share of the contrastive loss; NaN for all but hybrids.
     """
@@ -68,7 +68,7 @@ def find_run(study: Study, run: str, stage: Stage = "pretrained") -> EvaluatedEn
     """The encoder of a run.
 
     Args:
-        study: that has the model.
+        study: the study with the model.
         run: file stem of what belongs to the encoder, such as ``moco_v3_seed0`` or ``untrained_vit_seed0``.
         stage: ``finetuned`` if its weights were trained further on labels.
 
@@ -126,7 +126,7 @@ def open_run(
         run: such as ``moco_v3_seed0``.
         encoder: its native checkpoint; None for an untrained one.
         device: ``auto``, ``cpu`` or ``cuda``.
-        threads: of the CPU that torch may use.
+        threads: CPU threads that torch may use.
         stage: whether the file holds the encoder as pre-trained or as fine-tuned.
 
     Raises:
@@ -199,7 +199,7 @@ def batches(
 
     Args:
         index: the folder of images.
-        positions: of the images in it, in the order wanted.
+        positions: indices of the wanted images, in order.
         size: side of the images given out, px.
         crop_fraction: share of the shorter side that the centre crop keeps.
         batch_size: images in a batch; the last one may have fewer.
@@ -239,11 +239,11 @@ def table_head(
     """The constant columns of a table: the head of every row, then those of the encoder.
 
     Args:
-        study: that the table belongs to.
+        study: the study that the table belongs to.
         evaluated: the encoder that was measured.
         content: hash of the data set.
         device: where the encoder ran.
-        config_hash: of the settings that decide the values, :meth:`cl_vs_mim.core.commands.Command.config_hash`.
+        config_hash: hash of the settings that decide the values, :meth:`cl_vs_mim.core.commands.Command.config_hash`.
     """
     head = row_head(study=study.study, config_hash=config_hash, data_hash=content, device=device)
     return head | evaluated.columns()

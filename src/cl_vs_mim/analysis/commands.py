@@ -11,6 +11,7 @@ from cl_vs_mim.config.objective import OBJECTIVES
 from cl_vs_mim.config.tasks import need_settings
 from cl_vs_mim.config.transfer import TASKS
 from cl_vs_mim.core.commands import Command
+from cl_vs_mim.core.options import Config, Device, EncoderFile, Objects, Run, Tables, Threads
 from cl_vs_mim.core.registry import using
 from cl_vs_mim.encoder.families import FAMILIES
 from cl_vs_mim.metrics.register import metric_modules
@@ -24,28 +25,21 @@ DECIDES_NO_RESULT = True
 
 def extract(
     *,
-    config: Path,
-    run: str,
-    encoder: Path | None = None,
-    data: Path,
-    tables: Path,
+    config: Config,
+    run: Run,
+    encoder: EncoderFile = None,
+    data: Objects,
+    tables: Tables,
     stage: Literal["pretrained", "finetuned"] = "pretrained",
     grid: int | None = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    threads: int = 2,
+    device: Device = "auto",
+    threads: Threads = 2,
 ) -> None:
     """Measure everything behind Figures 2 to 8 in one pass of an encoder over the analysis images.
 
     Args:
-        config: the study, config/<study>.yaml.
-        run: the encoder, by model and seed, such as moco_v3_seed0 or untrained_vit_seed0.
-        encoder: its file, .safetensors; leave it out for an untrained one.
-        data: folder of the single-object images, with val/ and manifest.json.
-        tables: folder of all tables, with a folder a kind in it.
         stage: whether the file holds the encoder as pre-trained or as fine-tuned.
         grid: patches a side of the images, if not the encoder's own number; positions are resampled.
-        device: auto takes a GPU if there is one.
-        threads: of the CPU, for decoding and for the encoder.
 
     Example:
         cl-vs-mim extract --config config/demo.yaml --run moco_v3_seed0 --data results/demo/data/objects
@@ -95,24 +89,15 @@ def _code_of_extract(study: Study, run: str) -> tuple[str, ...]:
 
 def embedding(
     *,
-    config: Path,
-    run: str,
-    encoder: Path | None = None,
-    data: Path,
-    tables: Path,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    threads: int = 2,
+    config: Config,
+    run: Run,
+    encoder: EncoderFile = None,
+    data: Objects,
+    tables: Tables,
+    device: Device = "auto",
+    threads: Threads = 2,
 ) -> None:
     """Embed the tokens of a few images in the plane by t-SNE, and measure how purely images and classes separate.
-
-    Args:
-        config: the study, config/<study>.yaml.
-        run: the encoder, by model and seed, such as moco_v3_seed0 or untrained_vit_seed0.
-        encoder: its file, .safetensors; leave it out for an untrained one.
-        data: folder of the single-object images, with val/ and manifest.json.
-        tables: folder of all tables, with a folder a kind in it.
-        device: auto takes a GPU if there is one.
-        threads: of the CPU, for the encoder.
 
     Example:
         cl-vs-mim embedding --config config/demo.yaml --run untrained_vit_seed0 --data results/demo/data/objects
@@ -140,24 +125,18 @@ def _decides_embedding(study: Study, run: str) -> dict[str, Any]:
 
 def reconstruct(
     *,
-    config: Path,
-    run: str,
+    config: Config,
+    run: Run,
     encoder: Path,
-    data: Path,
-    tables: Path,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    threads: int = 2,
+    data: Objects,
+    tables: Tables,
+    device: Device = "auto",
+    threads: Threads = 2,
 ) -> None:
     """Paint a few masked images with an encoder's decoder, and measure the decoder's frequencies (Figure 11).
 
     Args:
-        config: the study, config/<study>.yaml.
-        run: the encoder, by model and seed, such as mae_seed0; of a method that paints.
         encoder: its file, .safetensors, with the decoder in it.
-        data: folder of the single-object images, with val/ and manifest.json.
-        tables: folder of all tables, with a folder a kind in it.
-        device: auto takes a GPU if there is one.
-        threads: of the CPU, for decoding and for the encoder.
 
     Example:
         cl-vs-mim reconstruct --config config/demo.yaml --run mae_seed0 --data results/demo/data/objects

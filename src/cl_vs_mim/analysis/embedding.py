@@ -115,7 +115,7 @@ def embed_tokens(evaluation: Evaluation, run: str, data: Path, tables: Path, *, 
         run: file stem of the tables.
         data: folder of the images.
         tables: folder of all tables, one folder a kind in it.
-        config_hash: for the head of every row.
+        config_hash: goes into the head of every row.
 
     Raises:
         UserError: the data set is not whole, or has too few images.

@@ -14,7 +14,7 @@ encoder's columns, ``grid`` and ``patch_size``, and then
 ``fourier``          image, depth (0, 0.5 … L), frequency (units of pi): Figure 8.
 
 On another grid of patches than the encoder's own, only the measured ones are written
-(:data:`cl_vs_mim.analysis.layouts.MEASURED`), to ``<tables>/grid8/<kind>/<run>.parquet``.
+(:data:`cl_vs_mim.metrics.layouts.MEASURED`), to ``<tables>/grid8/<kind>/<run>.parquet``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cl_vs_mim.analysis.layouts import MEASURED
 from cl_vs_mim.analysis.metrics import Measurement
 from cl_vs_mim.analysis.movement import movement_tokens_table
 from cl_vs_mim.analysis.queries import choose_queries
@@ -43,6 +42,7 @@ from cl_vs_mim.data.images import decode_many
 from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.encoder.resize import at_grid
 from cl_vs_mim.evaluated import Evaluation, analysis_images, batches
+from cl_vs_mim.metrics.layouts import MEASURED
 from cl_vs_mim.metrics.spectrum import bootstrap_image_spectrum
 
 # ------------------------------------------------------------------------------------------------
@@ -56,8 +56,8 @@ def measure(encoder: Encoder, images: Iterator[Tensor], names: list[str], label:
     Args:
         encoder: in evaluation mode.
         images: (B, 3, S, S) uint8 each.
-        names: of all images, in their order.
-        label: of the encoder, for the progress bar and messages.
+        names: the images' names, in order.
+        label: the encoder's name, for the progress bar and messages.
 
     Raises:
         UserError: a value is not finite; metric, image and depth are named.
@@ -81,9 +81,9 @@ def measured_tables(measurement: Measurement, names: list[str], grid: int, study
 
     Args:
         measurement: after the pass.
-        names: of the images.
+        names: the images' names.
         grid: patches along a side.
-        study: for the interval of the image-level spectrum.
+        study: sets the interval of the image-level spectrum.
     """
     tables = {kind: measured_table(measurement, kind, names, grid) for kind in MEASURED if kind != "image_spectrum"}
     means, _ = measurement.result("token_mean")  # (M, S, D)
@@ -118,7 +118,7 @@ def drawn_tables(
     Args:
         encoder: in evaluation mode.
         pixels_of: gives the analysed images of these indices, (B, 3, S, S) uint8.
-        names: of the analysed images.
+        names: the analysed images' names.
         queries: the patches that Figure 2 asks where they look, (row, column).
         study: says which images and blocks are drawn.
     """
@@ -150,8 +150,8 @@ def extract(
         data: folder of the images.
         tables: folder of all tables, one folder a kind in it.
         grid: patches a side of the images, if not the encoder's own number.
-        threads: that decode images.
-        config_hash: for the head of every row.
+        threads: number of threads that decode images.
+        config_hash: goes into the head of every row.
 
     Raises:
         UserError: the data set is not whole, or a value is not finite.

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from cl_vs_mim.analysis.layouts import MEASURED
 from cl_vs_mim.analysis.streaming import BlockStream, Stream, TokenStream
 from cl_vs_mim.core.errors import UserError, nearest
 from cl_vs_mim.encoder.spec import EncoderSpec
+from cl_vs_mim.metrics.layouts import MEASURED
 from cl_vs_mim.metrics.register import WHOLE_BLOCKS, Metric, registered
 
 
@@ -47,8 +47,8 @@ class Measurement:
         """Prepare the streams.
 
         Args:
-            spec: of the encoder.
-            metrics: to be measured; all registered ones by default.
+            spec: the encoder's specification.
+            metrics: which to measure; all registered ones by default.
 
         Raises:
             UserError: a metric does not fit the table that it goes into.

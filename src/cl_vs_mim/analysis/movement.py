@@ -36,7 +36,7 @@ def movement_tokens_table(
     Args:
         encoder: in evaluation mode.
         pixels: (2, 3, S, S) uint8.
-        names: of the two images.
+        names: the two images' names.
         early: 0 … L-1.
         late: 0 … L-1.
         basis: one SVD of the centred tokens of all panels, or one for each panel.

@@ -34,7 +34,7 @@ def choose_queries(
         image: path relative to ``data``.
         size: side of the encoder's input, px.
         grid: patches along that side.
-        crop_fraction: as it was decoded with.
+        crop_fraction: the centre crop that it was decoded with.
 
     Raises:
         UserError: the image has no row in ``images.csv``, its object lies outside the crop, or a given patch lies
@@ -86,7 +86,7 @@ def _object(path: Path, image: str) -> list[float]:
         row = table.loc[table["path"] == image, list(_COLUMNS)]
     except FileNotFoundError as error:
         raise UserError(
-            f"{path} does not exist, so nobody knows where the object is; give two patches as "
+            f"{path} does not exist, so the place of the object is unknown; give two patches as "
             "figures.attention_maps.queries: [[row, column], [row, column]]"
         ) from error
     except (KeyError, ValueError) as error:

@@ -101,7 +101,7 @@ def decoder_amplitudes(
         decoder: trained with it.
         images: (B, 3, S, S) uint8 each.
         count: number of all images M, for the progress bar.
-        label: of the encoder, for the progress bar and messages.
+        label: the encoder's name, for the progress bar and messages.
 
     Returns:
         (M, 2 * depth + 1, F): of its embedding, then after every half block.
@@ -135,11 +135,11 @@ def reconstruct(
     Args:
         evaluation: the encoder, opened.
         run: file stem of the tables.
-        file: that the encoder came from, and its decoder is in.
+        file: the file of the encoder and its decoder.
         data: folder of the images.
         tables: folder of all tables, one folder a kind in it.
-        threads: that decode images.
-        config_hash: for the head of every row.
+        threads: number of threads that decode images.
+        config_hash: goes into the head of every row.
 
     Raises:
         UserError: the encoder's method paints nothing, the data set is not whole, or the decoder has diverged.

@@ -60,7 +60,7 @@ class BlockStream(_Stream):
         """Begin an empty stream.
 
         Args:
-            name: of the metric.
+            name: the metric's name.
             measure: what one block of one batch gives: (B, …), for most metrics one value per image, (B,), or per
                 image and head, (B, H).
         """
@@ -79,7 +79,7 @@ class TokenStream(_Stream):
         """Begin an empty stream.
 
         Args:
-            name: of the metric.
+            name: the metric's name.
             measure: what tokens (B, 1+N, D), CLS first, give: (B, …).
             every: 2 leaves out what is in the middle of blocks; depths 0, 1 … L.
         """
@@ -134,7 +134,7 @@ def stream(encoder: Encoder, batches: Iterable[Tensor], metrics: Sequence[Stream
     """Run the encoder once over all images and feed every metric; yields the number of images of each batch done.
 
     Args:
-        encoder: in evaluation mode, on the device that shall do the work.
+        encoder: in evaluation mode, on the device that does the work.
         batches: (B, 3, S, S) uint8 pixels each.
         metrics: the streams, fed in place.
 

@@ -7,13 +7,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cl_vs_mim.analysis.layouts import MEASURED
 from cl_vs_mim.analysis.metrics import Measurement
 from cl_vs_mim.analysis.queries import Patch
 from cl_vs_mim.data.images import normalise
 from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.metrics.attention import attention_rows
 from cl_vs_mim.metrics.fourier import frequencies
+from cl_vs_mim.metrics.layouts import MEASURED
 
 
 def values_table(
@@ -27,8 +27,8 @@ def values_table(
 
     Args:
         array: the values.
-        names: of the M images.
-        depths: of the S depths.
+        names: the M images' names.
+        depths: the S depths.
         axis: name of the last axis as a column.
         places: its K values; 0 … K-1 by default.
     """
@@ -44,9 +44,9 @@ def measured_table(measurement: Measurement, table: str, names: list[str], grid:
 
     Args:
         measurement: after the pass.
-        table: one of :data:`cl_vs_mim.analysis.layouts.MEASURED`.
-        names: of the M images.
-        grid: patches along a side, which the frequencies hang on.
+        table: one of :data:`cl_vs_mim.metrics.layouts.MEASURED`.
+        names: the M images' names.
+        grid: patches along a side, which decide the frequencies.
     """
     layout, metrics = MEASURED[table], measurement.of_table(table)
     frames = []

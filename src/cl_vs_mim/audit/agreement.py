@@ -24,7 +24,7 @@ _LEAST = 3  # points, below which an order says nothing
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of one curve."""
+    """How well a curve of ours agrees with the published one."""
 
     name: str
     figure: str

@@ -57,7 +57,7 @@ class Resampling:
 
     Args:
         resamples: R, bootstrap samples.
-        seed: of the resampling.
+        seed: seeds the resampling.
     """
 
     def __init__(self, resamples: int, seed: int) -> None:

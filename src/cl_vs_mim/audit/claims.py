@@ -123,7 +123,7 @@ class Claim(Section):
 
 
 class Curve(Section):
-    """A published curve over depth and what of ours stands beside it."""
+    """A published curve over depth, and the curve of ours that it is compared with."""
 
     name: str
     figure: str  # in reference_values.csv

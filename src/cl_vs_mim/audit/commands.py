@@ -25,7 +25,7 @@ def claims(*, config: Path, tables: Path, output: Path, claims: Path = _CLAIMS, 
 
     Args:
         config: the study's YAML.
-        tables: folder of the study's tables, results/<study>/tables.
+        tables: folder of the study's tables, `results/<study>/tables`.
         output: claims.json; its schema comes beside it, as claims.schema.json.
         claims: the claims, as contrasts that tables can decide.
         reference: the table of published values.
@@ -91,7 +91,7 @@ def report(*, claims: Path, output: Path, figures: list[Path] | None = None, oth
         claims: claims.json of the study.
         output: the page, HTML.
         figures: PNGs of the study, named as the claims name them.
-        others: claims.json of other studies, to stand beside it.
+        others: claims.json of other studies, shown beside it.
 
     Raises:
         UserError: a file is missing, or an audit is of another version of this package.
@@ -113,7 +113,7 @@ def pitfalls(*, config: Path, tables: Path, output: Path) -> None:
 
     Args:
         config: the study's YAML.
-        tables: folder of the study's tables, results/<study>/tables.
+        tables: folder of the study's tables, `results/<study>/tables`.
         output: the page, Markdown.
 
     Raises:

@@ -37,7 +37,7 @@ class Audit:
 
     Args:
         file: claims, curves, and choices of the multiverse.
-        tables: of the study.
+        tables: the study's tables.
         reference: the table of published and digitised values.
     """
 
@@ -76,7 +76,7 @@ class Audit:
         ]
 
     def _measure_if_there(self, contrasts: Iterable[Contrast]) -> list[Measured]:
-        """Those whose tables exist: what stands beside a claim does not decide whether it is tested."""
+        """Those whose tables exist: what is only reported with a claim does not decide whether it is tested."""
         found = []
         for contrast in contrasts:
             try:
@@ -163,8 +163,8 @@ class Audit:
         """All claims, judged, with Holm's adjustment over those that were tested.
 
         Args:
-            data_hash: of the file of claims.
-            config_hash: of the settings that decide the audit.
+            data_hash: hash of the file of claims.
+            config_hash: hash of the settings that decide the audit.
         """
         study = self.tables.study
         claims = {
@@ -207,7 +207,7 @@ def _effect(effect: Effect) -> EffectRecord:
 
 
 def p_value(measured: Sequence[Measured], verdict: Verdict, any_group: bool) -> float:
-    """Of a claim.
+    """The p-value of a claim.
 
     A conjunction holds no more surely than its weakest part, what exceeds the untrained encoders being a part; one
     contradicted part is enough to contradict it, which is paid for by the number of parts; and so is the best of

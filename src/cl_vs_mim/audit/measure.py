@@ -135,11 +135,11 @@ def measure(
     """Effect of the trained encoders, and what of it exceeds the untrained ones.
 
     Args:
-        tables: of a study.
+        tables: a study's tables.
         contrast: what is compared.
         controlled: whether the effect of the untrained encoders is to be subtracted.
         resampling: draws of seeds and images.
-        level: of the intervals.
+        level: confidence level of the intervals.
         choices: other than those of the verdict.
 
     Raises:
@@ -181,7 +181,7 @@ def measure(
 
 
 def _check_images(series: Sequence[Series]) -> None:
-    """Tables of one kind must be of the same images; they would otherwise be compared unpaired, without a word."""
+    """Tables of one kind must be of the same images; otherwise they would silently be compared unpaired."""
     first: dict[str, Series] = {}
     for one in series:
         kind = one.paths[0].parent.name

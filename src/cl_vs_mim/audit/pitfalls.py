@@ -71,8 +71,8 @@ def page(study: Study, folder: Path) -> str:
     """The page, with the numbers of a study.
 
     Args:
-        study: whose numbers they are.
-        folder: of its tables.
+        study: the study that the numbers are from.
+        folder: the folder of its tables.
 
     Raises:
         UserError: a table is missing.

@@ -10,7 +10,8 @@ from cl_vs_mim.audit.series import control_of, model_of, seeds_of
 from cl_vs_mim.config import Study
 from cl_vs_mim.config.encoders import run_name
 from cl_vs_mim.core.errors import UserError
-from cl_vs_mim.figures.sources import AT_GRIDS, made
+from cl_vs_mim.figures.sources import made
+from cl_vs_mim.metrics.layouts import MEASURED
 
 
 def tables_of_claims(file: ClaimFile, study: Study) -> list[str]:
@@ -48,7 +49,7 @@ def _encoder_tables(study: Study, name: str, kind: str, *, controlled: bool, gri
         model = model_of(study, name)
     except UserError:  # the study has no such model, or one size of it
         return
-    kinds = [kind, *(f"grid{grid}/{kind}" for grid in study.analysis.grids if grids and kind in AT_GRIDS)]
+    kinds = [kind, *(f"grid{grid}/{kind}" for grid in study.analysis.grids if grids and kind in MEASURED)]
     for one in (model, control_of(study, model)) if controlled else (model,):
         for seed in seeds_of(study, one):
             stem = run_name(one, seed)

@@ -99,7 +99,7 @@ def render(report: Report, figures: Mapping[str, str], others: Sequence[Report] 
     Args:
         report: the audit of the study.
         figures: pictures as ``data:`` addresses, by the names that claims give.
-        others: audits of other studies, to stand beside it.
+        others: audits of other studies, shown beside it.
     """
     environment = Environment(
         loader=PackageLoader("cl_vs_mim.audit"),

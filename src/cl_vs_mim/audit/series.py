@@ -155,7 +155,7 @@ class Tables:
             pivot = pivot.sort_index().iloc[:: source.every]
             gaps = pivot.isna().any(axis=None) and source.decision is None
             if gaps or (axes is not None and not all(map(pd.Index.equals, axes, pivot.axes))):
-                raise UserError(f"{path} has not the same images and depths as the table of another seed, or gaps")
+                raise UserError(f"{path} has gaps, or other images or depths than the table of another seed")
             axes = axes or pivot.axes
             arrays.append(pivot.to_numpy(dtype=np.float64))
             paths.append(path)

@@ -46,7 +46,7 @@ def judge(
     """The verdict of a claim that can be tested, by steps 2 to 4 of :data:`RULE`.
 
     Args:
-        contrasts: what was measured of it.
+        contrasts: the claim's contrasts, measured.
         about_training: whether it is about what training does, so that one seed is not enough.
         control: whether the untrained encoders enter (step 3), where it is about training.
         any_group: whether it is enough that all contrasts of one group hold.

@@ -32,7 +32,7 @@ def show_study(*, config: Path, output: Path | None = None) -> None:
 
 
 def _decides(study: Any, run: str) -> dict[str, Any]:
-    """All of it, words too."""
+    """The whole study, labels and notes included."""
     return study.model_dump(mode="json")
 
 

@@ -133,7 +133,7 @@ def decides_encoder(study: Study, run: str) -> dict[str, Any]:
     CPU is measured, and stays with the run folder.
 
     Args:
-        study: which has the encoder.
+        study: the study with the encoder.
         run: its stem, such as ``moco_v3_seed0`` or ``untrained_vit_seed0``.
 
     Raises:
@@ -170,14 +170,17 @@ def decides_weights(study: Study, name: str) -> dict[str, Any]:
 
 
 def decides_training(training: Training) -> dict[str, Any]:
-    """What of the optimisation decides the weights, for any training: not how often is logged or an encoder kept aside,
-    and how often the state is saved only where a rollback may return to it."""
+    """The settings of the optimisation that decide the weights, for any training.
+
+    How often it logs or keeps an encoder is not among them, and how often it saves its state only where a rollback may
+    return to that.
+    """
     aside = {"log_steps", "snapshots"} | ({"checkpoint_steps"} if training.rollback_factor is None else set())
     return training.model_dump(mode="json", exclude=aside)
 
 
 def decides_training_images(data: KitData | FolderData) -> dict[str, Any]:
-    """What of the data sets decides the single-object images; their content is known by its hash besides."""
+    """The settings that decide the single-object images; their content enters by its hash."""
     if isinstance(data, FolderData):
         return data.model_dump(mode="json", include={"objects"})
     return data.model_dump(mode="json", include={"kit", "seed", "objects"})

@@ -30,7 +30,7 @@ def expand(raw: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]
 
     Args:
         raw: the YAML as it is read.
-        folder: of the study's file, beside which the recipes lie; None: recipes cannot be named.
+        folder: the study's folder, where the recipes lie too; None: there are no recipes.
 
     Raises:
         UserError: a place or a view does not exist (the nearest one is named), a section is like itself, or something

@@ -94,7 +94,7 @@ class Training(Section):
         if (self.schedule == "multistep") != bool(self.milestones):
             raise ValueError("milestones: needed by the multistep schedule, and by no other")
         if self.milestones and max(self.milestones) >= self.epochs:
-            raise ValueError(f"milestones: {max(self.milestones):g} lies not before the last epoch ({self.epochs})")
+            raise ValueError(f"milestones: {max(self.milestones):g} is not before the last epoch ({self.epochs})")
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate: {self.accumulate} does not divide batch_size {self.batch_size}")
         return self

@@ -50,8 +50,8 @@ class ObjectiveConfig(Section):
         """Compare the section with the rest of its study.
 
         Args:
-            model: whose objective it is.
-            study: with all architectures and models.
+            model: the model that has this objective.
+            study: the whole study, with all its architectures and models.
 
         Raises:
             ValueError: they contradict each other; the message begins with the key, as seen from the model.

@@ -1,7 +1,7 @@
 """Transfer tasks as data: what rules, tables, figures and the audit know of a task without importing torch.
 
 A task is a module or a package of :mod:`cl_vs_mim.transfer`, or a user's own, that binds ``TASK`` to a :class:`Task`.
-It says where its settings stand in the YAML, which encoders it is done for, which modules do the work, which tables it
+It says where its settings are in the YAML, which encoders it is done for, which modules do the work, which tables it
 writes, and which scores are read from them. Nothing else lists tasks: the section ``transfer`` of a study, the rules,
 Figures 1 and 12, Tables 1 and 2 and the audit iterate the register.
 """
@@ -34,13 +34,13 @@ class Score:
 
     Attributes:
         name: its column in Tables 1 and 2, such as ``fine-tuning``.
-        title: how the column is headed, with the unit.
+        title: heading of the column, with the unit.
         table: the table it is read from, a folder below ``results/<study>/tables``.
         where: values that the rows have in these columns.
         rows: ``images``: a row per image, whose values are averaged and resampled for the interval; ``whole``: a row
             is a number of the whole data set, and one seed has no interval.
         factor: from the table's ``value`` to ``unit``.
-        unit: of the score after that.
+        unit: unit of the score after that.
         chance: column with the accuracy of always naming the commonest class; None where there is no such number.
         published: panel and column of the paper's Figure 1 where its value stands; None where there is none.
         place: columns are ordered by it.
@@ -67,9 +67,9 @@ class Task:
     evaluation has no ``train``, and ``trained`` is None; one that has it gets a run folder and survives being killed.
 
     Attributes:
-        name: of the task, of its rule and of its entry in the register.
+        name: name of the task, its rule and its entry in the register.
         title: in words, for help and documentation.
-        section: where its settings stand in the YAML, such as ``transfer.finetuning``.
+        section: where its settings are in the YAML, such as ``transfer.finetuning``.
         settings: class of that section.
         evaluate: full name of the module.
         train: full name of the module, or None.
@@ -86,9 +86,9 @@ class Task:
         files: what it writes besides tables, option of the command -> path below ``results/<study>``, with ``{run}``.
         folders: option of the command -> folder below ``results/<study>`` that outlives the job, such as a cache.
         retrains: modules whose code decides what is trained, where that is less than all of ``train``.
-        packages: to be installed, and named in the head of every row: name of the module -> of the package.
-        extra: where those packages come from, for the message.
-        verb: of the command line.
+        packages: packages that it needs, which the head of every row lists: name of the module -> of the package.
+        extra: where those packages come from, for the error message.
+        verb: the command's name on the command line.
         scores: the numbers of an encoder that others read.
     """
 
@@ -137,7 +137,7 @@ def settings_of(task: Task, study: Study) -> Section | None:
 
 
 def need_settings(task: Task, study: Study) -> Section:
-    """The same.
+    """The study's settings of a task, which it must have.
 
     Raises:
         UserError: the study leaves the task out.
@@ -207,7 +207,7 @@ def decides_training_of(task: Task, study: Study) -> dict[str, Any]:
 
 
 def code_of(task: Task, study: Study, run: str) -> tuple[str, ...]:
-    """Modules whose closure the tables of one encoder hang on.
+    """Modules whose closure decides the tables of one encoder.
 
     Raises:
         UserError: the study has no such encoder.

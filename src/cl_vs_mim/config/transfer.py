@@ -1,4 +1,4 @@
-"""The section ``transfer`` of a study: a key for each registered task whose settings stand there.
+"""The section ``transfer`` of a study: a key for each registered task whose settings are there.
 
 Tasks stand above this floor, and their settings are found through the register when the first study is read. So a new
 task is one module or folder, whose keys are checked like all others.

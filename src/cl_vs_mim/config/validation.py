@@ -20,7 +20,7 @@ from cl_vs_mim.core.errors import nearest
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
-    """YAML keeps the last of two equal keys in silence; here the second is an error."""
+    """Of two equal keys YAML silently keeps the last; here the second is an error."""
 
 
 def _construct_unique_mapping(loader: UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -29,7 +29,7 @@ def _construct_unique_mapping(loader: UniqueKeyLoader, node: yaml.MappingNode) -
         merged = key_node.tag == "tag:yaml.org,2002:merge"  # <<: *anchor, whose keys may be written again
         key = key_node.value if merged else loader.construct_object(key_node)
         if key in seen:
-            raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
+            raise yaml.MarkedYAMLError(problem=f"the key {key!r} occurs twice", problem_mark=key_node.start_mark)
         seen.add(key)
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 

@@ -7,7 +7,7 @@ A module that decides no number says so itself, at its top: ``DECIDES_NO_RESULT 
 types of the configuration, whose values enter by themselves). Said in a package's ``__init__.py`` it holds for all of
 the package. The closure neither counts nor follows such modules.
 
-A module whose result hangs on files beside it names them: ``DATA_FILES = ("templates/page.jinja",)``.
+A module whose result depends on files beside it names them: ``DATA_FILES = ("templates/page.jinja",)``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A command of ``cl-vs-mim``: what it is called, what it runs, and what decides its result, said once.
+"""A command of ``cl-vs-mim``: its name, what it runs, and what decides its result, stated once.
 
 Each floor has a ``commands.py`` with ``COMMANDS``, a tuple of :class:`Command`. Those modules are quick to import: they
 hold the typed functions that the command line is made of, and import what does the work inside them. What a command's
@@ -27,7 +27,7 @@ class Command:
     Attributes:
         name: the verb, such as ``extract``.
         run: a function whose keyword arguments, types and docstring are the command line.
-        decides: (study, run) -> plain data: all settings that the result hangs on, and none that it does not. ``run``
+        decides: (study, run) -> plain data: all settings that the result depends on, and none that it does not. ``run``
             is the stem of an encoder (``moco_v3_seed0``), or what else the command is run for (a data set, a figure).
         code: (study, run) -> full names of the modules where the work begins; their closure is digested.
     """

@@ -26,7 +26,7 @@ def bootstrap_mean(values: np.ndarray, *, level: float, resamples: int, seed: in
             a whole.
         level: coverage, for example 0.95.
         resamples: number of bootstrap samples.
-        seed: of the resampling.
+        seed: seeds the resampling.
 
     Raises:
         ValueError: fewer than two images, or values that are not finite.

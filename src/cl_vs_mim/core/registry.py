@@ -4,7 +4,7 @@ A module that defines such a thing binds it to the register's mark (``OBJECTIVE 
 the modules: the register looks for the mark in the sources of its package, and imports a module when it is first asked
 for. A user's own come from installed packages, as entry points of the group ``cl_vs_mim.<kind>``, or from files and
 folders that a study names as its extensions. :meth:`Register.of` gives a register for that study and leaves the one it
-was made from as it is, so that no study sees another's. Where no study is at hand, as in an encoder that is built from
+was made from as it is, so that no study sees another's. Where there is no study, as in an encoder that is built from
 its specification, a register has what the command at work was given, by :func:`using`.
 """
 
@@ -84,13 +84,18 @@ class Register:
         """Name -> full name of its module, or the path of its file; none of them imported, the project's own first.
 
         Raises:
-            UserError: an extension does not exist, or its name is taken.
+            UserError: an extension does not exist, or its name is taken or none that a thing may have.
         """
         points = installed(f"cl_vs_mim.{self.kind}")
         found = _own(self.package, self.mark) | points
         for path in extension_files(in_use() if self.extensions is None else self.extensions):
             if not _binds(path, self.mark):
                 continue
+            if not path.stem.isidentifier():
+                raise UserError(
+                    f"extension {path}: the {self.kind} is named as its file is, which takes letters, digits and "
+                    "underscores only; rename the file"
+                )
             if path.stem in found:
                 raise UserError(
                     f"extension {path}: {self.kind} {path.stem!r} exists already; give the file another name"

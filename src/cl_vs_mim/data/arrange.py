@@ -95,7 +95,7 @@ def compose_scene(
 def _cast(
     rng: np.random.Generator, pieces: Pieces, split: str, size: int, number: int, fewest: int
 ) -> tuple[View, list[tuple[KitFile, bool]]]:
-    """A view and up to ``number`` different objects that belong into it, each with whether it flies there."""
+    """A view and up to ``number`` different objects that belong in it, each with whether it flies there."""
     scenery = pieces.scenery
     by_category: dict[str, list[KitFile]] = {}
     for file in pieces.kit.select("object", split):

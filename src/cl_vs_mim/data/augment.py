@@ -134,7 +134,7 @@ def augment(
         image_size: side of the view S, px.
         generator: on the CPU; makes all draws.
         rows: which rows of a batch of ``total`` these images are; draws are made for all, so that an image gets the
-            same view whatever part of the batch is at hand.
+            same view whatever part of the batch is computed.
         total: images of the whole batch; B by default.
 
     Returns:

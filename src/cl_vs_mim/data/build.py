@@ -9,7 +9,7 @@ from cl_vs_mim.data.objects import ObjectRecipe
 from cl_vs_mim.data.scenes import SceneRecipe
 from cl_vs_mim.data.writer import Recipe
 
-# A module of cl_vs_mim.data each, named as the data set is: a data set hangs on the code of its own recipe.
+# A module of cl_vs_mim.data each, named as the data set is: a data set depends on the code of its own recipe.
 RECIPES = {"objects": ObjectRecipe, "scenes": SceneRecipe, "cue_conflict": CueConflictRecipe}
 
 

@@ -39,7 +39,7 @@ def count_images(dataset: str, folder: Path) -> dict[str, int]:
         splits = {name: index_image_folder(folder / name) for name in ("train", "val")}
         trained, held_out = (set(index.classes) for index in splits.values())
         if odd := sorted(held_out - trained):
-            raise UserError(f"{folder / 'val'} has classes that {folder / 'train'} has not: {', '.join(odd[:5])}")
+            raise UserError(f"{folder / 'val'} has classes that {folder / 'train'} lacks: {', '.join(odd[:5])}")
         return {f"objects/{name}": len(index) for name, index in splits.items()}
     if dataset == "scenes":
         train, val = read_coco(folder / "coco")
@@ -56,7 +56,7 @@ def compare_counts(found: Mapping[str, int], expected: Mapping[str, int]) -> Non
     """Every part has as many images as it should.
 
     Raises:
-        UserError: one has not; all such parts are listed.
+        UserError: one does not; all such parts are listed.
     """
     wrong = [
         f"{part} has {found[part]:,} images instead of {expected[part]:,}"

@@ -30,7 +30,7 @@ def compose(*, config: Path, dataset: DatasetName, output: Path, workers: int = 
 
     Args:
         config: the study's YAML, such as config/smoke.yaml.
-        dataset: which of its data sets.
+        dataset: one of its data sets.
         output: folder of the data set.
         workers: processes.
         quiet: no progress bar.
@@ -62,7 +62,7 @@ def adopt(*, config: Path, dataset: DatasetName, output: Path) -> None:
 
     Args:
         config: the study's YAML; `data` in it names the folders.
-        dataset: which of its data sets.
+        dataset: one of its data sets.
         output: folder in the study's results.
 
     Raises:
@@ -89,7 +89,7 @@ def check(*, config: Path, dataset: DatasetName, data: Path, output: Path) -> No
 
     Args:
         config: the study's YAML.
-        dataset: which of its data sets.
+        dataset: one of its data sets.
         data: its folder in the study's results.
         output: JSON file that says what was checked.
 

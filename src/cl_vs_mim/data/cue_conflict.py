@@ -24,11 +24,12 @@ import pandas as pd
 from cl_vs_mim.config import CueConflictImages
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.tables import write_table
-from cl_vs_mim.data.compose import Grain, Pose, extent, warp
+from cl_vs_mim.data.compose import Pose, extent, warp
 from cl_vs_mim.data.kit import Kit, KitFile
 from cl_vs_mim.data.objects import FRAME, encode_jpeg, visible_box
 from cl_vs_mim.data.pieces import MAX_ENLARGEMENT, Cutout, Pieces
-from cl_vs_mim.data.scenery import Scenery, draw_rotation
+from cl_vs_mim.data.recipe import KitRecipe
+from cl_vs_mim.data.scenery import draw_rotation
 from cl_vs_mim.data.writer import Rendered
 
 DATASET = 3  # in the seed of every image
@@ -79,7 +80,7 @@ def quilt(rng: np.random.Generator, patch: np.ndarray, size: int) -> np.ndarray:
 def _best_block(
     rng: np.random.Generator, sources: list[np.ndarray], under: np.ndarray, known: np.ndarray, block: int
 ) -> np.ndarray:
-    """Of some random blocks the one that agrees best with what is already there, (block, block, 3)."""
+    """The best match among a few random blocks for what is already there, (block, block, 3)."""
     best, least = None, np.inf
     height, width = sources[0].shape[:2]
     for _ in range(_CANDIDATES if known.any() else 1):
@@ -159,26 +160,19 @@ def _blurred(rng: np.random.Generator, pieces: Pieces, file: KitFile, size: int)
     return cv2.resize(soft, (size, size), interpolation=cv2.INTER_CUBIC).clip(0, 255)
 
 
-class CueConflictRecipe:
+class CueConflictRecipe(KitRecipe[CueConflictImages]):
     """Shape categories take turns; see :class:`.writer.Recipe`."""
 
     name = "cue_conflict"
 
     def __init__(self, kit: Kit, settings: CueConflictImages, seed: int) -> None:
-        self.settings = settings
-        self.seed = seed
-        self.kit = kit
-        self.pieces = Pieces(kit, Scenery(kit))
+        super().__init__(kit, settings, seed)
         self._shapes: dict[str, list[KitFile]] = {}
         for file in kit.select("object", SPLIT):
             if file.category != NO_CATEGORY:
                 self._shapes.setdefault(file.category, []).append(file)
         if len(self._shapes) < 2:
             raise UserError(f"image kit: {kit.root} needs {SPLIT} objects of two categories for cue-conflict images")
-
-    @cached_property
-    def _grain(self) -> Grain:
-        return Grain()
 
     @cached_property
     def _surfaces(self) -> dict[str, list[KitFile]]:
@@ -189,18 +183,8 @@ class CueConflictRecipe:
         }
         return {category: files for category, files in large.items() if files}
 
-    def __len__(self) -> int:
-        return self.settings.images
-
-    def parameters(self) -> dict[str, Any]:
-        """What decides the content."""
-        return {
-            "seed": self.seed,
-            "kit_manifest_sha256": self.kit.manifest_sha256,
-            "kit_tables_sha256": self.pieces.scenery.sha256,
-            "settings": self.settings.model_dump(mode="json"),
-            "counts": {"cue_conflict": self.settings.images},
-        }
+    def counts(self) -> dict[str, int]:
+        return {"cue_conflict": self.settings.images}
 
     def render(self, index: int) -> Rendered:
         """Image ``index``."""
@@ -271,6 +255,3 @@ class CueConflictRecipe:
     def finish(self, folder: Path, rows: list[dict[str, Any]]) -> None:
         """``images.csv``."""
         write_table(folder / "images.csv", pd.DataFrame(rows))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_grain", "_surfaces")}

@@ -1,12 +1,13 @@
 """What a finished data set says about itself: its manifest, the hash of its content, and whether it is undamaged.
 
-A composed data set has ``files.csv``, the sha256 of every file, and is known by the hash of that list. A data set of
-others that was adopted has no such list: it is known by the names and sizes of its files.
+A composed data set has ``files.csv``, the sha256 of every file, and is identified by the hash of that list. An
+adopted data set has no such list: it is identified by the names and sizes of its files.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,16 @@ def verify(folder: Path, quiet: bool = False) -> int:
     return len(rows)
 
 
-def content_hash(folder: Path) -> str:
-    """Hex sha256 over names and sizes of all files below ``folder``, for a data set that is too large to be read."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+def content_hash(folder: Path, paths: Sequence[str] | None = None) -> str:
+    """Hex sha256 over names and sizes of files, for a data set that is too large to be read.
+
+    Args:
+        folder: the data set's folder.
+        paths: those of its files that count, relative to it; all by default.
+    """
+    if paths is None:
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+    else:
+        files = [folder / path for path in paths]
     rows = progress(files, total=len(files), desc=f"list {folder.name}", unit="file")
     return sha256_json([[path.relative_to(folder).as_posix(), path.stat().st_size] for path in rows])

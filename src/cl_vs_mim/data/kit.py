@@ -114,7 +114,7 @@ def _check_uniqueness(files: list[KitFile], path: Path) -> None:
     for file in files:
         for key in ((file.kind, file.name), ("path", file.path)):
             if key in seen:
-                raise UserError(f"image kit: {path}: {key[0]} {key[1]!r} stands twice")
+                raise UserError(f"image kit: {path}: {key[0]} {key[1]!r} occurs twice")
             seen.add(key)
 
 

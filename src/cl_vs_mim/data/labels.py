@@ -32,7 +32,7 @@ def image_labels(
     Args:
         data: the data set's folder.
         split: the name of the split's folder in it.
-        index: of ``data/split``.
+        index: the index of ``data/split``.
         kind: ``class``: the folder of an image, as in any ImageFolder. ``category``: the column of that name in
             ``data/images.csv``, coarser than the class; in the composed data sets also the folder of the held-out
             objects, which belong to no class.

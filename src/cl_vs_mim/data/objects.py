@@ -22,7 +22,6 @@ background, setting, every parameter drawn, the box of the visible object (``x, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,8 @@ from cl_vs_mim.data.compose import (
 )
 from cl_vs_mim.data.kit import Kit, KitFile
 from cl_vs_mim.data.pieces import MAX_ENLARGEMENT, Cutout, Pieces
-from cl_vs_mim.data.scenery import GROUND_TILT, GROUNDED, Comb, Placement, Scenery, draw_rotation
+from cl_vs_mim.data.recipe import KitRecipe
+from cl_vs_mim.data.scenery import GROUND_TILT, GROUNDED, Comb, Placement, draw_rotation
 from cl_vs_mim.data.views import View, draw_view
 from cl_vs_mim.data.writer import Rendered
 
@@ -251,16 +251,13 @@ def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
 # ------------------------------------------------------------------------------------------------
 
 
-class ObjectRecipe:
+class ObjectRecipe(KitRecipe[ObjectImages]):
     """All three parts, in the order train, val, heldout; see :class:`.writer.Recipe`."""
 
     name = "objects"
 
     def __init__(self, kit: Kit, settings: ObjectImages, seed: int) -> None:
-        self.settings = settings
-        self.seed = seed
-        self.kit = kit
-        self.pieces = Pieces(kit, Scenery(kit))
+        super().__init__(kit, settings, seed)
         train, test = kit.select("object", "train"), kit.select("object", "test")
         self._parts = (
             (train, settings.train_per_identity),
@@ -268,22 +265,8 @@ class ObjectRecipe:
             (test, settings.heldout_per_object),
         )
 
-    @cached_property
-    def _grain(self) -> Grain:
-        return Grain()
-
-    def __len__(self) -> int:
-        return sum(len(files) * count for files, count in self._parts)
-
-    def parameters(self) -> dict[str, Any]:
-        """What decides the content."""
-        return {
-            "seed": self.seed,
-            "kit_manifest_sha256": self.kit.manifest_sha256,
-            "kit_tables_sha256": self.pieces.scenery.sha256,
-            "settings": self.settings.model_dump(mode="json"),
-            "counts": dict(zip(SPLITS, (len(files) * count for files, count in self._parts), strict=True)),
-        }
+    def counts(self) -> dict[str, int]:
+        return dict(zip(SPLITS, (len(files) * count for files, count in self._parts), strict=True))
 
     def render(self, index: int) -> Rendered:
         """Image ``index`` of the whole data set."""
@@ -312,6 +295,3 @@ class ObjectRecipe:
     def finish(self, folder: Path, rows: list[dict[str, Any]]) -> None:
         """``images.csv``."""
         write_table(folder / "images.csv", pd.DataFrame(rows))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_grain"}

@@ -17,7 +17,6 @@ Crowding and remnants are dealt with when a scene is arranged (:mod:`.arrange`);
 from __future__ import annotations
 
 import json
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,9 @@ from cl_vs_mim.config import SceneImages
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import write_text
 from cl_vs_mim.data.arrange import MIN_AREA, Scene, compose_scene
-from cl_vs_mim.data.compose import Grain
 from cl_vs_mim.data.kit import Kit
 from cl_vs_mim.data.objects import encode_jpeg
-from cl_vs_mim.data.pieces import Pieces
-from cl_vs_mim.data.scenery import Scenery
+from cl_vs_mim.data.recipe import KitRecipe
 from cl_vs_mim.data.writer import Rendered
 
 DATASET = 2  # in the seed of every image
@@ -99,7 +96,7 @@ def annotate(scene: Scene, category_ids: dict[str, int]) -> list[dict[str, Any]]
 # ------------------------------------------------------------------------------------------------
 
 
-class SceneRecipe:
+class SceneRecipe(KitRecipe[SceneImages]):
     """Train scenes, then val scenes; see :class:`.writer.Recipe`."""
 
     name = "scenes"
@@ -108,10 +105,7 @@ class SceneRecipe:
     _ADE = (("training", "train"), ("validation", "val"))
 
     def __init__(self, kit: Kit, settings: SceneImages, seed: int) -> None:
-        self.settings = settings
-        self.seed = seed
-        self.kit = kit
-        self.pieces = Pieces(kit, Scenery(kit))
+        super().__init__(kit, settings, seed)
         names = sorted({file.category for file in kit.select("object")})
         self.category_ids = {name: number for number, name in enumerate(names, start=1)}
 
@@ -120,22 +114,8 @@ class SceneRecipe:
         """ADE20K class of whatever is no object."""
         return len(self.category_ids) + 1
 
-    @cached_property
-    def _grain(self) -> Grain:
-        return Grain()
-
-    def __len__(self) -> int:
-        return self.settings.train + self.settings.val
-
-    def parameters(self) -> dict[str, Any]:
-        """What decides the content."""
-        return {
-            "seed": self.seed,
-            "kit_manifest_sha256": self.kit.manifest_sha256,
-            "kit_tables_sha256": self.pieces.scenery.sha256,
-            "settings": self.settings.model_dump(mode="json"),
-            "counts": {"train": self.settings.train, "val": self.settings.val},
-        }
+    def counts(self) -> dict[str, int]:
+        return {"train": self.settings.train, "val": self.settings.val}
 
     def render(self, index: int) -> Rendered:
         """Scene ``index`` of the whole data set, in both layouts."""
@@ -213,6 +193,3 @@ class SceneRecipe:
             counts = f"{int((present & ~validation).sum())}\t{int((present & validation).sum())}"
             lines.append(f"{number}\t{ratio[number - 1]:.4f}\t{counts}\t{name}")
         return "\n".join(lines) + "\n"
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_grain"}

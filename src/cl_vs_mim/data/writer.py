@@ -54,7 +54,7 @@ class Rendered:
 
 
 class Recipe(Protocol):
-    """What a data set is made of. It is pickled once per worker; ``render`` must depend on ``index`` alone."""
+    """How a data set is made. It is pickled once per worker; ``render`` must depend on ``index`` alone."""
 
     name: str
 

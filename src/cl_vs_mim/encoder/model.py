@@ -46,7 +46,7 @@ class Encoder(nn.Module):
     Attributes:
         backbone: the network, under timm's names.
         spec: all that decides the network's function besides its weights.
-        family: what the network does in its family's own way.
+        family: the architecture family, which does all that differs between families.
     """
 
     def __init__(self, backbone: nn.Module, spec: EncoderSpec) -> None:
@@ -54,6 +54,11 @@ class Encoder(nn.Module):
         self.backbone = backbone
         self.spec = spec
         self.family = FAMILIES[spec.family]
+
+    @property
+    def blocks(self) -> nn.ModuleList | nn.Sequential:
+        """The L blocks, in their order."""
+        return self.family.blocks(self.backbone)
 
     @property
     def norm(self) -> nn.Module:
@@ -114,7 +119,7 @@ class Encoder(nn.Module):
     def forward_blocks(self, tokens: Tensor, count: int) -> Tensor:
         """The first ``count`` blocks on timm's attention, without the final LayerNorm: (B, 1+N, D) -> (B, 1+N, D)."""
         bias = self._bias()
-        for block in self.backbone.blocks[:count]:
+        for block in self.blocks[:count]:
             tokens = self.family.apply(block, tokens, bias)
         return tokens
 
@@ -148,7 +153,7 @@ class Encoder(nn.Module):
         Stochastic depth and dropout are off here whatever the module's mode.
         """
         family, bias = self.family, self._bias()
-        for index, block in enumerate(self.backbone.blocks):
+        for index, block in enumerate(self.blocks):
             normed = block.norm1(tokens)
             q, k, v = family.queries_keys_values(block.attn, normed, self.spec.heads)  # (B, H, 1+N, D/H) each
             logits = (q * block.attn.scale) @ k.transpose(-2, -1)

@@ -31,7 +31,7 @@ SPLITS = {"val": "objects trained on, new images", "heldout": "objects never tra
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: the tables are incomplete, or of another study.

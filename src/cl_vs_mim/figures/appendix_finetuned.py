@@ -17,7 +17,7 @@ _SUFFIX = ", fine-tuned"
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: the two stages were measured on different images.

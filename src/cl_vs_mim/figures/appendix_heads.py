@@ -19,7 +19,7 @@ _METRICS = {"attention_distance": "attention distance (px)", "nmi": "normalised 
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: the tables are incomplete, or of another study.

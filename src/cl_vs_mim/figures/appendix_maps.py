@@ -18,7 +18,7 @@ _WIDEST = 0.5  # inches, of one map
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: of another study, or a map is incomplete.
@@ -60,9 +60,7 @@ def _draw_map(axes, group: pd.DataFrame, depth: int, head: int, query: int) -> N
     values[rows["key_row"], rows["key_col"]] = rows["value"] * grid**2
     axes.imshow(values, cmap="plasma", vmin=0, vmax=max(values.max(), _LEAST_SCALE), interpolation="nearest")
     axes.plot(rows["query_col"].iloc[0], rows["query_row"].iloc[0], "oD"[query], markersize=2, mfc="none", mec="white")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
+    style.bare(axes)
 
 
 FIGURE = Figure(

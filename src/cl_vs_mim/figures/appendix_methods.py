@@ -10,7 +10,7 @@ PAPER = {"moco_v3": "MoCo v3", "simmim": "SimMIM", "dino": "DINO", "mae": "MAE",
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn."""
+    """Draw the figure, and tabulate what it shows."""
     frame = overview(frames, study)
     absent = [label for method, label in PAPER.items() if method not in set(frame["method"])]
     note = f"The paper's methods that are missing here: {', '.join(absent)}." if absent else ""

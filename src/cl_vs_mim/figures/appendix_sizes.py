@@ -8,7 +8,7 @@ from cl_vs_mim.figures.overview import draw_overview, overview, overview_reads
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn."""
+    """Draw the figure, and tabulate what it shows."""
     frame = overview(frames, study)
     methods = [study.models[name].method for name in study.figures.pair]
     frame = frame[frame["method"].isin(methods)]

@@ -20,7 +20,7 @@ _IMAGES = "o^sDvP<>*X"
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: of another study, of different images, or a block is missing.
@@ -50,9 +50,7 @@ def draw(frames: Frames, study: Study) -> Drawing:
                         axes.plot(image["x"], image["y"], marker, color=groups[name], markersize=1.8, mew=0, alpha=0.8)
                 values = [shares.get((model, depth, metric), np.nan) for metric in ("image_purity", "class_purity")]
                 axes.set_title(f"block {depth}: {values[0]:.2f} / {values[1]:.2f}", fontsize=7, pad=2)
-                axes.set_xticks([])
-                axes.set_yticks([])
-                axes.spines[:].set_visible(True)
+                style.bare(axes, frame=True)
             panels[row, half * columns].set_ylabel(group["label"].iloc[0].replace("untrained ", "untrained\n"))
         for axes in panels.flat:
             axes.set_visible(bool(axes.has_data()))

@@ -26,9 +26,9 @@ def figures(name: str, *, config: Path, tables: Path, output: Path, reference: P
     """Draw one figure from the tables of a study.
 
     Args:
-        name: of the figure, such as fig3; a wrong one lists all.
+        name: the figure, such as fig3; a wrong name lists all.
         config: the study's YAML.
-        tables: folder of the study's tables, results/<study>/tables.
+        tables: folder of the study's tables, `results/<study>/tables`.
         output: the PDF; a PNG and a CSV of exactly what is drawn come beside it.
         reference: the table of published values.
 
@@ -52,7 +52,7 @@ def figures(name: str, *, config: Path, tables: Path, output: Path, reference: P
 
 
 def figure_decides(study: Study, name: str) -> dict[str, Any]:
-    """What a figure hangs on beside its tables: the settings that it reads, and the words and looks of its encoders."""
+    """What a figure depends on besides its tables: the settings that it reads, and its encoders' labels and looks."""
     from cl_vs_mim.config.tasks import project_score
     from cl_vs_mim.figures.figure import named_figure, setting
 
@@ -83,7 +83,7 @@ def table(name: str, *, config: Path, tables: Path, output: Path, reference: Pat
     Args:
         name: transfer or hybrid.
         config: the study's YAML.
-        tables: folder of the study's tables, results/<study>/tables.
+        tables: folder of the study's tables, `results/<study>/tables`.
         output: the CSV; Markdown and LaTeX come beside it.
         reference: the table of published values.
 
@@ -111,7 +111,7 @@ def table(name: str, *, config: Path, tables: Path, output: Path, reference: Pat
 
 
 def table_decides(study: Study, name: str) -> dict[str, Any]:
-    """What a table of results hangs on beside the tables behind it."""
+    """What a table of results depends on besides the tables behind it."""
     from cl_vs_mim.config.tasks import scores
     from cl_vs_mim.figures import result_tables
     from cl_vs_mim.figures.figure import setting
@@ -136,7 +136,7 @@ def _pages(study: Study) -> dict[str, Any]:
 
 
 def _plain(found: Iterable[Score]) -> list[dict[str, Any]]:
-    """Scores as plain data: they are said by the tasks, whose code a page does not hang on."""
+    """Scores as plain data: the tasks state them, and a page does not depend on the code of tasks."""
     return [asdict(score) for score in found]
 
 

@@ -62,7 +62,7 @@ def shared_legend(figure: Figure, *panels: Axes) -> None:
 
 
 def level_note(study: Study) -> str:
-    """What band and dots are."""
+    """A note that explains the band and the dots."""
     return f"Band: {study.figures.bootstrap.level:.0%} bootstrap over images; dots: heads."
 
 

@@ -48,7 +48,7 @@ def points(frames: Frames, study: Study) -> dict[str, pd.DataFrame]:
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: results that do not compare: of other labels, protocols or images.

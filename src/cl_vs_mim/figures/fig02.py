@@ -31,7 +31,7 @@ _COLOURMAP = "plasma"  # the paper's
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: the maps are not of one image, or a map is missing.
@@ -103,7 +103,7 @@ def _draw_image(axes: Axes, image: pd.DataFrame, group: pd.DataFrame) -> None:
     axes.imshow(pixels, extent=(-0.5, grid - 0.5, grid - 0.5, -0.5), interpolation="nearest")
     for query, marker in ((0, "o"), (1, "D")):
         _mark(axes, group[group["query"] == query].iloc[0], marker)
-    _bare(axes)
+    style.bare(axes)
 
 
 def _draw_map(axes: Axes, group: pd.DataFrame, query: int, head: int, scale: float):
@@ -116,7 +116,7 @@ def _draw_map(axes: Axes, group: pd.DataFrame, query: int, head: int, scale: flo
     values[rows["key_row"], rows["key_col"]] = rows["times_uniform"]
     drawn = axes.imshow(values, cmap=_COLOURMAP, vmin=0, vmax=scale, interpolation="nearest")
     _mark(axes, rows.iloc[0], "oD"[query])
-    _bare(axes)
+    style.bare(axes)
     return drawn
 
 
@@ -126,12 +126,6 @@ def _mark(axes: Axes, row: pd.Series, marker: str) -> None:
         axes.plot(
             row["query_col"], row["query_row"], marker, markersize=size, mfc="none", mec=color, markeredgewidth=width
         )
-
-
-def _bare(axes: Axes) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
 
 
 def _wrapped(label: str) -> str:

@@ -34,7 +34,7 @@ _PUBLISHED, _PUBLISHED_GRID, _PUBLISHED_PATCH = "notebook_fig3", 14, 16  # ViT-B
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: the tables are incomplete, of another study, or their encoders have different grids.

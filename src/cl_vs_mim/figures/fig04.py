@@ -33,7 +33,7 @@ _ZERO = "NMI is 0 for uniform attention and for one key shared by all queries: t
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: the tables are incomplete, or of another study.

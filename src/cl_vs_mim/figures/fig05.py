@@ -49,7 +49,7 @@ def draw_panels(frame: pd.DataFrame, metrics: list[str], study: Study) -> Drawin
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: the tables are incomplete, or of another study.

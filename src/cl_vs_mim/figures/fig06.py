@@ -28,7 +28,7 @@ _SECOND = "#d89c00"  # tokens of the second image
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: of another study, of different images, or a panel is missing.
@@ -86,9 +86,7 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, color: str) -> None:
         )
         for mean in means:
             axes.plot(*mean, "x", color="black", markersize=4, markeredgewidth=1)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(True)
+    style.bare(axes, frame=True)
     axes.margins(0.08)
 
 

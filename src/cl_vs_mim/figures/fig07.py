@@ -32,7 +32,7 @@ def rank_of(study: Study, ranks: int) -> int:
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: the tables are incomplete, of another study, or of different encoders.

@@ -50,7 +50,7 @@ def published_rows(reference: pd.DataFrame, figure: str, deepest: float, methods
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: the tables are incomplete, of another study, or of different grids.

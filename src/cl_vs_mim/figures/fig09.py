@@ -85,7 +85,7 @@ def noise_drops(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: the tables are incomplete, or of another study.

@@ -32,7 +32,7 @@ LABELS, _SPLIT, _PUBLISHED = "class", "val", "fig10"
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: the tables are incomplete, or of another study.

@@ -39,7 +39,7 @@ def drawn_models(study: Study) -> list[str]:
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: of another study, of different grids, or nothing to draw.
@@ -123,9 +123,7 @@ def _draw_picture(axes: Axes, rows: pd.DataFrame, what: str) -> None:
     picture = np.zeros((side, side, 3), dtype=np.uint8)
     picture[rows["row"], rows["col"]] = rows[["red", "green", "blue"]]
     axes.imshow(picture, interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
+    style.bare(axes)
 
 
 FIGURE = Figure(

@@ -23,7 +23,7 @@ SCORES = ("linear probe", "fine-tuning")  # on the axes of (a)
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: the tables are incomplete or of another study.

@@ -126,7 +126,7 @@ def restricted(study: Study, settings: tuple[str, ...]) -> Study:
     """The study with these sections of its figures, analysis and transfer, and none of the others.
 
     What figures always need (name, title, models, architectures) stays. Reading anything else raises ``LookupError``,
-    so that a figure cannot hang on a setting that it does not declare.
+    so that a figure cannot depend on a setting that it does not declare.
     """
     parts = {}
     for part in _PARTS:

@@ -55,7 +55,7 @@ def check_probes(frame: pd.DataFrame, study: Study) -> None:
             for pooling in POOLINGS:
                 if wrong := sorted(wanted ^ set(rows.loc[rows["pooling"] == pooling, "depth"])):
                     raise UserError(
-                        f"table of {model}: probes of {split}, pooling {pooling}, miss depths or have unknown ones "
+                        f"table of {model}: probes of {split}, pooling {pooling}, lack depths or have unknown ones "
                         f"({', '.join(map(str, wrong))}; the encoder has 0 … {max(wanted)}); rebuild it"
                     )
 

@@ -61,7 +61,7 @@ def collect(frames: Frames, study: Study) -> pd.DataFrame:
 
     Args:
         frames: rows by kind of table, and ``reference``.
-        study: whose tables they are.
+        study: the study that the tables belong to.
 
     Raises:
         UserError: results that do not compare: of other labels, protocols or images.
@@ -127,7 +127,7 @@ def grid(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 
 def caption(study: Study, rows: pd.DataFrame) -> str:
-    """What the numbers are."""
+    """The table's caption: study, intervals and what the brackets hold."""
     kinds = {"seeds": "over seeds (Student's t)", "images": "over images, one seed: not over trainings", "none": "none"}
     tasks = "; ".join(
         f"{task}: {kinds[kind]}"

@@ -39,7 +39,7 @@ def draw_published(axes: Axes, rows: pd.DataFrame, names: Mapping[str, str]) -> 
     """The paper's points, muted; their names are for :func:`name_points`, once the layout is settled.
 
     Args:
-        axes: of the paper's own scale.
+        axes: axes in the paper's own scale.
         rows: ``method x y`` of the reference table, x as a number.
         names: method in the table -> as written.
     """

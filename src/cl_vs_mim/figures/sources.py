@@ -9,8 +9,6 @@ from pathlib import Path
 from cl_vs_mim.config import Study, encoders
 from cl_vs_mim.config.tasks import table_runs
 
-# Kinds that the main pair is measured for on images of other sizes, too.
-AT_GRIDS = ("attention", "diversity", "movement", "token_spectrum", "image_spectrum", "fourier")
 Runs = dict[str, tuple[str, int]]  # stem of an encoder's files -> its model and seed
 
 # ------------------------------------------------------------------------------------------------
@@ -62,9 +60,9 @@ class Table:
     Attributes:
         kind: folder under ``tables``, such as ``attention``.
         of: a key of :data:`GROUPS`.
-        columns: that the figure cannot do without.
+        columns: columns that the figure cannot do without.
         optional: whether the figure is drawn without it, too; its files may then have no rows.
-        suffix: of the files.
+        suffix: suffix of the files.
         measured: whether its rows say model, seed and paradigm; False: of pictures, which are of no encoder.
     """
 
@@ -114,8 +112,8 @@ def paths_of(
     """The files behind what a figure reads, by its names; none behind an optional one that the study does not make.
 
     Args:
-        study: whose figure it is.
-        reads: of a figure or of a table of results.
+        study: the study that the figure belongs to.
+        reads: what a figure or a table of results reads.
         tables: folder of the study's tables.
         reference: the table of published values.
     """

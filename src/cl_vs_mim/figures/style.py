@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cl_vs_mim.config import Study
@@ -31,6 +32,13 @@ def add_footer(figure: Figure, text: str) -> None:
     figure.supxlabel(
         "\n".join(textwrap.wrap(text, characters)), fontsize=_FOOTER_SIZE, color="#555555", x=0.01, ha="left"
     )
+
+
+def bare(axes: Axes, *, frame: bool = False) -> None:
+    """Take ticks away, and the frame unless it is wanted: for panels that show a picture or have no scale."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(frame)
 
 
 def describe(study: Study, frame: pd.DataFrame, note: str = "", expected: Sequence[str] | None = None) -> str:

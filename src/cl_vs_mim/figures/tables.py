@@ -27,8 +27,8 @@ def read_frames(
     """Everything that a figure reads, by its names, checked and in the study's order of models.
 
     Args:
-        reads: of a figure or of a table of results.
-        study: whose tables they are.
+        reads: what a figure or a table of results reads.
+        study: the study that the tables belong to.
         paths: the files behind each of ``reads``; none where an optional one is not there.
 
     Raises:
@@ -96,7 +96,7 @@ def of_study(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 
 def labels(study: Study) -> dict[str, str]:
-    """What figures call every model and control: a label is a word of figures alone, and no table hangs on it."""
+    """What figures call every model and control: labels are for figures alone, and no table depends on them."""
     controls = {name: f"untrained {study.architectures[kind].label}" for name, kind in study.controls().items()}
     return {name: model.label for name, model in study.models.items()} | controls
 

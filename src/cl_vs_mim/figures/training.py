@@ -19,7 +19,7 @@ _PANELS = {
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
-    """The figure and what is drawn.
+    """Draw the figure, and tabulate what it shows.
 
     Raises:
         UserError: a run of a model that the study does not have.

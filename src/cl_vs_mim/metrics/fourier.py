@@ -49,7 +49,7 @@ def relative_log_amplitude(tokens: Tensor) -> Tensor:
     name="relative_log_amplitude",
 )
 def relative_log_amplitudes(tokens: Tensor) -> Tensor:
-    """The same image by image: (B, 1+N, D) -> (B, F)."""
+    """Relative log amplitudes of each image: (B, 1+N, D) -> (B, F)."""
     if tokens.ndim != 3 or tokens.shape[1] < 2:
         raise ValueError(f"tokens (batch, 1+N, channels) are needed, not {tuple(tokens.shape)}")
     grid = math.isqrt(tokens.shape[1] - 1)

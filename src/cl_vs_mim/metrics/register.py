@@ -4,7 +4,7 @@
     def my_metric(attention): ...
 
 is all that it takes: the streaming pass measures it, the table holds it under its name, and ``docs/metrics.md`` lists
-it. The decorated function stays a plain function. Metrics of one's own stand in a module of an installed package that
+it. The decorated function stays a plain function. Your own metrics are in a module of an installed package that
 is named as an entry point of the group ``cl_vs_mim.metric``, or in a file of a study's extensions.
 """
 
@@ -35,16 +35,16 @@ class Metric:
     """One metric of one table; one function may be several, of different tensors.
 
     Attributes:
-        name: in the table's column ``metric``.
+        name: its name in the table's column ``metric``.
         function: what is measured. Its first parameters get what ``takes`` names; any others are filled from the
             fields of the encoder's specification that they are named after, such as ``patch_size``.
-        table: that the values go into; empty for what is only kept for other metrics.
+        table: the table that the values go into; empty for what is only kept for other metrics.
         takes: tensors of a block (:data:`INSIDE`), the tokens (:data:`HALF_BLOCKS` or :data:`WHOLE_BLOCKS`), or names
             of other metrics. The latter are given for all images at once, (M, …) arrays of one depth, after the pass.
         per: what a value is of besides image and depth: ``head``, ``rank``, ``frequency``; ``image`` if nothing else.
         unit: in words; empty for a bare number.
         range: smallest and largest value there can be.
-        figure: of the paper.
+        figure: number of the paper's figure.
         least: the smallest specification that it is defined on, such as ``{"heads": 2}``.
     """
 
@@ -99,7 +99,7 @@ def metric(
         unit: see there.
         range: see there.
         figure: see there.
-        name: of the metric; the function's own by default.
+        name: the metric's name; the function's own by default.
         least: see there.
 
     Raises:
@@ -140,7 +140,7 @@ def registered(modules: Iterable[str] | None = None) -> dict[str, Metric]:
     """All metrics by name, in the order of their modules and of the functions in each.
 
     Args:
-        modules: to read instead of all; full names or paths.
+        modules: the modules to read, by full names or paths; all by default.
 
     Raises:
         ValueError: two metrics have one name, or one takes a metric that does not exist.
@@ -156,7 +156,7 @@ def registered(modules: Iterable[str] | None = None) -> dict[str, Metric]:
     for one in found.values():
         unknown = [name for name in one.takes if not one.streamed and name not in found]
         if unknown:
-            raise ValueError(f"metric {one.name!r} takes {', '.join(unknown)}, which nobody measures")
+            raise ValueError(f"metric {one.name!r} takes {', '.join(unknown)}, which no metric measures")
     return found
 
 

@@ -104,7 +104,7 @@ def bootstrap_image_spectrum(
         pooled: (M, D) mean tokens.
         level: coverage, for example 0.95.
         resamples: number of draws.
-        seed: of the draws.
+        seed: seeds the draws.
 
     Returns:
         value, low, high, each (R,) float64.

@@ -45,7 +45,7 @@ def pretrain(
         device: auto takes GPUs if there are any.
         devices: processes of this machine that train together.
         nodes: machines, each with that many devices.
-        threads: of the CPU; the last digits of the weights depend on it.
+        threads: CPU threads; the last digits of the weights depend on how many there are.
         stop_after_minutes: save the state and leave with status 75 after this long; the same command goes on.
 
     Example:

@@ -81,8 +81,8 @@ def dino_loss(
         student: (crops * B, K) logits, crop by crop; the first two crops are the teacher's.
         teacher: (2 * B, K) logits of the two large crops; no gradient goes there.
         center: (1, K), subtracted from the teacher's logits.
-        student_temperature: of the student's softmax.
-        teacher_temperature: of the teacher's; lower is sharper.
+        student_temperature: temperature of the student's softmax.
+        teacher_temperature: temperature of the teacher's softmax; lower is sharper.
 
     Returns:
         Scalar.

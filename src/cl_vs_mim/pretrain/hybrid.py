@@ -42,7 +42,7 @@ class HybridConfig(ObjectiveConfig):
         return self
 
     def check(self, model: Model, study: Study) -> None:
-        """Both parts fit."""
+        """Check both parts."""
         for key, part in (("mim", self.mim), ("cl", self.cl)):
             try:
                 part.check(model, study)

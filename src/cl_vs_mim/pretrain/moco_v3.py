@@ -57,7 +57,7 @@ def contrastive_loss(q: Tensor, k: Tensor, temperature: float, offset: int = 0) 
     Args:
         q: (B, C) queries, not normalised.
         k: (M, C) keys, not normalised; M = B times the number of processes.
-        temperature: of the softmax over cosine similarities.
+        temperature: temperature of the softmax over cosine similarities.
         offset: row of the first query's key, when keys were gathered from several processes.
 
     Returns:

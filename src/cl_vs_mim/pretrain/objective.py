@@ -33,7 +33,7 @@ class Objective(nn.Module, ABC):
     """A pre-training method around the encoder that it leaves behind.
 
     Subclasses build their heads in ``__init__`` and implement :meth:`forward`. Everything that must survive a kill
-    belongs into parameters or buffers: the training state is ``state_dict()``, the optimizer's, and the step.
+    belongs in parameters or buffers: the training state is ``state_dict()``, the optimizer's, and the step.
 
     Attributes:
         Config: the keys of the section ``objective`` of the YAML.
@@ -64,7 +64,7 @@ class Objective(nn.Module, ABC):
         """Take the model that the method needs (see :meth:`ObjectiveConfig.needs`), before training.
 
         Args:
-            encoder: of that model, trained.
+            encoder: that model's trained encoder.
             decoder: what was exported beside it, where the method asks for that.
 
         Raises:

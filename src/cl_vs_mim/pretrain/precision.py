@@ -1,4 +1,4 @@
-"""Which arithmetic a run uses: the device, the precision, and what ``auto`` means on the CPU at hand.
+"""Which arithmetic a run uses: the device, the precision, and what ``auto`` means on this CPU.
 
 Some processors multiply in bfloat16 several times as fast as in float32, others slower. So a CPU is asked: a few steps
 of the real objective in each precision, before the training and apart from it.
@@ -39,7 +39,7 @@ def make_fabric(device: str, precision: str, devices: int = 1, nodes: int = 1) -
         UserError: a GPU is asked for and there is none.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: no CUDA GPU is to be seen here; use --device cpu or auto")
+        raise UserError("--device cuda: no CUDA GPU is available; use --device cpu or auto")
     accelerator = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     if precision == "auto":
         precision = MIXED if accelerator == "cuda" else EXACT
@@ -66,8 +66,8 @@ def settle(fabric: Fabric, run: RunFolder, objective: Objective, training: Train
     Args:
         fabric: as :func:`make_fabric` made it for ``training.precision``.
         run: held; what is measured is kept in it, so that a run goes on in the precision it began with.
-        objective: with its weights drawn, on the CPU.
-        training: of the run.
+        objective: the objective with its initial weights, on the CPU.
+        training: the run's training settings.
         image_size: px.
     """
     if not is_open(fabric, training.precision):
@@ -99,8 +99,8 @@ def measure_precisions(objective: Objective, training: Training, image_size: int
     not the clock's, because other programs may be running.
 
     Args:
-        objective: with its weights drawn, on the CPU.
-        training: of the run; the batch may be made smaller, nothing is compiled, and the learning rate is 0.
+        objective: the objective with its initial weights, on the CPU.
+        training: the run's training settings; the batch may be smaller, nothing is compiled, the learning rate is 0.
         image_size: px.
     """
     batch = min(training.batch_size, _IMAGES)

@@ -19,9 +19,11 @@ from cl_vs_mim.config.encoders import decides_encoder, model_and_seed
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import sha256_json
 from cl_vs_mim.core.tables import row_head, with_head, write_table
+from cl_vs_mim.data.identity import MANIFEST, content_hash, data_hash
+from cl_vs_mim.data.images import ImageFolderIndex, index_image_folder
 from cl_vs_mim.encoder.checkpoints import load_decoder, load_encoder, save_encoder
 from cl_vs_mim.pretrain.closure import training_code
-from cl_vs_mim.pretrain.data import index_training_images, steps_per_epoch
+from cl_vs_mim.pretrain.data import steps_per_epoch
 from cl_vs_mim.pretrain.interrupt import leave_paused
 from cl_vs_mim.pretrain.loop import train
 from cl_vs_mim.pretrain.memory import keep_freed_memory
@@ -59,13 +61,13 @@ def train_run(
 
     Args:
         runs: folder of all run folders.
-        name: of this one, such as ``moco_v3`` or ``moco_v3_finetuning``; the seed and a digest follow it.
+        name: the run's name, such as ``moco_v3`` or ``moco_v3_finetuning``; the seed and a digest follow it.
         resolved: everything that decides the weights, with the entry ``seed`` (see
             :func:`cl_vs_mim.pretrain.state.resolve_run`).
-        objective: with its weights drawn; trained in place.
-        training: how.
-        image_size: of the views that do not say theirs, px.
-        images: in the training set.
+        objective: the objective with its initial weights; trained in place.
+        training: the training settings.
+        image_size: side of views without a size of their own, px.
+        images: number of training images.
         fabric: launched.
         source: makes the batches for a trainer.
         deadline: when to stop, on the clock of ``time.monotonic``.
@@ -117,7 +119,7 @@ def pretrain(
     """Train one model with one seed, or go on with it, and export its encoder.
 
     Args:
-        study: which has the model.
+        study: the study with the model.
         run: stem of the encoder, such as ``moco_v3_seed0``.
         data: folder of the images, with ``train/`` and ``manifest.json``.
         runs: folder of all run folders.
@@ -137,7 +139,7 @@ def pretrain(
         raise UserError(f"{run} is an untrained encoder, drawn from its seed: there is nothing to train")
     model = study.models[name]
     architecture, (config, training) = study.architectures[model.architecture], model.recipe()
-    index, data_hash = index_training_images(data)
+    index, images_hash = index_training_images(data)
     wanted = config.wanted_classes() or len(index.classes)
     if wanted != len(index.classes):
         raise UserError(
@@ -146,7 +148,7 @@ def pretrain(
     check_needed(needs, name, study)
     decided = decides_encoder(study, run)
     code = training_code(config.method, architecture.family)
-    resolved = resolve_run(decided, code, data_hash, {"needs": needs})
+    resolved = resolve_run(decided, code, images_hash, {"needs": needs})
     objective = build_objective(model, architecture, seed)
     if needs is not None:
         attach_needed(objective, needs)
@@ -157,7 +159,7 @@ def pretrain(
 
     if fabric.device.type == "cpu":
         keep_freed_memory()
-    head = row_head(study=study.study, config_hash=sha256_json(decided), data_hash=data_hash, device=fabric.device)
+    head = row_head(study=study.study, config_hash=sha256_json(decided), data_hash=images_hash, device=fabric.device)
     names = {"model": name, "method": config.method, "seed": seed}
     scaffold = train_run(
         runs,
@@ -184,6 +186,21 @@ def pretrain(
         metadata = {**names, "steps": trainer.steps, **head}
         # last: the declared output
         save_encoder(output, objective.encoder, metadata, decoder=objective.export_decoder())
+
+
+def index_training_images(folder: Path) -> tuple[ImageFolderIndex, str]:
+    """The ImageFolder ``folder/train`` and the hash of its content.
+
+    A data set without a manifest, such as ImageNet, is identified by the names and sizes of its training images.
+
+    Raises:
+        UserError: no ImageFolder there, or a damaged manifest.
+    """
+    folder = Path(folder)
+    index = index_image_folder(folder / "train")
+    if (folder / MANIFEST).exists():
+        return index, data_hash(folder)
+    return index, content_hash(index.root, index.paths)
 
 
 def check_needed(path: Path | None, model: str, study: Study) -> None:
@@ -219,7 +236,7 @@ def start(device: str, training: Training, devices: int, nodes: int, threads: in
     """Set the number of CPU threads, and launch the processes that train together.
 
     Raises:
-        UserError: ``device`` is not at hand.
+        UserError: ``device`` is not available.
     """
     if threads:
         torch.set_num_threads(threads)

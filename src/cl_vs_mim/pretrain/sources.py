@@ -118,16 +118,7 @@ class StreamSource:
         """See :class:`Source`. Steps in their order are read ahead; a jump starts the workers anew."""
         if self._batches is None or step != self._next:
             files = _Batches(self.index, self.labels, self.plan, rows)
-            loader = DataLoader(
-                files,
-                batch_size=None,  # an item is a whole batch
-                sampler=range(step, 2**62),
-                num_workers=self.workers,
-                prefetch_factor=_AHEAD,
-                pin_memory=self.device.type == "cuda",
-                multiprocessing_context="spawn",  # forked children of a process with threads may hang
-            )
-            self._batches = iter(loader)
+            self._batches = read_ahead(files, step, self.workers, pinned=self.device.type == "cuda")
         crops, draws, labels = next(self._batches)
         self._next = step + 1
         views = [
@@ -139,6 +130,27 @@ class StreamSource:
     def first(self, count: int) -> Tensor:
         """See :class:`Source`."""
         return decode_many(self.index, range(min(count, len(self.index))), self.plan.image_size).to(self.device)
+
+
+def read_ahead(files: Dataset, step: int, workers: int, *, pinned: bool = False) -> Iterator:
+    """The items ``step``, ``step + 1``, … of ``files``, each a whole batch, made by worker processes ahead of need.
+
+    Args:
+        files: the batches of all steps; pickled once for each worker.
+        step: the first one.
+        workers: processes.
+        pinned: whether they come in memory from which a GPU copies faster.
+    """
+    loader = DataLoader(
+        files,
+        batch_size=None,  # an item is a whole batch
+        sampler=range(step, 2**62),
+        num_workers=workers,
+        prefetch_factor=_AHEAD,
+        pin_memory=pinned,
+        multiprocessing_context="spawn",  # forked children of a process with threads may hang
+    )
+    return iter(loader)
 
 
 class _Batches(Dataset):

@@ -39,7 +39,7 @@ def resolve_run(
         decides: the settings, with the entry ``seed`` (for an encoder
             :func:`cl_vs_mim.config.encoders.decides_encoder`).
         code: modules whose closure trains.
-        data_hash: of the content of the training images.
+        data_hash: hash of the training images' content.
         files: what else is read, by what it is for; None where there is none.
 
     Raises:

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from timm.models import beit, vision_transformer
 from timm.optim import Lars
 from torch import Tensor, nn
 
 from cl_vs_mim.config import Training
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.randomness import generator_for, global_randomness
+from cl_vs_mim.encoder.decoders import Decoder
 from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.pretrain.distributed import share_batch_norms
 from cl_vs_mim.pretrain.objective import Objective
@@ -41,8 +41,9 @@ def compile_blocks(module: nn.Module, device: torch.device) -> None:
     if missing:
         raise UserError(f"training.compile on {device} needs {missing}; install it, or set compile to false")
     for part in module.modules():
-        if isinstance(part, (vision_transformer.Block, beit.Block)):
-            part.compile(dynamic=False)
+        if isinstance(part, Encoder | Decoder):
+            for block in getattr(part, "blocks", ()):  # most decoders have none
+                block.compile(dynamic=False)
 
 
 def multiply_out_attention(module: nn.Module) -> None:
@@ -72,10 +73,10 @@ class Trainer:
     """One objective, one seed: its optimizer, and how many steps are done.
 
     Args:
-        objective: with its weights drawn; moved to the device and trained in place.
-        training: how.
-        image_size: of the views that do not say theirs, px.
-        seed: of order, augmentation and all other draws.
+        objective: the objective with its initial weights; moved to the device and trained in place.
+        training: the training settings.
+        image_size: side of views without a size of their own, px.
+        seed: seeds the order, the augmentation and all other draws.
         steps_per_epoch: whole batches in the training set.
         fabric: launched.
 

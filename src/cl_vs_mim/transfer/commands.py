@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cl_vs_mim.config import Study
 from cl_vs_mim.config.tasks import Task, code_of, decides
 from cl_vs_mim.config.transfer import TASKS
 from cl_vs_mim.core.commands import Command
+from cl_vs_mim.core.options import Config, Device, EncoderFile, Objects, Run, Runs, StopAfter, Tables, Threads
 
 DECIDES_NO_RESULT = True
-Device = Literal["auto", "cpu", "cuda"]
 
 
 def _run(name: str, **options: Any) -> None:
@@ -32,30 +32,23 @@ def _run(name: str, **options: Any) -> None:
 
 def linear_probe(
     *,
-    config: Path,
-    run: str,
-    data: Path,
-    tables: Path,
+    config: Config,
+    run: Run,
+    data: Objects,
+    tables: Tables,
     probes: Path,
-    encoder: Path | None = None,
+    encoder: EncoderFile = None,
     cache: Path | None = None,
     memory_gib: float = 4.0,
     device: Device = "auto",
-    threads: int = 2,
+    threads: Threads = 2,
 ) -> None:
     """Fit linear probes on every depth of one encoder, on features without augmentation (Figure 10).
 
     Args:
-        config: the study's YAML.
-        run: stem of an encoder, such as moco_v3_seed0 or untrained_vit_seed0.
-        data: folder of the single-object images.
-        tables: folder of all tables; linear_probe/ and linear_probe_selection/ are written in it.
         probes: where the chosen probes go, .safetensors.
-        encoder: the encoder's file; not for untrained ones.
         cache: folder for features that take more memory than is allowed.
         memory_gib: what the features of a split may take of the memory, GiB.
-        device: where to compute; auto takes a GPU if there is one.
-        threads: of the CPU.
 
     Example:
         cl-vs-mim linear-probe --config config/demo.yaml --run moco_v3_seed0 --data results/demo/data/objects
@@ -67,28 +60,17 @@ def linear_probe(
 
 def augmented_probe(
     *,
-    config: Path,
-    run: str,
-    data: Path,
-    runs: Path,
-    tables: Path,
-    encoder: Path | None = None,
+    config: Config,
+    run: Run,
+    data: Objects,
+    runs: Runs,
+    tables: Tables,
+    encoder: EncoderFile = None,
     device: Device = "auto",
-    threads: int = 2,
-    stop_after_minutes: float | None = None,
+    threads: Threads = 2,
+    stop_after_minutes: StopAfter = None,
 ) -> None:
     """Train one linear layer on a frozen encoder and augmented images, as the paper probes.
-
-    Args:
-        config: the study's YAML, with transfer.augmented_probe.
-        run: stem of an encoder, such as moco_v3_seed0 or untrained_vit_seed0.
-        data: folder of the single-object images.
-        runs: where run folders live; keep it between calls.
-        tables: folder of all tables; augmented_probe/ is written in it.
-        encoder: the encoder's file; not for untrained ones.
-        device: where to compute; auto takes a GPU if there is one.
-        threads: of the CPU; the result depends on it in the last digits.
-        stop_after_minutes: save the state and leave with status 75 after this long.
 
     Example:
         cl-vs-mim augmented-probe --config config/demo.yaml --run moco_v3_seed0 --data results/demo/data/objects
@@ -100,32 +82,23 @@ def augmented_probe(
 
 def finetune(
     *,
-    config: Path,
-    run: str,
-    data: Path,
-    runs: Path,
-    tables: Path,
-    encoder: Path | None = None,
+    config: Config,
+    run: Run,
+    data: Objects,
+    runs: Runs,
+    tables: Tables,
+    encoder: EncoderFile = None,
     tuned: Path | None = None,
     log_table: Path | None = None,
     device: Device = "auto",
-    threads: int = 2,
-    stop_after_minutes: float | None = None,
+    threads: Threads = 2,
+    stop_after_minutes: StopAfter = None,
 ) -> None:
     """Train all weights of one encoder on labels, lower layers more slowly.
 
     Args:
-        config: the study's YAML, with transfer.finetuning.
-        run: stem of an encoder, such as moco_v3_seed0 or untrained_vit_seed0.
-        data: folder of the single-object images.
-        runs: where run folders live; keep it between calls.
-        tables: folder of all tables; finetuning/ is written in it.
-        encoder: the encoder's file; not for untrained ones.
         tuned: where the fine-tuned encoder goes, .safetensors, for the same analyses as any other.
         log_table: where a copy of the training's log goes, .csv or .parquet.
-        device: where to compute; auto takes a GPU if there is one.
-        threads: of the CPU; the result depends on it in the last digits.
-        stop_after_minutes: save the state and leave with status 75 after this long.
 
     Example:
         cl-vs-mim finetune --config config/demo.yaml --run moco_v3_seed0 --data results/demo/data/objects
@@ -137,28 +110,21 @@ def finetune(
 
 def robustness(
     *,
-    config: Path,
-    run: str,
-    data: Path,
+    config: Config,
+    run: Run,
+    data: Objects,
     cues: Path,
     probes: Path,
-    tables: Path,
-    encoder: Path | None = None,
+    tables: Tables,
+    encoder: EncoderFile = None,
     device: Device = "auto",
-    threads: int = 2,
+    threads: Threads = 2,
 ) -> None:
     """Read cue-conflict and noisy images with one encoder and its linear probe (Figure 9).
 
     Args:
-        config: the study's YAML.
-        run: stem of an encoder, such as moco_v3_seed0 or untrained_vit_seed0.
-        data: folder of the single-object images.
         cues: folder of the cue-conflict images; in a study of folders on the disk the one that holds stylized/.
         probes: the encoder's probes, as linear-probe writes them.
-        tables: folder of all tables; cue_conflict/ and noise/ are written in it.
-        encoder: the encoder's file; not for untrained ones.
-        device: where to compute; auto takes a GPU if there is one.
-        threads: of the CPU.
 
     Example:
         cl-vs-mim robustness --config config/demo.yaml --run moco_v3_seed0 --data results/demo/data/objects
@@ -176,30 +142,22 @@ def robustness(
 
 def detection(
     *,
-    config: Path,
-    run: str,
+    config: Config,
+    run: Run,
     data: Path,
-    runs: Path,
-    tables: Path,
-    encoder: Path | None = None,
+    runs: Runs,
+    tables: Tables,
+    encoder: EncoderFile = None,
     picture: Path | None = None,
     device: Device = "auto",
-    threads: int = 2,
-    stop_after_minutes: float | None = None,
+    threads: Threads = 2,
+    stop_after_minutes: StopAfter = None,
 ) -> None:
     """Train Mask R-CNN on one encoder; measure average precision of boxes and masks.
 
     Args:
-        config: the study's YAML, with transfer.detection.
-        run: stem of an encoder, such as moco_v3_seed0 or untrained_vit_seed0.
         data: folder in COCO's layout.
-        runs: where run folders live; keep it between calls.
-        tables: folder of all tables; detection/ is written in it.
-        encoder: the encoder's file; not for untrained ones.
         picture: where true and predicted objects on validation images are drawn, .png.
-        device: where to compute; auto takes a GPU if there is one.
-        threads: of the CPU; the result depends on it in the last digits.
-        stop_after_minutes: save the state and leave with status 75 after this long.
 
     Example:
         cl-vs-mim detection --config config/demo.yaml --run moco_v3_seed0
@@ -211,30 +169,22 @@ def detection(
 
 def segmentation(
     *,
-    config: Path,
-    run: str,
+    config: Config,
+    run: Run,
     data: Path,
-    runs: Path,
-    tables: Path,
-    encoder: Path | None = None,
+    runs: Runs,
+    tables: Tables,
+    encoder: EncoderFile = None,
     picture: Path | None = None,
     device: Device = "auto",
-    threads: int = 2,
-    stop_after_minutes: float | None = None,
+    threads: Threads = 2,
+    stop_after_minutes: StopAfter = None,
 ) -> None:
     """Train UPerNet on one encoder; measure mean intersection over union.
 
     Args:
-        config: the study's YAML, with transfer.segmentation.
-        run: stem of an encoder, such as moco_v3_seed0 or untrained_vit_seed0.
         data: folder in ADE20K's layout.
-        runs: where run folders live; keep it between calls.
-        tables: folder of all tables; segmentation/ is written in it.
-        encoder: the encoder's file; not for untrained ones.
         picture: where labels and predictions on validation images are drawn, .png.
-        device: where to compute; auto takes a GPU if there is one.
-        threads: of the CPU; the result depends on it in the last digits.
-        stop_after_minutes: save the state and leave with status 75 after this long.
 
     Example:
         cl-vs-mim segmentation --config config/demo.yaml --run moco_v3_seed0
@@ -252,29 +202,22 @@ def segmentation(
 def transfer(
     *,
     task: str,
-    config: Path,
-    run: str,
+    config: Config,
+    run: Run,
     data: Path,
-    tables: Path,
+    tables: Tables,
     runs: Path | None = None,
-    encoder: Path | None = None,
+    encoder: EncoderFile = None,
     device: Device = "auto",
-    threads: int = 2,
-    stop_after_minutes: float | None = None,
+    threads: Threads = 2,
+    stop_after_minutes: StopAfter = None,
 ) -> None:
     """Do a transfer task by its name, one of your own for example.
 
     Args:
         task: the task's name.
-        config: the study's YAML, with the task's settings.
-        run: stem of an encoder, such as moco_v3_seed0 or untrained_vit_seed0.
         data: folder of the task's images.
-        tables: folder of all tables; those of the task are written in it.
         runs: where run folders live; needed by tasks that train, and to be kept between calls.
-        encoder: the encoder's file; not for untrained ones.
-        device: where to compute; auto takes a GPU if there is one.
-        threads: of the CPU.
-        stop_after_minutes: save the state of the training and leave with status 75 after this long.
 
     Example:
         cl-vs-mim transfer --task finetuning --config config/demo.yaml --run moco_v3_seed0

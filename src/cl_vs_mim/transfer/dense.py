@@ -23,7 +23,7 @@ class DenseEncoder(nn.Module):
     between ``window`` ones that attend to the whole image are ``global_blocks`` (ViTDet, arXiv 2203.16527, section 3).
 
     Args:
-        encoder: of any family; trained further in place.
+        encoder: an encoder of any family; trained further in place.
         out_blocks: the blocks whose outputs are wanted, 0 … L-1, in rising order; a shallow encoder may repeat one.
         window: side of a window in patches; None: every block attends globally.
         global_blocks: blocks that attend globally where there are windows.
@@ -71,7 +71,7 @@ class DenseEncoder(nn.Module):
         if self.window is not None:
             inside = family.bias(backbone, self.window, self.window)
         features = []
-        for index, block in enumerate(backbone.blocks):
+        for index, block in enumerate(self.encoder.blocks):
             if self.window is None or index in self.global_blocks:
                 tokens = _apply(family, block, tokens, everywhere)
             else:

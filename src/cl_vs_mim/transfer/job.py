@@ -33,19 +33,19 @@ class Job:
     """One task on one encoder.
 
     Attributes:
-        task: which task.
-        study: whose.
+        task: the task.
+        study: the study that it is done for.
         settings: the study's settings of the task.
         evaluated: the encoder's columns in every table.
         architecture: the encoder's.
         encoder: in evaluation mode, on the CPU; a task may change it.
         data: folder of the images, the task's part of its data set.
-        data_hash: of the content of the data set.
+        data_hash: hash of the data set's content.
         device: where to compute.
-        threads: of the CPU, also for decoding.
+        threads: CPU threads, also for decoding.
         deadline: when to stop training, on the clock of ``time.monotonic``.
         options: further options of the command, by name; paths that were not asked for are None.
-        encoder_file: of the trained encoder; None for an untrained one.
+        encoder_file: the trained encoder's file; None for an untrained one.
         runs: folder of all run folders; None for a task without training.
         fabric: devices and precision of a training with :meth:`fit`; None where the settings have no ``training``.
         folder: run folder of the training, once :meth:`fit` or :meth:`hold` was called, until the tables are written.
@@ -91,8 +91,8 @@ class Job:
 
         Args:
             network: what is trained, its weights drawn; changed in place.
-            training: of the settings.
-            image_size: of the views, px.
+            training: the section ``training`` of the settings.
+            image_size: side of the views, px.
             count: images of the training set.
             source: makes the batches, given the trainer; not called where nothing is left to train.
 

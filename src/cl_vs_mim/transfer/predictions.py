@@ -25,7 +25,7 @@ def encoded(function: Callable[[Tensor], Tensor], index: ImageFolderIndex, job: 
     Args:
         function: (B, 3, S, S) normalised, on the job's device -> (B, …).
         index: M images.
-        job: for the size of images and batches, the crop and the device.
+        job: gives the size of images and batches, the crop and the device.
     """
     size, sample = job.architecture.image_size, job.study.analysis
 
@@ -43,9 +43,9 @@ def prediction_rows(logits: Callable[[Tensor], Tensor], job: Job, *, depth: int,
 
     Args:
         logits: (B, 3, S, S) normalised -> (B, K), in evaluation mode.
-        job: whose settings have ``labels``, ``pooling`` and ``training``.
+        job: a job whose settings have ``labels``, ``pooling`` and ``training``.
         depth: the block that is read, 1 … L.
-        parameters: of the encoder.
+        parameters: number of the encoder's parameters.
     """
     settings, kind = job.settings, job.settings.labels
     train_split, evaluated = read_splits(job.data, [kind])

@@ -51,7 +51,7 @@ def run_task(
     """Do a task for one encoder and write ``<tables>/<table>/<run>.parquet``, the one named last at the very end.
 
     Args:
-        task: which task.
+        task: the task.
         config: the study's YAML.
         run: stem of the encoder, such as ``moco_v3_seed0`` or ``untrained_vit_seed0``.
         encoder: file of a trained encoder; None for an untrained one.
@@ -59,7 +59,7 @@ def run_task(
         tables: folder of all tables.
         runs: where run folders live; needed by tasks that train.
         device: ``auto``, ``cpu`` or ``cuda``.
-        threads: of the CPU, for decoding and for the encoder.
+        threads: CPU threads, for decoding and for the encoder.
         stop_after_minutes: save the state of the training and leave after this long; None: never.
         options: further options of the task.
 

@@ -37,7 +37,7 @@ def load_decoder(
         path: the checkpoint that ``encoder`` came from.
         family: ``"native"``, ``"mae"`` or ``"simmim"``.
         encoder: what :func:`cl_vs_mim.encoder.checkpoints.load_encoder` made of the same file.
-        num_heads: of MAE's decoder; no tensor's shape tells it (the official ones have 16).
+        num_heads: heads of MAE's decoder; no tensor's shape tells their number (the official ones have 16).
         norm_pix: whether MAE was trained on normalised patches, which no tensor tells either.
 
     Raises:

@@ -46,7 +46,7 @@ def save_encoder(
         metadata: JSON-able provenance (method, model, seed, data, commit …).
         dtype: of the file, for example ``torch.float16``; the encoder's own without it. Fixed sin-cos positions
             keep float32, being exact by definition.
-        decoder: of masked image modelling, written beside the encoder under ``decoder.``.
+        decoder: the decoder of masked image modelling, written beside the encoder under ``decoder.``.
 
     Raises:
         UserError: a weight is not finite in ``dtype``, or the file cannot be written.

@@ -32,7 +32,7 @@ class Container:
     """Where an encoder lies in a published file, and what lies beside it.
 
     Attributes:
-        family: of encoders, a name of :data:`cl_vs_mim.encoder.families.FAMILIES`.
+        family: architecture family, a name of :data:`cl_vs_mim.encoder.families.FAMILIES`.
         state: keys that may hold the state dict.
         bare: whether a file without any of those keys is the bare state dict.
         prefixes: what the encoder's names may begin with; the first one that occurs counts.

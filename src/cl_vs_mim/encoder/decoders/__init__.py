@@ -1,8 +1,8 @@
 """What a pre-training method puts behind the encoder: tokens in, pixels out. One module a decoder.
 
 A module here binds its class to ``DECODER`` and is found by its name, which the header of a native checkpoint states
-(``mae``, ``simmim``, ``vq``). A decoder of one's own comes from an installed package, as an entry point of the group
-``cl_vs_mim.decoder``; it may stand in the module of the objective that trains it.
+(``mae``, ``simmim``, ``vq``). Your own decoder comes from an installed package, as an entry point of the group
+``cl_vs_mim.decoder``; it may be in the module of the objective that trains it.
 
 Shapes: B images, N patches of P x P pixels, D channels of the encoder, W of the decoder. Token 0 is CLS.
 """
@@ -46,7 +46,8 @@ class Decoder(nn.Module, ABC):
     """Base of all decoders, which are built from the two specifications alone.
 
     Attributes:
-        spec: which decoder it is.
+        spec: which decoder it is, and its sizes.
+        blocks: only where it is a stack of equal blocks, a list of them, which a training with ``compile`` fuses.
     """
 
     def __init__(self, encoder: EncoderSpec, spec: DecoderSpec) -> None:

@@ -98,7 +98,7 @@ def encode_visible(encoder: Encoder, images: Tensor, visible: Tensor) -> Tensor:
     """The encoder on some patches only, positions added before the others are dropped (MAE).
 
     Args:
-        encoder: of the plain family; relative positions would need the whole grid.
+        encoder: a plain ViT; relative positions would need the whole grid.
         images: (B, 3, S, S), normalised.
         visible: (B, V) patches to keep.
 

@@ -1,6 +1,6 @@
 """What tells one family of vision transformers from another. One module a family, found by its name.
 
-A module here binds an instance of its class to ``FAMILY``; a family of one's own comes from an installed package, as an
+A module here binds an instance of its class to ``FAMILY``; your own family comes from an installed package, as an
 entry point of the group ``cl_vs_mim.family``. :class:`cl_vs_mim.encoder.model.Encoder`, the resampling to other grids,
 the reading of published checkpoints and the backbone of dense tasks ask the family and know none by name.
 
@@ -79,6 +79,10 @@ class Family(ABC):
 
     # ---- blocks ----------------------------------------------------------------------------------
 
+    def blocks(self, backbone: nn.Module) -> nn.ModuleList | nn.Sequential:
+        """The blocks of a backbone, in their order."""
+        return backbone.blocks
+
     def bias(self, backbone: nn.Module, rows: int, columns: int) -> Tensor | None:
         """What all blocks add to the attention logits of a grid (1, H, 1+N, 1+N), or None where nothing is added.
 
@@ -90,9 +94,9 @@ class Family(ABC):
         """One block on fused attention: (B, 1+N, D) -> (B, 1+N, D).
 
         Args:
-            block: of the backbone.
-            tokens: as they come in.
-            bias: of :meth:`bias`, for the grid that the tokens are of.
+            block: one block of the backbone.
+            tokens: the block's input.
+            bias: what :meth:`bias` gives for the tokens' grid.
         """
         return block(tokens)
 
@@ -105,7 +109,7 @@ class Family(ABC):
         """An update (B, 1+N, D) as it is added to the tokens, that is, with LayerScale where there is one.
 
         Args:
-            block: of the backbone.
+            block: one block of the backbone.
             half: 1 after attention, 2 after the MLP.
             update: what attention or the MLP gives out.
         """
@@ -121,7 +125,7 @@ class Family(ABC):
         return frozenset()
 
     def constants(self, spec: EncoderSpec) -> dict[str, tuple[Tensor, str]]:
-        """Tensors of published files that no weights hang on: name -> its only right value, what it is in words."""
+        """Tensors of published files that are no weights: name -> its only right value, and what is wrong otherwise."""
         return {}
 
     @abstractmethod
@@ -129,10 +133,10 @@ class Family(ABC):
         """The kind of positions of a published checkpoint.
 
         Args:
-            path: for messages.
+            path: the file, for error messages.
             tensors: under timm's names.
             grid: patches along a side.
-            heads: of attention.
+            heads: number of attention heads.
 
         Raises:
             UserError: the positions are missing, of another family, or of another grid or number of heads.

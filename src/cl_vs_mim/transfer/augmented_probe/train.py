@@ -11,10 +11,9 @@ from cl_vs_mim.core.randomness import global_randomness
 from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.encoder.pooling import pool
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
-from cl_vs_mim.pretrain.sources import make_source
 from cl_vs_mim.transfer.augmented_probe.settings import AugmentedProbe
 from cl_vs_mim.transfer.job import Job
-from cl_vs_mim.transfer.splits import read_splits
+from cl_vs_mim.transfer.labels import train_on_labels
 
 
 class Probed(Objective):
@@ -65,23 +64,6 @@ def build_probe(encoder: Encoder, settings: AugmentedProbe, classes: int, seed: 
 
 
 def train(job: Job) -> Probed:
-    """The probe after training on the labels that the settings name.
-
-    Raises:
-        UserError: images or labels are missing, too few for a batch, or the loss is not finite.
-    """
+    """The probe after training; see :func:`train_on_labels`."""
     settings: AugmentedProbe = job.settings
-    images, _ = read_splits(job.data, [settings.labels])
-    labels = images.labels[settings.labels]
-    probe = build_probe(job.encoder, settings, len(labels.classes), job.evaluated.seed)
-    workers = job.study.compute.loader_workers
-    job.fit(
-        probe,
-        settings.training,
-        image_size=job.architecture.image_size,
-        count=len(images.index),
-        source=lambda trainer: make_source(
-            images.index, labels.numbers, settings.training.images, trainer.plan(), job.device, workers
-        ),
-    )
-    return probe
+    return train_on_labels(job, lambda classes: build_probe(job.encoder, settings, classes, job.evaluated.seed))

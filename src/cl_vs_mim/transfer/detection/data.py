@@ -115,7 +115,7 @@ class TrainingSamples(Dataset):
     Args:
         records: all training images.
         settings: size of the crop, jitter, batch size and number of iterations.
-        seed: of order and augmentation.
+        seed: seeds the order and the augmentation.
     """
 
     def __init__(self, records: list[Record], settings: Detection, seed: int) -> None:

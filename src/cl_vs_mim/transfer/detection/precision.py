@@ -43,8 +43,8 @@ def average_precision(split: CocoSplit, found: Iterable[tuple[Record, Instances]
     """Rows of task, metric, category and value.
 
     Args:
-        split: with the ground truth.
-        found: for every image its record and the instances found.
+        split: the split with the ground truth.
+        found: the record of every image and the instances found in it.
 
     Returns:
         task ``box`` or ``mask``; for category ``all`` each of :data:`METRICS`, for each single category ``AP``; the

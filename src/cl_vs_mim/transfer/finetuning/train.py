@@ -12,12 +12,11 @@ from cl_vs_mim.core.randomness import global_randomness
 from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.encoder.pooling import pool
 from cl_vs_mim.pretrain.ema import follow
-from cl_vs_mim.pretrain.sources import make_source
 from cl_vs_mim.pretrain.supervised import Supervised, SupervisedConfig
 from cl_vs_mim.transfer.finetuning.settings import FineTuning
 from cl_vs_mim.transfer.job import Job
+from cl_vs_mim.transfer.labels import train_on_labels
 from cl_vs_mim.transfer.layers import decayed_groups, with_drop_path
-from cl_vs_mim.transfer.splits import read_splits
 
 
 class FineTuned(Supervised):
@@ -37,7 +36,7 @@ class FineTuned(Supervised):
             follow((self.mean_encoder, self.mean_head), (self.encoder, self.head), self.ema)
 
     def parameter_groups(self, weight_decay: float) -> list[dict]:
-        """Those of :func:`decayed_groups`."""
+        """See :func:`decayed_groups`."""
         return decayed_groups(self, self.encoder, weight_decay, self.layer_decay)
 
     @torch.no_grad()
@@ -56,23 +55,9 @@ def build_classifier(
 
 
 def train(job: Job) -> FineTuned:
-    """The encoder and its classifier after training on the labels that the settings name.
-
-    Raises:
-        UserError: images or labels are missing, too few for a batch, or the loss is not finite.
-    """
+    """The encoder and its classifier after training; see :func:`train_on_labels`."""
     settings: FineTuning = job.settings
-    images, _ = read_splits(job.data, [settings.labels])
-    labels = images.labels[settings.labels]
-    classifier = build_classifier(job.encoder, job.architecture, settings, len(labels.classes), job.evaluated.seed)
-    workers = job.study.compute.loader_workers
-    job.fit(
-        classifier,
-        settings.training,
-        image_size=job.architecture.image_size,
-        count=len(images.index),
-        source=lambda trainer: make_source(
-            images.index, labels.numbers, settings.training.images, trainer.plan(), job.device, workers
-        ),
+    seed = job.evaluated.seed
+    return train_on_labels(
+        job, lambda classes: build_classifier(job.encoder, job.architecture, settings, classes, seed)
     )
-    return classifier

@@ -43,7 +43,7 @@ def depth_features(encoder: Encoder, pixels: Tensor, final_norm: bool = False) -
     """(B, 3, S, S) uint8 -> (B, L+1, 2, D) float32: depth 0 … L, then :data:`POOLINGS`.
 
     Args:
-        encoder: in evaluation mode, on the device that shall do the work.
+        encoder: in evaluation mode, on the device that does the work.
         pixels: a batch.
         final_norm: apply the encoder's last LayerNorm to the tokens of every depth.
     """
@@ -85,9 +85,9 @@ def split_features(
     Args:
         encoder: in evaluation mode.
         index: the split.
-        options: how.
+        options: what is computed, and where it is kept.
         content: hash of the data set, for the name of the file.
-        desc: of the progress bar.
+        desc: text of the progress bar.
 
     Raises:
         UserError: the features do not fit and no folder was given; or a feature is not finite (image and depth are

@@ -98,13 +98,13 @@ def fit_probes(
         targets: kind of label -> (M,) int64.
         class_counts: kind of label -> K.
         settings: learning rates, epochs, batch size, momentum, weight decay, seed.
-        standard: of the features.
+        standard: how the features are standardised.
         sets: S names, for messages.
         device: where the products are computed.
-        desc: of the progress bar.
+        desc: text of the progress bar.
 
     Raises:
-        UserError: a loss is not finite; the probe is named.
+        UserError: a loss is not finite; the message says of which probe.
     """
     count, batch = len(positions), min(settings.batch_size, len(positions))
     steps = count // batch

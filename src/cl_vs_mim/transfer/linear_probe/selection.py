@@ -50,10 +50,10 @@ class Choice(NamedTuple):
 
 
 def choose_rates(maps: LinearMaps, predictions: Tensor, targets: Tensor, learning_rates: Sequence[float]) -> Choice:
-    """For each feature set the rate with the best accuracy on the images held back; of equals the smallest.
+    """The rate with the best accuracy on the images held back, for each feature set; the smallest of equals.
 
     Args:
-        maps: of all rates.
+        maps: the probes of all rates.
         predictions: (m, S, R) on the images held back.
         targets: (m,) their labels.
         learning_rates: R of them, in any order.

@@ -132,12 +132,12 @@ def noise_table(
     """Rows of image, width, frequency and whether the reader is right; width and frequency 0: the clean image.
 
     Args:
-        reader: of the encoder.
+        reader: the encoder with its probe.
         images: batches (B, 3, S, S) uint8, in memory.
         targets: (M,) into the probe's classes.
-        names: of the M images.
+        names: the M images' names.
         settings: bands and amplitude.
-        label: of the progress bar.
+        label: text of the progress bar.
 
     Raises:
         UserError: a band holds no frequency of images of this size.

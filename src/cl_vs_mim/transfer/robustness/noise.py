@@ -22,7 +22,7 @@ def ring(size: int, frequency: float, width: float) -> Tensor:
     Args:
         size: side S of the image, px.
         frequency: centre of the band, in units of pi.
-        width: of the band, in units of pi.
+        width: width of the band, in units of pi.
 
     Raises:
         ValueError: no frequency of this size lies in the band.
@@ -46,7 +46,7 @@ def band_noise(batch: int, size: int, frequency: float, width: float, rms: float
         batch: number of images B.
         size: side S, px.
         frequency: centre of the band, in units of pi.
-        width: of the band, in units of pi.
+        width: width of the band, in units of pi.
         rms: root mean square over the pixels and channels of an image; pixels are 0 … 1.
         generator: on the CPU; makes the draw.
 

@@ -93,7 +93,7 @@ class Segmenter(Objective):
         return ObjectiveOutput(found["loss_ce"] + second["loss_ce"], features[2].detach().mean(dim=(2, 3)), metrics)
 
     def parameter_groups(self, weight_decay: float) -> list[dict]:
-        """Those of :func:`cl_vs_mim.transfer.layers.decayed_groups`."""
+        """See :func:`cl_vs_mim.transfer.layers.decayed_groups`."""
         return decayed_groups(self, self.encoder, weight_decay, self.config.layer_decay)
 
     @torch.no_grad()

@@ -22,7 +22,7 @@ def overlap(classify: Callable[[Tensor], Tensor], split: SceneSplit, device: tor
     Args:
         classify: (3, H, W) uint8 -> (H, W) classes; for example :meth:`~.network.Segmenter.classify`.
         split: images and truth.
-        device: of the images that ``classify`` is given.
+        device: where ``classify`` gets its images.
 
     Returns:
         ``mIoU``, ``mAcc`` and ``aAcc`` over all categories that occur or are named, ``IoU`` and ``Acc`` of each

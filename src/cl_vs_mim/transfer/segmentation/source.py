@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from cl_vs_mim.config import View
 from cl_vs_mim.core.randomness import generator_for
 from cl_vs_mim.data.ade20k import IGNORED, SceneSplit, open_pair
 from cl_vs_mim.data.augment import Draws, draw, render
 from cl_vs_mim.pretrain.data import batch_positions
+from cl_vs_mim.pretrain.sources import read_ahead
 from cl_vs_mim.transfer.segmentation.settings import Segmentation
 
 _ATTEMPTS = 10  # at a crop that one category does not fill, as in mmseg
-_AHEAD = 4  # batches that each worker has ready
 
 
 class SceneSource:
@@ -28,9 +28,9 @@ class SceneSource:
     Args:
         split: the training images.
         settings: crops and colours; ``training.images`` says whether pictures are kept or read again by ``workers``.
-        seed: of order, crops and colours.
-        watched_size: of the squares that :meth:`first` gives, px.
-        device: of the batches.
+        seed: seeds the order, crops and colours.
+        watched_size: side of the squares that :meth:`first` gives, px.
+        device: where the batches go.
         workers: processes that read ahead where pictures are not kept; any number gives the same batches.
     """
 
@@ -64,15 +64,7 @@ class SceneSource:
             return self._kept[step]
         if self._ahead is None or step != self._next:
             files = _Crops(self.split, self.settings, self.seed, self.view, rows, keep=False)
-            loader = DataLoader(
-                files,
-                batch_size=None,  # an item is a whole batch
-                sampler=range(step, 2**62),
-                num_workers=self.workers,
-                prefetch_factor=_AHEAD,
-                multiprocessing_context="spawn",
-            )
-            self._ahead = iter(loader)
+            self._ahead = read_ahead(files, step, self.workers)
         self._next = step + 1
         return next(self._ahead)
 
