@@ -21,6 +21,7 @@ from unittest import mock
 
 from snakemake.api import DAGApi, SnakemakeApi
 from snakemake.executors import touch
+from snakemake.scheduling import greedy
 from snakemake.settings.types import (
     ConfigSettings,
     DAGSettings,
@@ -153,8 +154,13 @@ def counted(jobs: set[str]) -> dict[str, int]:
 
 
 @contextmanager
-def opened(folder: Path, study: str, *targets: str, forceall: bool = False, **config: str) -> Iterator[DAGApi]:
-    """Snakemake on a folder with the Snakefile, in this process: it saves seconds of imports each time.
+def opened(folder: Path, config: dict[str, str], **settings: Any) -> Iterator[DAGApi]:
+    """Snakemake on a folder with the Snakefile, in this process, which saves seconds of imports each time.
+
+    Args:
+        folder: a copy of what the workflow reads.
+        config: as after ``--config``.
+        settings: of :class:`DAGSettings`.
 
     Raises:
         WorkflowError: what a user would be told.
@@ -164,11 +170,11 @@ def opened(folder: Path, study: str, *targets: str, forceall: bool = False, **co
         with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
             workflow = api.workflow(
                 resource_settings=ResourceSettings(cores=2),
-                config_settings=ConfigSettings(config={"study": study, **config}),
+                config_settings=ConfigSettings(config=config),
                 snakefile=folder / "Snakefile",
                 workdir=folder,
             )
-            yield workflow.dag(dag_settings=DAGSettings(targets=set(targets), forceall=forceall))
+            yield workflow.dag(dag_settings=DAGSettings(**settings))
     finally:
         os.chdir(here)
 
@@ -176,13 +182,17 @@ def opened(folder: Path, study: str, *targets: str, forceall: bool = False, **co
 @contextmanager
 def plan(folder: Path, study: str, *targets: str) -> Iterator[Plan]:
     """Everything that a study has, or that these targets need, whether it is made already or not; nothing is run."""
-    with opened(folder, study, *targets, forceall=True) as dag:
+    with opened(folder, {"study": study}, targets=set(targets), forceall=True) as dag:
         yield Plan(_built(dag))
 
 
 def needed(folder: Path, study: str, *targets: str) -> set[str]:
-    """The jobs that ``snakemake -n`` would list."""
-    with opened(folder, study, *targets) as dag:
+    """The jobs that ``snakemake -n`` lists.
+
+    Raises:
+        WorkflowError: what a user would be told.
+    """
+    with opened(folder, {"study": study}, targets=set(targets)) as dag:
         found = _built(dag).dag
         return {_name(job) for job in found.jobs if found.needrun(job)}
 
@@ -194,8 +204,22 @@ def pretend(folder: Path, study: str) -> None:
     for path in files:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    with opened(folder, study, forceall=True) as dag, mock.patch.object(touch.Executor, "SLEEPING_TIME", 0.001):
+    with opened(folder, {"study": study}, forceall=True) as dag, mock.patch.object(touch.Executor, "SLEEPING_TIME", 0.001):
         dag.execute_workflow(executor="touch", scheduling_settings=SchedulingSettings(scheduler="greedy"))
+
+
+def carry_out(folder: Path, study: str, *targets: str, rules: set[str]) -> None:
+    """Make the targets by some of the rules, as ``--allowed-rules`` does.
+
+    Raises:
+        WorkflowError: a job failed.
+    """
+    with opened(folder, {"study": study}, targets=set(targets), allowed_rules=rules) as dag:
+        dag.execute_workflow(
+            executor="local",
+            scheduling_settings=SchedulingSettings(scheduler="greedy"),
+            scheduler_settings=greedy.SchedulerSettings(),
+        )
 
 
 def _built(dag: DAGApi) -> Any:
