@@ -204,7 +204,10 @@ def pretend(folder: Path, study: str) -> None:
     for path in files:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    with opened(folder, {"study": study}, forceall=True) as dag, mock.patch.object(touch.Executor, "SLEEPING_TIME", 0.001):
+    with (
+        opened(folder, {"study": study}, forceall=True) as dag,
+        mock.patch.object(touch.Executor, "SLEEPING_TIME", 0.001),
+    ):
         dag.execute_workflow(executor="touch", scheduling_settings=SchedulingSettings(scheduler="greedy"))
 
 
