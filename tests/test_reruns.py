@@ -21,6 +21,7 @@ from cl_vs_mim.cli import commands
 from cl_vs_mim.config.objective import OBJECTIVES
 from cl_vs_mim.core import closure
 from plan import WITHOUT_WORK, Plan, counted, edited_module, needed, plan, pretend
+from workplace import set_key
 
 ROOT = Path(__file__).resolve().parent.parent
 DRAWN = {"figure", "table", "claims", "audit_report"}  # what tables of results are made into
@@ -255,11 +256,7 @@ def test_snakemake_runs_the_same_again_after_an_edited_setting(smoke: Plan, made
     path = made / "config" / "smoke.yaml"
     text = path.read_text(encoding="utf-8")
     study = yaml.safe_load(text)
-    *sections, last = key.split(".")
-    held = study
-    for section in sections:
-        held = held[section]
-    held[last] = value
+    set_key(study, key, value)
     path.write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
     try:
         assert needed(made, "smoke") == smoke.with_study(edited(smoke.study, key, value))
