@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import yaml
@@ -25,36 +23,19 @@ from cl_vs_mim.encoder.checkpoints import save_encoder
 from cl_vs_mim.encoder.decoders import DecoderSpec, build_decoder
 from cl_vs_mim.encoder.model import build_encoder
 from cl_vs_mim.metrics.fourier import relative_log_amplitudes
+from workplace import SIZE, analysis_of_a_dozen, labelled_pictures, set_key, smoke_study
 
 ROOT = Path(__file__).resolve().parent.parent
-CATEGORIES = ("bird", "flower", "tool")
-SIZE = 48
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> Path:
-    study = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text())
-    study["analysis"] |= {"images": 12, "batch_size": 5}
-    study["analysis"]["embedding"] |= {"perplexity": 5, "alternatives": [3], "classes": 2, "images_per_class": 2}
-    path = tmp_path_factory.mktemp("config") / "smoke.yaml"
-    path.write_text(yaml.safe_dump(study))
-    return path
+    return analysis_of_a_dozen(tmp_path_factory.mktemp("config"))
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Six identities of three categories with two random images each."""
-    folder, rows = tmp_path_factory.mktemp("data") / "objects", []
-    generator = np.random.default_rng(0)
-    for identity in range(6):
-        for number in range(2):
-            path = folder / "val" / f"id{identity}" / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(generator.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)).save(path)
-            rows.append({"path": f"val/id{identity}/{number}.png", "category": CATEGORIES[identity % 3]})
-    pd.DataFrame(rows).to_csv(folder / "images.csv", index=False)
-    (folder / "manifest.json").write_text(json.dumps({"data_hash": "f00d"}))
-    return folder
+    return labelled_pictures(tmp_path_factory.mktemp("objects"))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -105,14 +86,9 @@ def decided(study) -> dict[str, str]:
     ],
 )
 def test_a_setting_reaches_the_tables_that_hang_on_it_and_no_others(tmp_path, key, value, changed):
-    raw = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text())
+    raw = smoke_study()
     before = decided(load_study(ROOT / "config" / "smoke.yaml"))
-    *path, last = key.split(".")
-    section = raw
-    for name in path:
-        section = section[name]
-    assert section.get(last) != value
-    section[last] = value
+    set_key(raw, key, value)
     (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(raw))
     after = decided(load_study(tmp_path / "smoke.yaml"))
     assert {name for name in before if before[name] != after[name]} == changed

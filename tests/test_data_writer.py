@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import multiprocessing
 import os
@@ -74,7 +75,12 @@ def test_the_manifest_vouches_for_every_file(undisturbed: Path) -> None:
     assert manifest["images"] == len(pictures) == sum(manifest["parameters"]["counts"].values())
     assert verify(undisturbed) == manifest["files"] == len(pictures) + 1  # and images.csv
     assert manifest["parameters"]["kit_manifest_sha256"] == Kit.open(KIT).manifest_sha256
-    assert len(data_hash(undisturbed)) == 64
+    listed = (undisturbed / "files.csv").read_bytes()
+    assert data_hash(undisturbed) == hashlib.sha256(listed).hexdigest()
+    digests = dict(line.split(",") for line in listed.decode().splitlines()[1:])
+    assert {undisturbed / name for name in digests} == {*pictures, undisturbed / "images.csv"}
+    for name, digest in digests.items():
+        assert hashlib.sha256((undisturbed / name).read_bytes()).hexdigest() == digest, name
 
 
 def _start(target: Path) -> multiprocessing.Process:

@@ -61,6 +61,11 @@ def found(monkeypatch, rates: dict[str, float]) -> list[int]:
 # ------------------------------------------------------------------------------------------------
 
 
+def fused(objective: torch.nn.Module) -> list[bool]:
+    """Of every attention, whether it is computed in one go."""
+    return [part.fused_attn for part in objective.modules() if hasattr(part, "fused_attn")]
+
+
 def in_plain_float32(workplace: Workplace, model: str) -> dict[str, torch.Tensor]:
     """The encoder's weights from the trainer alone: fused attention, no measurement, malloc as it comes."""
     study = load_study(workplace.config())
@@ -79,7 +84,7 @@ def in_plain_float32(workplace: Workplace, model: str) -> dict[str, torch.Tensor
                 alone.run_step(source)
     finally:
         torch.set_num_threads(threads)
-    assert all(part.fused_attn for part in objective.modules() if hasattr(part, "fused_attn"))
+    assert set(fused(objective)) == {True}
     return objective.encoder.backbone.state_dict()
 
 
@@ -146,7 +151,7 @@ def test_the_measurement_leaves_weights_and_randomness_alone(workplace, model):
     assert torch.equal(torch.get_rng_state(), state) and objective.training == mode
     for name, tensor in objective.state_dict().items():
         assert torch.equal(tensor, before[name]), name
-    assert all(part.fused_attn for part in objective.modules() if hasattr(part, "fused_attn"))
+    assert set(fused(objective)) == {True}
 
 
 def test_bfloat16_has_to_be_clearly_faster():
@@ -200,12 +205,11 @@ def test_products_are_the_fused_attention_forward_and_backward(family):
 def test_every_encoder_of_an_objective_multiplies_and_long_sequences_stay_fused(workplace):
     study = load_study(workplace.config())
     settings = study.models["moco_v3"]
-    for name, image_size, fused in [(MIXED, 16, False), (EXACT, 16, True), (MIXED, 4 * 24, True)]:
+    for name, image_size, flag in [(MIXED, 16, False), (EXACT, 16, True), (MIXED, 4 * 24, True)]:
         fabric = make_fabric("cpu", name)
         objective = build_objective(settings, architecture("vit", image_size), SEED)
         Trainer(objective, settings.training, image_size, SEED, 1, fabric)
-        flags = [part.fused_attn for part in objective.modules() if hasattr(part, "fused_attn")]
-        assert flags == [fused] * 4, "two blocks of the encoder, two of its momentum copy"
+        assert fused(objective) == [flag] * 4, "two blocks of the encoder, two of its momentum copy"
     assert 24**2 >= trainer._LONG > 16
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from PIL import Image
 
 from cl_vs_mim.config import load_study
@@ -24,36 +23,19 @@ from cl_vs_mim.transfer import commands
 from cl_vs_mim.transfer.linear_probe.probes import Probe
 from cl_vs_mim.transfer.robustness import evaluate as robustness
 from cl_vs_mim.transfer.robustness.evaluate import Reader, cue_table, decide, noise_table, stylized_table
+from workplace import CATEGORIES, SIZE, analysis_of_a_dozen, labelled_pictures
 
 ROOT = Path(__file__).resolve().parent.parent
-CATEGORIES = ("bird", "flower", "tool")
-SIZE = 48
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> Path:
-    study = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text())
-    study["analysis"] |= {"images": 12, "batch_size": 5}
-    study["analysis"]["embedding"] |= {"perplexity": 5, "alternatives": [3], "classes": 2, "images_per_class": 2}
-    path = tmp_path_factory.mktemp("config") / "smoke.yaml"
-    path.write_text(yaml.safe_dump(study))
-    return path
+    return analysis_of_a_dozen(tmp_path_factory.mktemp("config"))
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Six identities of three categories with two random images each."""
-    folder, rows = tmp_path_factory.mktemp("data") / "objects", []
-    generator = np.random.default_rng(0)
-    for identity in range(6):
-        for number in range(2):
-            path = folder / "val" / f"id{identity}" / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(generator.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)).save(path)
-            rows.append({"path": f"val/id{identity}/{number}.png", "category": CATEGORIES[identity % 3]})
-    pd.DataFrame(rows).to_csv(folder / "images.csv", index=False)
-    (folder / "manifest.json").write_text(json.dumps({"data_hash": "f00d"}))
-    return folder
+    return labelled_pictures(tmp_path_factory.mktemp("objects"))
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ from cl_vs_mim.data.objects import ObjectRecipe
 from cl_vs_mim.data.scenes import SceneRecipe
 from cl_vs_mim.data.writer import Recipe
 
+DECIDES_NO_RESULT = True  # it looks a recipe up; what composes is the recipe, whose values enter by themselves
+
 # A module of cl_vs_mim.data each, named as the data set is: a data set depends on the code of its own recipe.
 RECIPES = {"objects": ObjectRecipe, "scenes": SceneRecipe, "cue_conflict": CueConflictRecipe}
 
