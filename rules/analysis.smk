@@ -124,7 +124,7 @@ rule snapshots:
         config=CONFIG,
         data=lambda wildcards, input: Path(input.data).parent,
         runs=f"{RESULTS}/runs",
-        tables=TABLE_FOLDER,
+        tables=lambda wildcards: TABLE_FOLDER,
         decided=lambda wildcards: COMMAND["snapshots"].decided(STUDY, wildcards.run),
     log:
         f"{RESULTS}/logs/snapshots/{{run}}.log",
@@ -147,7 +147,7 @@ rule card:
         f"{WEIGHTS}/{{run}}.md",
     params:
         config=CONFIG,
-        tables=TABLE_FOLDER,
+        tables=lambda wildcards: TABLE_FOLDER,
         decided=lambda wildcards: COMMAND["card"].decided(STUDY, wildcards.run),
     log:
         f"{RESULTS}/logs/card/{{run}}.log",
