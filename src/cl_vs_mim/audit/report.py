@@ -22,10 +22,15 @@ DATA_FILES = ("templates/report.html.jinja", "templates/report.css", "templates/
 
 _FIGURE_WIDTH = 1500  # px; twice what the page shows
 _FIGURE_COLOURS = 200
-_SYMBOLS = dict(zip(VERDICTS, ("✓", "✓₁", "?", "✗₁", "✗", "–"), strict=True))
-_CLASSES = dict(
-    zip(VERDICTS, ("supported", "supported", "open", "contradicted", "contradicted", "untested"), strict=True)
-)
+_CLASS = {
+    rule.SUPPORTED: "supported",
+    rule.INCONCLUSIVE: "open",
+    rule.EQUIVALENT: "nothing",
+    rule.CONTRADICTED: "contradicted",
+    rule.NOT_TESTED: "untested",
+}
+_SYMBOLS = dict(zip(VERDICTS, ("✓", "(✓)", "?", "(=)", "=", "(✗)", "✗", "–"), strict=True))
+_CLASSES = {verdict: _CLASS[verdict.removesuffix(rule.ON_THESE)] for verdict in VERDICTS}
 
 # ------------------------------------------------------------------------------------------------
 # Input

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from cl_vs_mim.audit.claims import Contrast, Heads, Term, Value
+from cl_vs_mim.audit.contrasts import Contrast, Heads, Term, Value
 from cl_vs_mim.config import Study
 from cl_vs_mim.config.encoders import run_name
 from cl_vs_mim.core.errors import UserError
@@ -97,6 +97,7 @@ class Source(NamedTuple):
     rank_fraction: float | None
     highest_frequency: bool
     per_uniform: bool
+    log: bool
     decision: tuple[str, tuple[str, ...], tuple[str, ...]] | None
     heads: Heads
     grid: int | None  # patches a side; None: the encoder's own
@@ -114,6 +115,7 @@ def source_of(contrast: Contrast, term: Term, heads: Heads = "mean", grid: int |
         contrast.rank_fraction,
         contrast.highest_frequency,
         contrast.per_uniform,
+        contrast.log,
         decision,
         heads,
         grid,
@@ -166,6 +168,10 @@ class Tables:
         values = np.stack(arrays)
         if not np.isfinite(values).all() and source.decision is None:
             raise UserError(f"a table {source.table} of {model} has values that are not finite; rebuild it")
+        if source.log:
+            if (values <= 0).any():
+                raise UserError(f"a table {source.table} of {model} has ratios of 0 or less, which have no logarithm")
+            values = np.log(values)
         if not np.isfinite(values).any(axis=1).all():
             raise UserError(f"no image of a table {source.table} of {model} is decided in a way that counts")
         if len(images) == 1:
