@@ -41,11 +41,27 @@ rule claims:
         " --reference {input.reference:q} --output {output.claims:q} 2>&1 | tee {log:q}"
 
 
+# How often the rules of the verdict err; the table is drawn on the page.
+rule audit_rates:
+    input:
+        claims=ancient(CLAIM_FILE),
+    output:
+        f"{RESULTS}/audit_rates.csv",
+    params:
+        asked=lambda wildcards: CLAIMED.simulation.model_dump(mode="json"),
+        decided=lambda wildcards: COMMAND["audit-rates"].decided(STUDY, STUDY.study),
+    log:
+        f"{RESULTS}/logs/audit/rates.log",
+    shell:
+        "cl-vs-mim audit-rates --claims {input.claims:q} --output {output:q} 2>&1 | tee {log:q}"
+
+
 # Other studies whose audit is at hand (shipped ones, or built here before) stand beside this one.
 rule audit_report:
     input:
         claims=f"{RESULTS}/claims.json",
         figures=expand(f"{RESULTS}/figures/{{figure}}.png", figure=[one for one in claimed_figures(CLAIMED) if one in FIGURES]),
+        rates=f"{RESULTS}/audit_rates.csv",
         others=sorted(path for path in glob("results/*/claims.json") if path != f"{RESULTS}/claims.json"),
     output:
         report(f"{RESULTS}/report.html", caption="../report/audit.rst", category="Audit"),
@@ -56,12 +72,26 @@ rule audit_report:
     benchmark:
         f"{RESULTS}/benchmarks/audit/report.tsv"
     shell:
-        "cl-vs-mim report --claims {input.claims:q} --figures {input.figures:q} --others {input.others:q}"
+        "cl-vs-mim report --claims {input.claims:q} --figures {input.figures:q} --others {input.others:q} --rates {input.rates:q}"
         " --output {output:q} 2>&1 | tee {log:q}"
 
 
 # A page of the documentation, with numbers of one study; run after that study has changed, and committed.
 if STUDY.study == DOCUMENTED:
+
+    rule audit_rates_page:
+        input:
+            claims=ancient(CLAIM_FILE),
+        output:
+            table=temp(f"{RESULTS}/audit_rates_of_page.csv"),
+            page="docs/audit_rates.md",
+        params:
+            asked=lambda wildcards: CLAIMED.simulation.model_dump(mode="json"),
+            decided=lambda wildcards: COMMAND["audit-rates"].decided(STUDY, STUDY.study),
+        log:
+            f"{RESULTS}/logs/audit/rates_page.log",
+        shell:
+            "cl-vs-mim audit-rates --claims {input.claims:q} --output {output.table:q} --page {output.page:q} 2>&1 | tee {log:q}"
 
     rule pitfalls_page:
         input:

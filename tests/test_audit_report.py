@@ -18,6 +18,7 @@ from cl_vs_mim.audit.commands import report
 from cl_vs_mim.audit.judge import Audit
 from cl_vs_mim.audit.plots import number
 from cl_vs_mim.audit.series import Tables
+from cl_vs_mim.audit.simulate import table
 from cl_vs_mim.audit.verdict import RULE
 from cl_vs_mim.config import load_study
 from cl_vs_mim.core.errors import UserError
@@ -39,8 +40,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "other.json").write_text(other.model_dump_json())
     for name in ("fig3", "fig4"):
         Image.new("RGB", (1800, 900), "teal").save(folder / f"{name}.png")
+    table((1, 3), (0.0, 3.0), 50, seed=0).to_csv(folder / "rates.csv")
     report(
         claims=folder / "claims.json",
+        rates=folder / "rates.csv",
         figures=[folder / "fig3.png", folder / "fig4.png"],
         others=[folder / "other.json", folder / "claims.json"],
         output=folder / "report.html",

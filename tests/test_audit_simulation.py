@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
+from cl_vs_mim.audit.rates import as_markdown, rate_plots
 from cl_vs_mim.audit.simulate import KINDS, allowed, table
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "audit_rates.md"
 
 REPLICATES = 3000
 SEEDS = (2, 3, 5, 10)
@@ -50,6 +55,28 @@ def test_what_is_large_is_found_with_five_seeds(rates: pd.DataFrame) -> None:
     large = rates[(rates["effect"] == 3) & (rates["seeds"] == 10)].set_index("kind")["supported"]
     assert large.min() > 0.95, large
     assert (rates[(rates["effect"] == 3) & (rates["seeds"] == 5)]["supported"] > 0.6).all()
+
+
+def test_the_page_of_the_documentation_says_so(rates: pd.DataFrame) -> None:
+    """Its rates are those of these rules, as closely as simulations with other draws agree."""
+    text = PAGE.read_text(encoding="utf-8")
+    assert as_markdown(rates, 0.95).splitlines()[5:7] == text.splitlines()[5:7]
+    ours, theirs = (_cells(one) for one in (as_markdown(rates, 0.95), text))
+    assert ours.keys() == theirs.keys()
+    for key, cells in ours.items():
+        assert cells == pytest.approx(theirs[key], abs=4.5), key  # percent
+
+
+def _cells(page: str) -> dict[tuple[str, ...], list[float]]:
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.endswith("% |")]
+    return {tuple(row[:2]): [float(cell.removesuffix(" %")) for cell in row[2:]] for row in rows}
+
+
+def test_every_kind_is_drawn_with_its_promise(rates: pd.DataFrame) -> None:
+    plots = rate_plots(rates, 0.95)
+    assert [name for name, _ in plots] == list(KINDS)
+    for _, plot in plots:
+        assert plot.count('class="rate"') == 3 and plot.count('class="promise"') == 1
 
 
 def test_one_seed_speaks_of_no_other_training() -> None:

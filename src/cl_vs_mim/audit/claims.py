@@ -66,6 +66,16 @@ class Rule(Section):
     least_seeds: PositiveInt = 3  # of every encoder, the untrained ones too, for a verdict without limits
 
 
+class Simulation(Section):
+    """Which studies are simulated for the table of the rules' error rates."""
+
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    most_seeds: PositiveInt = 10
+    effects: list[Annotated[float, Field(ge=0)]] = Field(default_factory=lambda: [0.0, 1.0, 3.0])  # sd between seeds
+    replicates: PositiveInt = 2000
+    seed: int = 0
+
+
 # ------------------------------------------------------------------------------------------------
 # Beside the claims
 # ------------------------------------------------------------------------------------------------
@@ -111,6 +121,7 @@ class ClaimFile(Section):
     """The whole file."""
 
     rule: Rule
+    simulation: Simulation = Field(default_factory=Simulation)
     multiverse: Multiverse
     claims: dict[Annotated[str, Field(pattern=r"^C\d+[a-z]?$")], Claim]
     curves: list[Curve] = Field(default_factory=list)

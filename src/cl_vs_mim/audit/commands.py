@@ -84,7 +84,14 @@ def _claims_decide(study: Study, run: str) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------
 
 
-def report(*, claims: Path, output: Path, figures: list[Path] | None = None, others: list[Path] | None = None) -> None:
+def report(
+    *,
+    claims: Path,
+    output: Path,
+    figures: list[Path] | None = None,
+    others: list[Path] | None = None,
+    rates: Path | None = None,
+) -> None:
     """Write the audit as one page that needs no network.
 
     Args:
@@ -92,6 +99,7 @@ def report(*, claims: Path, output: Path, figures: list[Path] | None = None, oth
         output: the page, HTML.
         figures: PNGs of the study, named as the claims name them.
         others: claims.json of other studies, to stand beside it.
+        rates: the rules' error rates, from audit-rates, to be drawn.
 
     Raises:
         UserError: a file is missing, or an audit is of another version of this package.
@@ -101,11 +109,39 @@ def report(*, claims: Path, output: Path, figures: list[Path] | None = None, oth
     """
     from cl_vs_mim.audit.report import figure_data, read_report, render
     from cl_vs_mim.core.files import write_text
+    from cl_vs_mim.core.tables import read_table
 
     found = read_report(claims)
     beside = [one for one in map(read_report, others or ()) if one.study != found.study]
     pictures = {path.stem: figure_data(path) for path in figures or ()}
-    write_text(output, render(found, pictures, beside))
+    write_text(output, render(found, pictures, beside, None if rates is None else read_table(rates)))
+
+
+def audit_rates(*, output: Path, claims: Path = _CLAIMS, page: Path | None = None) -> None:
+    """Simulate how often the rules of the verdict err, for every kind of claim, number of seeds and size of effect.
+
+    Args:
+        output: the table, CSV.
+        claims: the claims, whose ``simulation`` says what is simulated.
+        page: Markdown with a part of the table, for the documentation.
+
+    Raises:
+        UserError: the claims are not valid.
+
+    Example:
+        cl-vs-mim audit-rates --output results/demo/audit_rates.csv
+    """
+    from cl_vs_mim.audit.claims import load_claims
+    from cl_vs_mim.audit.rates import as_markdown
+    from cl_vs_mim.audit.simulate import table
+    from cl_vs_mim.core.files import write_text
+
+    asked = load_claims(claims).simulation
+    seeds = range(1, asked.most_seeds + 1)
+    found = table(seeds, asked.effects, asked.replicates, asked.seed, level=asked.level)
+    write_text(output, found.to_csv(index=False))
+    if page is not None:
+        write_text(page, as_markdown(found, asked.level))
 
 
 def pitfalls(*, config: Path, tables: Path, output: Path) -> None:
@@ -146,6 +182,7 @@ def _pitfalls_decide(study: Study, run: str) -> dict[str, Any]:
 CLAIMS = Command("claims", claims, _claims_decide, lambda study, run: ("cl_vs_mim.audit.judge",))
 COMMANDS = (
     CLAIMS,
+    Command("audit-rates", audit_rates, lambda study, run: {}, lambda study, run: ("cl_vs_mim.audit.simulate",)),
     Command("report", report, lambda study, run: {}, lambda study, run: ("cl_vs_mim.audit.report",)),
     Command("pitfalls", pitfalls, _pitfalls_decide, lambda study, run: ("cl_vs_mim.audit.pitfalls",)),
 )

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 from PIL import Image
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 
 from cl_vs_mim.audit import verdict as rule
 from cl_vs_mim.audit.plots import interval_plot, multiverse_plots, number
+from cl_vs_mim.audit.rates import rate_plots
 from cl_vs_mim.audit.result import VERDICTS, ClaimRecord, Report
 from cl_vs_mim.core.errors import UserError
 
@@ -98,13 +100,16 @@ def written_rule() -> list[Markup]:
     return [Markup(re.sub(r"\*(.+?)\*", r"<em>\1</em>", str(escape(step)))) for step in rule.RULE]
 
 
-def render(report: Report, figures: Mapping[str, str], others: Sequence[Report] = ()) -> str:
+def render(
+    report: Report, figures: Mapping[str, str], others: Sequence[Report] = (), rates: pd.DataFrame | None = None
+) -> str:
     """The page.
 
     Args:
         report: the audit of the study.
         figures: pictures as ``data:`` addresses, by the names that claims give.
         others: audits of other studies, to stand beside it.
+        rates: the rules' error rates, of :func:`.simulate.table`.
     """
     environment = Environment(
         loader=PackageLoader("cl_vs_mim.audit"),
@@ -125,5 +130,6 @@ def render(report: Report, figures: Mapping[str, str], others: Sequence[Report] 
         weakest=weakest,
         interval_plot=interval_plot,
         multiverse_plots=multiverse_plots,
+        rates=[] if rates is None else rate_plots(rates, report.level),
         not_tested=rule.NOT_TESTED,
     )

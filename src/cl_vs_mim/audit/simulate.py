@@ -18,6 +18,7 @@ from scipy import stats
 from cl_vs_mim.audit.estimate import Estimate, Part, estimate
 from cl_vs_mim.audit.evidence import NOT_ASKED, Evidence, Untrained, all_of, any_of, of_contrast
 from cl_vs_mim.audit.terms import chosen
+from cl_vs_mim.core.progress import progress
 
 COLUMNS = ("kind", "seeds", "effect", "supported", "contradicted", "equivalent", "coverage", "replicates")
 
@@ -201,11 +202,19 @@ def _covers(found: Estimate, least: float, level: float) -> np.ndarray:
 
 
 def table(
-    seeds: Iterable[int], effects: Iterable[float], replicates: int, seed: int, kinds: Iterable[str] = KINDS
+    seeds: Iterable[int],
+    effects: Iterable[float],
+    replicates: int,
+    seed: int,
+    *,
+    level: float = 0.95,
+    kinds: Iterable[str] = KINDS,
 ) -> pd.DataFrame:
     """Rates of all kinds, numbers of seeds and effects; columns as in :data:`COLUMNS`."""
-    cells = [(kind, count, effect) for kind in kinds for count in seeds for effect in effects]
-    return pd.DataFrame([rates(kind, Design(count, effect, replicates), seed) for kind, count, effect in cells])
+    cells = [
+        (kind, Design(count, effect, replicates, level)) for kind in kinds for count in seeds for effect in effects
+    ]
+    return pd.DataFrame([rates(kind, design, seed) for kind, design in progress(cells, desc="rates", unit="cell")])
 
 
 def allowed(rate: float, replicates: int) -> float:
