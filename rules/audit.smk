@@ -8,6 +8,7 @@ from cl_vs_mim.audit.claims import claimed_figures, load_claims
 from cl_vs_mim.audit.reads import tables_of_claims, tables_of_contrasts
 
 CLAIM_FILE = "config/claims.yaml"
+REGISTERED = "config/preregistration.yaml"
 try:
     CLAIMED = load_claims(Path(CLAIM_FILE))
 except UserError as error:
@@ -24,6 +25,7 @@ rule claims:
     input:
         claims=CLAIM_FILE,
         reference=REFERENCE,
+        registered=REGISTERED,
         tables=table_files(tables_of_claims(CLAIMED, STUDY)),
     output:
         claims=f"{RESULTS}/claims.json",
@@ -38,7 +40,7 @@ rule claims:
         f"{RESULTS}/benchmarks/audit/claims.tsv"
     shell:
         "cl-vs-mim claims --config {params.config:q} --claims {input.claims:q} --tables {params.tables:q}"
-        " --reference {input.reference:q} --output {output.claims:q} 2>&1 | tee {log:q}"
+        " --reference {input.reference:q} --registered {input.registered:q} --output {output.claims:q} 2>&1 | tee {log:q}"
 
 
 # How often the rules of the verdict err; the table is drawn on the page.

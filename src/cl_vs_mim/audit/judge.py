@@ -16,6 +16,7 @@ from cl_vs_mim.audit.estimate import Effect
 from cl_vs_mim.audit.measure import Measured, measure
 from cl_vs_mim.audit.multiverse import universes
 from cl_vs_mim.audit.provenance import snakemake_command, table_name, table_records
+from cl_vs_mim.audit.registration import Registration, at_hand, same
 from cl_vs_mim.audit.result import (
     VERDICTS,
     AgreementRecord,
@@ -23,6 +24,7 @@ from cl_vs_mim.audit.result import (
     ContrastRecord,
     EffectRecord,
     OwnRecord,
+    RegistrationRecord,
     Report,
     Universe,
 )
@@ -42,9 +44,11 @@ class Audit:
         file: claims, rules, curves, and choices of the multiverse.
         tables: of the study.
         reference: the table of published and digitised values.
+        known: versions of claims and rules that were fixed before a study was run.
     """
 
-    def __init__(self, file: ClaimFile, tables: Tables, reference: Path) -> None:
+    def __init__(self, file: ClaimFile, tables: Tables, reference: Path, known: Sequence[Registration] = ()) -> None:
+        self.known = known
         self.file = file
         self.tables = tables
         self.reference = reference
@@ -192,6 +196,18 @@ class Audit:
     # All
     # --------------------------------------------------------------------------------------------
 
+    def _registration(self) -> RegistrationRecord:
+        now = at_hand(self.file)
+        entry = next((one for one in self.known if same(one, now)), None)
+        return RegistrationRecord(
+            version=now.version,
+            date=now.date.isoformat(),
+            claims=now.claims,
+            rules=now.rules,
+            registered=entry is not None,
+            before_the_study=entry is not None and self.tables.study.study in entry.studies,
+        )
+
     def report(self, data_hash: str, config_hash: str) -> Report:
         """All claims, judged, with Holm's adjustment over those that were tested.
 
@@ -215,6 +231,7 @@ class Audit:
             reduced=study.reduced,
             expectation=study.expect.result,
             level=self.level,
+            registration=self._registration(),
             resamples=self.resampling.resamples,
             smallest_share=self.file.rule.smallest_share,
             least_seeds=self.file.rule.least_seeds,

@@ -118,6 +118,17 @@ class AgreementRecord(_Record):
     reason: str  # why there is none
 
 
+class RegistrationRecord(_Record):
+    """The version of claims and rules that judged."""
+
+    version: int
+    date: str
+    claims: str  # sha256
+    rules: str  # sha256
+    registered: bool  # whether config/preregistration.yaml holds it
+    before_the_study: bool  # and says that this study was run under it
+
+
 class Report(_Record):
     """The audit of one study."""
 
@@ -126,6 +137,7 @@ class Report(_Record):
     reduced: bool
     expectation: str
     level: float
+    registration: RegistrationRecord
     resamples: int  # of the curves beside the published ones
     smallest_share: float  # of the published value: the smallest effect that matters, where nothing else is said
     least_seeds: int  # for a verdict without limits
