@@ -160,6 +160,19 @@ def _added(arrays: Iterable[np.ndarray]) -> np.ndarray:
     return first
 
 
+def predicted(found: Estimate, level: float, place: int) -> tuple[float, float] | None:
+    """Where a new study, of one seed of each encoder and as many images, would find one of the K values.
+
+    Returns:
+        The ends of the prediction interval; None where only one seed is there, so that how trainings differ is unknown.
+    """
+    variance = float(found.error[place] ** 2 + found.single[place])
+    if not np.isfinite(variance) or variance == 0:
+        return None
+    half = float(stats.t.ppf((1 + level) / 2, found.df[place])) * variance**0.5
+    return float(found.value[place]) - half, float(found.value[place]) + half
+
+
 # ------------------------------------------------------------------------------------------------
 # For readers
 # ------------------------------------------------------------------------------------------------

@@ -12,10 +12,10 @@ from cl_vs_mim.audit.agreement import agree
 from cl_vs_mim.audit.bootstrap import Resampling, holm
 from cl_vs_mim.audit.claims import Claim, ClaimFile, Curve
 from cl_vs_mim.audit.contrasts import Contrast, Enters
-from cl_vs_mim.audit.estimate import Effect
+from cl_vs_mim.audit.estimate import Effect, predicted
 from cl_vs_mim.audit.measure import Measured, measure
 from cl_vs_mim.audit.multiverse import universes
-from cl_vs_mim.audit.provenance import snakemake_command, table_name, table_records
+from cl_vs_mim.audit.provenance import code_of_metric, snakemake_command, table_name, table_records
 from cl_vs_mim.audit.registration import Registration, at_hand, same
 from cl_vs_mim.audit.result import (
     VERDICTS,
@@ -24,12 +24,14 @@ from cl_vs_mim.audit.result import (
     ContrastRecord,
     EffectRecord,
     OwnRecord,
+    PredictionRecord,
     RegistrationRecord,
     Report,
     Universe,
 )
 from cl_vs_mim.audit.series import Tables
 from cl_vs_mim.audit.verdict import NOT_TESTED, Verdict, judge
+from cl_vs_mim.config import Study
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.progress import progress
 from cl_vs_mim.core.tables import row_head
@@ -154,6 +156,8 @@ class Audit:
             enters=one.enters,
             why_enters=control.reason if control and one.enters != "none" else "",
             published=asked.published,
+            prediction=self._prediction(one, asked.published),
+            code=code_of_metric(self.tables.study, asked),
             depth=one.depths[one.weakest],
             effect=_effect(one.interval(self.level)),
             beyond_control=None if beyond is None else _effect(beyond),
@@ -168,6 +172,12 @@ class Audit:
             images=one.images,
             tables=[table_name(self.tables, path) for path in one.paths],
         )
+
+    def _prediction(self, one: Measured, published: float | None) -> PredictionRecord | None:
+        ends = predicted(one.effect, self.level, one.weakest)
+        if published is None or ends is None:
+            return None
+        return PredictionRecord(low=ends[0], high=ends[1], holds=ends[0] <= published <= ends[1])
 
     def _agreement(self, curve: Curve) -> AgreementRecord:
         try:
@@ -230,6 +240,7 @@ class Audit:
             title=study.title,
             reduced=study.reduced,
             expectation=study.expect.result,
+            scale=_scale(study),
             level=self.level,
             registration=self._registration(),
             resamples=self.resampling.resamples,
@@ -246,6 +257,12 @@ class Audit:
 # ------------------------------------------------------------------------------------------------
 # Records
 # ------------------------------------------------------------------------------------------------
+
+
+def _scale(study: Study) -> int:
+    """Weights of the blocks of the pair's first encoder: 12 width^2 a block."""
+    architecture = study.architectures[study.models[study.figures.pair[0]].architecture]
+    return 12 * architecture.depth * architecture.width**2
 
 
 def _effect(effect: Effect) -> EffectRecord:

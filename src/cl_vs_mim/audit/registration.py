@@ -22,8 +22,8 @@ from cl_vs_mim.core.files import sha256_json
 DECIDES_NO_RESULT = True
 
 _RULES = ("estimate", "evidence", "measure", "terms", "verdict")  # modules of this package: from numbers to a verdict
-_HEAD = """# Which claims (config/claims.yaml) and rules (code of the audit) were fixed when, the latest last, and which studies
-# were run under them. Written by: cl-vs-mim preregister. Comments of the claims do not count.
+_HEAD = """# Which claims (config/claims.yaml) and rules (code of the audit) were fixed when, the latest last,
+# and which studies were run under them. Written by: cl-vs-mim preregister. Comments of the claims do not count.
 
 """
 

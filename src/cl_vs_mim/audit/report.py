@@ -15,6 +15,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from cl_vs_mim.audit import verdict as rule
+from cl_vs_mim.audit.compare import by_scale, rows
 from cl_vs_mim.audit.plots import interval_plot, multiverse_plots, number
 from cl_vs_mim.audit.rates import rate_plots
 from cl_vs_mim.audit.result import VERDICTS, ClaimRecord, Report
@@ -119,6 +120,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
+    studies = by_scale([report, *others])
     return environment.get_template("report.html.jinja").render(
         report=report,
         figures=figures,
@@ -132,4 +134,6 @@ def render(
         multiverse_plots=multiverse_plots,
         rates=[] if rates is None else rate_plots(rates, report.level),
         not_tested=rule.NOT_TESTED,
+        studies=studies,
+        compared=rows(studies) if others else [],
     )

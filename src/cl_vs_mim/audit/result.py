@@ -54,6 +54,14 @@ class OwnRecord(_Record):
     high: float
 
 
+class PredictionRecord(_Record):
+    """Where a study of this scale, with one seed of each encoder and as many images, would find a published number."""
+
+    low: float
+    high: float
+    holds: bool  # whether the published number lies in it
+
+
 class ContrastRecord(_Record):
     """One measured contrast; of several depths, the least."""
 
@@ -65,6 +73,8 @@ class ContrastRecord(_Record):
     enters: Enters  # how the untrained encoders do
     why_enters: str
     published: float | None
+    prediction: PredictionRecord | None  # null: nothing is published, or one seed only
+    code: str  # where the metric is computed
     depth: str  # at which it is weakest; empty: it is not asked at several
     effect: EffectRecord
     beyond_control: EffectRecord | None
@@ -136,6 +146,7 @@ class Report(_Record):
     title: str
     reduced: bool
     expectation: str
+    scale: int  # weights of the blocks of the pair's first encoder
     level: float
     registration: RegistrationRecord
     resamples: int  # of the curves beside the published ones
