@@ -116,8 +116,7 @@ def _open(one: Measured, effect: Effect, alpha: float) -> str:
     if not one.has_interval or effect.low is None or effect.high is None:
         return "nothing varies (one seed and no values by image, or all alike), so there is no interval"
     if effect.high < one.margin:
-        slight = float(one.effect.value.min()) > one.margin - one.smallest
-        return "below its margin, but " + ("by less than matters" if slight else "not surely so for all that is asked")
+        return f"below its margin, but {_not_below(one, alpha)}"
     if effect.low <= one.margin:
         return "the interval includes the margin"
     if float(one.effect.value.min()) < one.margin + one.smallest:
@@ -131,6 +130,18 @@ def _open(one: Measured, effect: Effect, alpha: float) -> str:
         better = "different from" if one.untrained.either_way else "above"
         return f"{one.encoders[int(p.argmax())]} is not surely {better} its own untrained encoder"
     return "it holds, but not after correction for looking at all"
+
+
+def _not_below(one: Measured, alpha: float) -> str:
+    """Why a contrast that lies below its margin contradicts nothing."""
+    if float(one.effect.value.min()) > one.margin - one.smallest:
+        return "by less than matters"
+    beyond = one.untrained.beyond
+    if beyond is not None and float(beyond.below(0.0).min()) >= alpha:
+        return "so are the untrained encoders of the same architectures"
+    if float(one.untrained.trained()) >= alpha:
+        return "some encoder is not surely beyond its own untrained one"
+    return "not surely so after correction for all that is asked"
 
 
 def _at(one: Measured) -> str:
