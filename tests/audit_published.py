@@ -193,16 +193,28 @@ class PaperTables(Tables):
         seed: of the noise.
         nothing: whether all encoders are the same but for noise.
         exact: whether the mean over seeds and images is the published value itself.
+        instead: means (D,) or one for all depths, by model and by metric or table, instead of the published ones.
     """
 
-    def __init__(self, study: Study, seed: int, *, nothing: bool = False, exact: bool = True) -> None:
+    def __init__(
+        self,
+        study: Study,
+        seed: int,
+        *,
+        nothing: bool = False,
+        exact: bool = True,
+        instead: dict[tuple[str, str], np.ndarray] | None = None,
+    ) -> None:
         super().__init__(study, Path("tables"))
-        self.seed, self.nothing, self.exact = seed, nothing, exact
+        self.seed, self.nothing, self.exact, self.instead = seed, nothing, exact, instead or {}
 
     def _read(self, model: str, source: Source) -> Series:
         found = curve(self.study, model, source)
         if self.nothing:
             found = replace(found, means=np.full_like(found.means, 0.5))
+        metric = next((str(values[0]) for name, values in source.where if name == "metric"), source.table)
+        if (model, metric) in self.instead:
+            found = replace(found, means=np.broadcast_to(self.instead[model, metric], found.means.shape))
         rng = np.random.default_rng([self.seed, zlib.crc32(f"{model} {source}".encode())])
         images = IMAGES if found.images else ()
         shape = (len(self.study.analysis.control_seeds), max(len(images), 1), len(found.depths))

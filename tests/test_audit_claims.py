@@ -159,6 +159,16 @@ def test_shares_of_decisions_leave_other_images_out(study: Study, tmp_path: Path
     assert value(study, tmp_path, of_all) == pytest.approx(3 / 6 - 2 / 6)
 
 
+def test_rows_can_be_left_out(study: Study, tmp_path: Path) -> None:
+    rows = [{"image": f"{n}", "depth": 3, "group": g, "value": v + 0.1 * n} for n in range(4)
+            for g, v in ((("bird", 1.0), ("other", 50.0))[n % 2],)]  # fmt: skip
+    write_rows(tmp_path, "embedding_purity", "moco_v3", rows)
+    given = {"name": "x", "table": "embedding_purity", "more": {"model": "cl"}, "without": {"group": "other"}}
+    assert value(study, tmp_path, Contrast.model_validate(given)) == pytest.approx(1.1)
+    with pytest.raises(UserError, match="no column colour"):
+        value(study, tmp_path, Contrast.model_validate(given | {"without": {"colour": "red"}}))
+
+
 def test_lists_of_values_are_averaged_and_terms_override(study: Study, tmp_path: Path) -> None:
     for model, drop in (("moco_v3", 0.4), ("simmim", 0.1)):
         rows = [

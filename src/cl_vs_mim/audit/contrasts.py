@@ -78,6 +78,7 @@ class Contrast(Section):
     name: str
     table: Name  # kind of table, such as attention
     where: Where = Field(default_factory=dict)  # columns and the value they should have
+    without: Where = Field(default_factory=dict)  # columns and values whose rows are left out
     decision: Decision | None = None  # instead of the column value
     rank_fraction: Share | None = None  # of spectra: the rank at this share of all
     highest_frequency: bool = False  # of Fourier tables: the highest one only

@@ -94,6 +94,7 @@ class Source(NamedTuple):
 
     table: str
     where: tuple[tuple[str, tuple[Value, ...]], ...]
+    without: tuple[tuple[str, tuple[Value, ...]], ...]
     rank_fraction: float | None
     highest_frequency: bool
     per_uniform: bool
@@ -112,6 +113,7 @@ def source_of(contrast: Contrast, term: Term, heads: Heads = "mean", grid: int |
     return Source(
         term.table or contrast.table,
         tuple((column, tuple(one if isinstance(one, list) else [one])) for column, one in where),
+        tuple((column, tuple(one if isinstance(one, list) else [one])) for column, one in contrast.without.items()),
         contrast.rank_fraction,
         contrast.highest_frequency,
         contrast.per_uniform,
@@ -189,11 +191,13 @@ def _chosen(frame: pd.DataFrame, source: Source, path: Path, level: float) -> pd
         frame = frame.assign(value=frame[column].isin(equals).astype(float))
         if among:
             frame.loc[~frame[column].isin(among), "value"] = np.nan
-    missing = [name for name in ("value", *dict(source.where)) if name not in frame]
+    missing = [name for name in ("value", *dict(source.where), *dict(source.without)) if name not in frame]
     if missing:
         raise UserError(f"{path} has no column {', '.join(missing)}")
     for column, values in source.where:
         frame = frame[_is_one_of(frame[column], values)]
+    for column, values in source.without:
+        frame = frame[~_is_one_of(frame[column], values)]
     if "depth" in frame and (halves := frame["depth"] % 1 != 0).any():
         frame = frame[~halves]  # states between attention and MLP: the paper's curves are of whole blocks
     if source.rank_fraction is not None:
