@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cl_vs_mim.audit.series import Series, Source, Tables
+from cl_vs_mim.audit.series import Series, Source, Tables, seeds_of
 from cl_vs_mim.config import Study, load_study
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,7 +33,7 @@ def study(count: int = 8) -> Study:
         kind = models[name].architecture
         architectures[f"{kind}_small"] = architectures[kind].model_copy(update={"width": 192})
         models[f"{name}_small"] = models[name].model_copy(update={"architecture": f"{kind}_small"})
-    analysis = found.analysis.model_copy(update={"control_seeds": seeds, "grids": []})
+    analysis = found.analysis.model_copy(update={"control_seeds": list(range(max(5, count))), "grids": []})
     return found.model_copy(update={"models": models, "architectures": architectures, "analysis": analysis})
 
 
@@ -217,7 +217,7 @@ class PaperTables(Tables):
             found = replace(found, means=np.broadcast_to(self.instead[model, metric], found.means.shape))
         rng = np.random.default_rng([self.seed, zlib.crc32(f"{model} {source}".encode())])
         images = IMAGES if found.images else ()
-        shape = (len(self.study.analysis.control_seeds), max(len(images), 1), len(found.depths))
+        shape = (len(seeds_of(self.study, model)), max(len(images), 1), len(found.depths))
         noise = rng.normal(0, found.by_seed, (shape[0], 1, shape[2]))
         if images:
             noise = noise + rng.normal(0, found.by_image, (1, *shape[1:])) + rng.normal(0, found.by_both, shape)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from cl_vs_mim.audit.estimate import Estimate
+from cl_vs_mim.audit.evidence import of_contrast
 from cl_vs_mim.audit.rates import as_markdown, rate_plots
 from cl_vs_mim.audit.simulate import KINDS, allowed, table
 
@@ -55,6 +58,19 @@ def test_what_is_large_is_found_with_five_seeds(rates: pd.DataFrame) -> None:
     large = rates[(rates["effect"] == 3) & (rates["seeds"] == 10)].set_index("kind")["supported"]
     assert large.min() > 0.95, large
     assert (rates[(rates["effect"] == 3) & (rates["seeds"] == 5)]["supported"] > 0.6).all()
+
+
+def test_an_effect_that_matters_is_called_nothing_no_oftener_than_promised() -> None:
+    """At the smallest effect itself, where it is called so most often, and surely where there is none."""
+    rng, smallest, error = np.random.default_rng(11), 1.0, 0.2
+
+    def called(truth: float) -> float:
+        value = truth + rng.normal(0, error, (1, 20_000))
+        study = Estimate(value, np.full_like(value, error), np.full_like(value, 1e7), np.full_like(value, np.nan))
+        return float((of_contrast(study, 0.0, smallest).equivalence < 0.05).mean())
+
+    assert called(smallest) <= allowed(FALSE, 20_000) and called(-smallest) <= allowed(FALSE, 20_000)
+    assert called(0.0) > 0.99
 
 
 def test_the_page_of_the_documentation_says_so(rates: pd.DataFrame) -> None:

@@ -82,7 +82,10 @@ def test_the_written_rule(contrasts, expected: str, reason: str) -> None:
     assert found.verdict == expected and reason in found.reason
 
 
-@pytest.mark.parametrize(("seeds", "controls", "limited"), [(3, 5, False), (2, 5, True), (1, 5, True), (3, 1, True)])
+@pytest.mark.parametrize(
+    ("seeds", "controls", "limited"),
+    [(3, 5, False), (2, 5, True), (1, 5, True), (3, 1, True), (3, 4, True), (6, 5, True)],
+)
 @pytest.mark.parametrize(
     ("at", "expected"), [((0.7, 1.0), SUPPORTED), ((0.0, 0.2), CONTRADICTED), ((0.47, 0.53), EQUIVALENT)]
 )

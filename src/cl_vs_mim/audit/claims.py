@@ -63,7 +63,8 @@ class Rule(Section):
     version: PositiveInt
     date: date
     smallest_share: Share = 0.25  # of the published value: the smallest effect that matters, where nothing else is said
-    least_seeds: PositiveInt = 3  # of every encoder, the untrained ones too, for a verdict without limits
+    least_seeds: PositiveInt = 3  # of every trained encoder, for a verdict that is not limited to these
+    least_control_seeds: PositiveInt = 5  # of every untrained one that enters, and as many as of the trained ones
 
 
 class Simulation(Section):

@@ -246,6 +246,7 @@ class Audit:
             resamples=self.resampling.resamples,
             smallest_share=self.file.rule.smallest_share,
             least_seeds=self.file.rule.least_seeds,
+            least_control_seeds=self.file.rule.least_control_seeds,
             head=row_head(study=study.study, config_hash=config_hash, data_hash=data_hash, device=_DEVICE),
             verdicts={verdict: counted[verdict] for verdict in VERDICTS},
             claims=claims,

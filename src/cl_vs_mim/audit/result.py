@@ -151,7 +151,8 @@ class Report(_Record):
     registration: RegistrationRecord
     resamples: int  # of the curves beside the published ones
     smallest_share: float  # of the published value: the smallest effect that matters, where nothing else is said
-    least_seeds: int  # for a verdict without limits
+    least_seeds: int  # for a verdict that is not limited to these encoders
+    least_control_seeds: int
     head: dict[str, str]
     verdicts: dict[str, int]
     claims: dict[str, ClaimRecord]

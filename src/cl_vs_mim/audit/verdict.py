@@ -30,8 +30,9 @@ RULE = (  # *…* is emphasised on the page
     "How the untrained encoders enter stands with each claim: the contrast minus theirs must lie on the same side of 0 "
     "(*exceed*); each encoder must lie above its own untrained one (*beat*), or be different from it (*differ*); or "
     "they do not (*none*). What is asked for support is asked for a contradiction and for equivalence too.",
-    "With fewer seeds of any encoder than the rules ask for, untrained ones included where they enter, a verdict "
-    "speaks *on these encoders*. With one seed the interval is over images alone.",
+    "With fewer seeds of a trained encoder than the rules ask for, or fewer of an untrained one that enters than they "
+    "ask for or than there are of the trained ones, a verdict speaks *on these encoders*. With one seed the interval "
+    "is over images alone.",
 )
 
 
@@ -65,7 +66,7 @@ def judge(measured: Sequence[Measured], rule: Rule, level: float, groups: int = 
     found = any_of(list(each.values()), groups) if groups else each[""]
     word = decide(found, level)
     p_value = {CONTRADICTED: found.contradiction, EQUIVALENT: found.equivalence}.get(word, found.support)
-    limited = ON_THESE if word != INCONCLUSIVE and _fewest(measured) < rule.least_seeds else ""
+    limited = ON_THESE if word != INCONCLUSIVE and any(_few(one, rule) for one in measured) else ""
     if groups:
         nearest = min(each, key=lambda group: float(each[group].support))
         reason = f"nearest is {nearest}: {_reason(by_group[nearest], word, level)}"
@@ -87,9 +88,11 @@ def decide(evidence: Evidence, level: float) -> str:
     return INCONCLUSIVE
 
 
-def _fewest(measured: Sequence[Measured]) -> int:
-    """Seeds of the encoder that has fewest, where that matters."""
-    return min(min(one.seeds, one.seeds if one.control_seeds is None else one.control_seeds) for one in measured)
+def _few(one: Measured, rule: Rule) -> bool:
+    """Whether a contrast has too few seeds to speak of more than these encoders."""
+    if one.control_seeds is not None and one.control_seeds < max(rule.least_control_seeds, one.seeds):
+        return True
+    return one.seeds < rule.least_seeds
 
 
 # ------------------------------------------------------------------------------------------------
