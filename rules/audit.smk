@@ -54,6 +54,8 @@ rule audit_rates:
         decided=lambda wildcards: COMMAND["audit-rates"].decided(STUDY, STUDY.study),
     log:
         f"{RESULTS}/logs/audit/rates.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/audit/rates.tsv"
     shell:
         "cl-vs-mim audit-rates --claims {input.claims:q} --output {output:q} 2>&1 | tee {log:q}"
 
@@ -92,6 +94,8 @@ if STUDY.study == DOCUMENTED:
             decided=lambda wildcards: COMMAND["audit-rates"].decided(STUDY, STUDY.study),
         log:
             f"{RESULTS}/logs/audit/rates_page.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/audit/rates_page.tsv"
         shell:
             "cl-vs-mim audit-rates --claims {input.claims:q} --output {output.table:q} --page {output.page:q} 2>&1 | tee {log:q}"
 

@@ -435,6 +435,14 @@ def test_the_example_of_the_documentation_is_valid() -> None:
     assert Claim.model_validate(claim).contrasts[0].margin == -0.05
 
 
+def test_the_documentation_says_what_the_rule_is() -> None:
+    rule, text = load_claims(CLAIMS).rule, (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
+    words = {3: "three", 5: "five", 0.25: "a quarter"}
+    assert f"{words[rule.smallest_share]} of the published value (`rule.smallest_share`)" in text
+    assert f"fewer than {words[rule.least_seeds]} seeds of some encoder" in text
+    assert f"fewer than {words[rule.least_control_seeds]} of an untrained one" in text
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

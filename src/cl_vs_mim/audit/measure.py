@@ -158,7 +158,10 @@ def _part(sign: int, series: Series, term: Term, values: np.ndarray) -> Part:
 def _own(
     contrast: Contrast, series: Sequence[Series], controls: Sequence[Series], shift: float
 ) -> tuple[tuple[str, ...], Estimate | None]:
-    """Every encoder's terms minus those of its own untrained one: their names, and the differences (E,)."""
+    """Every encoder's terms minus those of its own untrained one: their names, and the differences (E,).
+
+    Of a window whose depths are asked one by one, or one of which is chosen, the mean is compared.
+    """
     names, found = [], []
     for (_, term), trained, untrained in zip(contrast.signed(), series, controls, strict=True):
         if trained.model == untrained.model:
