@@ -54,6 +54,12 @@ def test_three_seeds_miss_what_is_large_more_often_than_not(rates: pd.DataFrame)
     assert 0.2 < row.supported < 0.5
 
 
+@pytest.mark.parametrize("kind", ["one contrast", "one contrast, one encoder steady"])
+def test_intervals_cover_with_any_number_of_seeds(kind: str) -> None:
+    found = table(range(2, 11), (0.0,), REPLICATES, seed=8, kinds=[kind])
+    assert found["coverage"].min() >= 1 - allowed(0.05, REPLICATES)
+
+
 def test_what_is_large_is_found_with_five_seeds(rates: pd.DataFrame) -> None:
     large = rates[(rates["effect"] == 3) & (rates["seeds"] == 10)].set_index("kind")["supported"]
     assert large.min() > 0.95, large

@@ -52,12 +52,12 @@ class _World:
         self.shared = rng.normal(0, _SHARED, (1, len(_IMAGES), 1, design.replicates))
         self._drawn = 0
 
-    def encoder(self, means: Sequence[float], sign: int = 1, *, seeds: int | None = None) -> Part:
-        """Values (S, M, K, R) of an encoder whose K depths have these means."""
+    def encoder(self, means: Sequence[float], sign: int = 1, *, seeds: int | None = None, spread: float = 1.0) -> Part:
+        """Values (S, M, K, R) of an encoder whose K depths have these means, and whose seeds differ by ``spread``."""
         images, replicates = len(_IMAGES), self.design.replicates
         shape = (seeds or self.design.seeds, images, len(means), replicates)
         values = np.reshape(means, (1, 1, -1, 1)) + self.shared
-        values = values + self.rng.normal(0, 1, (shape[0], 1, *shape[2:]))
+        values = values + self.rng.normal(0, spread, (shape[0], 1, *shape[2:]))
         values = values + self.rng.normal(0, _BY_IMAGE, (1, *shape[1:])) + self.rng.normal(0, _BY_BOTH, shape)
         self._drawn += 1
         return Part(sign, f"encoder {self._drawn}", _IMAGES, values)
@@ -81,6 +81,12 @@ Kind = Callable[[_World, float], Outcome]
 
 def _contrast(world: _World, effect: float) -> Outcome:
     found = estimate([world.encoder([effect]), world.encoder([0.0], -1)])
+    return _judged(found), [(found, effect)]
+
+
+def _unequal(world: _World, effect: float) -> Outcome:
+    """One encoder's seeds differ ten times less than the other's."""
+    found = estimate([world.encoder([effect]), world.encoder([0.0], -1, spread=0.1)])
     return _judged(found), [(found, effect)]
 
 
@@ -158,6 +164,7 @@ def _any(world: _World, effect: float) -> Outcome:
 
 KINDS: dict[str, Kind] = {
     "one contrast": _contrast,
+    "one contrast, one encoder steady": _unequal,
     "beyond the untrained (exceed)": _exceed,
     "each above its untrained (beat)": _beat,
     "one not moved by training (differ)": _differ,
