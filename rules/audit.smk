@@ -8,6 +8,7 @@ from cl_vs_mim.audit.claims import claimed_figures, load_claims
 from cl_vs_mim.audit.reads import tables_of_claims, tables_of_contrasts
 
 CLAIM_FILE = "config/claims.yaml"
+REGISTERED = "config/preregistration.yaml"
 try:
     CLAIMED = load_claims(Path(CLAIM_FILE))
 except UserError as error:
@@ -24,6 +25,7 @@ rule claims:
     input:
         claims=CLAIM_FILE,
         reference=REFERENCE,
+        registered=REGISTERED,
         tables=table_files(tables_of_claims(CLAIMED, STUDY)),
     output:
         claims=f"{RESULTS}/claims.json",
@@ -38,7 +40,24 @@ rule claims:
         f"{RESULTS}/benchmarks/audit/claims.tsv"
     shell:
         "cl-vs-mim claims --config {params.config:q} --claims {input.claims:q} --tables {params.tables:q}"
-        " --reference {input.reference:q} --output {output.claims:q} 2>&1 | tee {log:q}"
+        " --reference {input.reference:q} --registered {input.registered:q} --output {output.claims:q} 2>&1 | tee {log:q}"
+
+
+# How often the rules of the verdict err; the table is drawn on the page.
+rule audit_rates:
+    input:
+        claims=ancient(CLAIM_FILE),
+    output:
+        f"{RESULTS}/audit_rates.csv",
+    params:
+        asked=lambda wildcards: CLAIMED.simulation.model_dump(mode="json"),
+        decided=lambda wildcards: COMMAND["audit-rates"].decided(STUDY, STUDY.study),
+    log:
+        f"{RESULTS}/logs/audit/rates.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/audit/rates.tsv"
+    shell:
+        "cl-vs-mim audit-rates --claims {input.claims:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 # The page also shows other studies whose audit is there: shipped, or built here before.
@@ -46,6 +65,7 @@ rule audit_report:
     input:
         claims=f"{RESULTS}/claims.json",
         figures=expand(f"{RESULTS}/figures/{{figure}}.png", figure=[one for one in claimed_figures(CLAIMED) if one in FIGURES]),
+        rates=f"{RESULTS}/audit_rates.csv",
         others=sorted(path for path in glob("results/*/claims.json") if path != f"{RESULTS}/claims.json"),
     output:
         report(f"{RESULTS}/report.html", caption="../report/audit.rst", category="Audit"),
@@ -56,12 +76,28 @@ rule audit_report:
     benchmark:
         f"{RESULTS}/benchmarks/audit/report.tsv"
     shell:
-        "cl-vs-mim report --claims {input.claims:q} --figures {input.figures:q} --others {input.others:q}"
+        "cl-vs-mim report --claims {input.claims:q} --figures {input.figures:q} --others {input.others:q} --rates {input.rates:q}"
         " --output {output:q} 2>&1 | tee {log:q}"
 
 
 # A page of the documentation, with numbers of one study; run after that study has changed, and committed.
 if STUDY.study == DOCUMENTED:
+
+    rule audit_rates_page:
+        input:
+            claims=ancient(CLAIM_FILE),
+        output:
+            table=temp(f"{RESULTS}/audit_rates_of_page.csv"),
+            page="docs/audit_rates.md",
+        params:
+            asked=lambda wildcards: CLAIMED.simulation.model_dump(mode="json"),
+            decided=lambda wildcards: COMMAND["audit-rates"].decided(STUDY, STUDY.study),
+        log:
+            f"{RESULTS}/logs/audit/rates_page.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/audit/rates_page.tsv"
+        shell:
+            "cl-vs-mim audit-rates --claims {input.claims:q} --output {output.table:q} --page {output.page:q} 2>&1 | tee {log:q}"
 
     rule pitfalls_page:
         input:

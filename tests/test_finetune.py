@@ -75,6 +75,26 @@ def test_rates_fall_from_layer_to_layer(family: str) -> None:
     assert len(scale) == sum(len(group["params"]) for group in groups)
 
 
+@pytest.mark.parametrize("family", ["vit", "beit"])
+def test_the_top_learns_at_the_full_rate_where_the_original_has_it_so(family: str) -> None:
+    """SimMIM's code (section 9 of the specification): last norm and shared positions as the head, and these decay."""
+    plain, original = (FineTuned(encoder(family), tuning(original_layers=one), classes=5) for one in (False, True))
+    held = {}
+    for name, tuned in (("plain", plain), ("original", original)):
+        groups = tuned.parameter_groups(0.1)
+        names = {id(parameter): key for key, parameter in tuned.encoder.backbone.named_parameters()}
+        held[name] = {
+            names[id(parameter)]: (group.get("lr_scale", 1.0), group["weight_decay"])
+            for group in groups
+            for parameter in group["params"]
+            if id(parameter) in names
+        }
+    changed = {key: held["original"][key] for key in held["plain"] if held["plain"][key] != held["original"][key]}
+    norms = {"norm.weight": (1.0, 0.0), "norm.bias": (1.0, 0.0)}
+    table = {"rel_pos_bias.relative_position_bias_table": (1.0, 0.1)} if family == "beit" else {}
+    assert held["plain"].keys() == held["original"].keys() and changed == norms | table
+
+
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_logits_are_those_of_the_pooled_tokens(pooling: str) -> None:
     images = torch.randn(4, 3, 48, 48, generator=torch.Generator().manual_seed(0))

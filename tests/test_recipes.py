@@ -10,6 +10,7 @@ import yaml
 from cl_vs_mim.config import Model, load_study
 from cl_vs_mim.config.expansion import expand
 from cl_vs_mim.config.objective import OBJECTIVES
+from cl_vs_mim.encoder.masks import blockwise_mask
 
 CONFIG = Path(__file__).parent.parent / "config"
 RECIPES = sorted((CONFIG / "recipes").glob("*.yaml"))
@@ -37,6 +38,17 @@ def test_the_paper_study_takes_over_every_one() -> None:
     for path in RECIPES:
         taken = models[path.stem].model_copy(update={"label": model(path).label})
         assert taken == model(path)
+
+
+def test_recipes_come_to_the_values_of_the_originals() -> None:
+    """What their code makes of the published arguments (section 9 of the specification)."""
+    models = load_study(CONFIG / "paper.yaml").models
+    dino, beit, simmim = (models[name] for name in ("dino", "beit", "simmim"))
+    rate = dino.training.base_lr * dino.training.batch_size / dino.training.lr_batch
+    assert rate == pytest.approx(7.5e-4 * 1024 / 256), "rate x batch / 256"
+    mask = blockwise_mask(1, 14, beit.objective.mask_ratio, beit.objective.least_block, None)
+    assert int(mask.sum()) == 75
+    assert [view.interpolation for view in simmim.objective.views] == ["bilinear"]
 
 
 @pytest.mark.parametrize("path", TRANSFER, ids=lambda path: path.stem)

@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cl_vs_mim.audit.bootstrap import Effect, Resampling, means, summarise
-from cl_vs_mim.audit.claims import Contrast, Curve, Term
+from cl_vs_mim.audit.bootstrap import Resampling, means, summarise
+from cl_vs_mim.audit.claims import Curve
+from cl_vs_mim.audit.contrasts import Contrast, Term
+from cl_vs_mim.audit.estimate import Effect
 from cl_vs_mim.audit.series import Tables, model_of, source_of
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.tables import read_table
@@ -79,8 +81,8 @@ def agree(tables: Tables, curve: Curve, reference: Path, resampling: Resampling,
         curve.figure,
         model,
         len(theirs),
-        summarise(float(_rank_correlation(value, theirs)), _rank_correlation(drawn, shaken), margin=0, level=level),
-        summarise(float(_distance(value, theirs)), _distance(drawn, shaken), margin=0, level=level),
+        summarise(float(_rank_correlation(value, theirs)), _rank_correlation(drawn, shaken), level=level),
+        summarise(float(_distance(value, theirs)), _distance(drawn, shaken), level=level),
     )
 
 

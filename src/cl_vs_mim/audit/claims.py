@@ -5,93 +5,21 @@ Adding a claim needs no code: it names a table, the rows of it, the encoders, th
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
+from cl_vs_mim.audit.contrasts import Contrast, Control, Enters, Heads, Share, Where
 from cl_vs_mim.config.sections import Name, Section
 from cl_vs_mim.config.validation import UniqueKeyLoader, describe
 from cl_vs_mim.core.errors import UserError, nearest
 from cl_vs_mim.figures.figure import FIGURES, file_name
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Value = str | float | int
-Where = dict[str, Value | list[Value]]  # a list: any of these, averaged
-Heads = Literal["mean", "median", "max", "min"]
-
 # ------------------------------------------------------------------------------------------------
-# A contrast
-# ------------------------------------------------------------------------------------------------
-
-
-class Decision(Section):
-    """A share: of the rows whose ``column`` is one of ``among``, those where it is one of ``equals``."""
-
-    column: Name
-    equals: list[str]
-    among: list[str] = Field(default_factory=list)  # empty: of all rows
-
-
-class Term(Section):
-    """One number of one encoder: its values at some depths, reduced."""
-
-    model: str  # cl or mim (the study's pair), these with _untrained, :smallest or :largest, or the name of a model
-    depths: tuple[Share, Share] = (0.0, 1.0)  # relative: 0 the first depth that the table has, 1 the last
-    over: Literal["mean", "max", "min", "first", "last"] = "mean"  # of those depths
-    table: Name | None = None  # instead of the contrast's
-    where: Where = Field(default_factory=dict)  # beside the contrast's, and instead of it where both name a column
-
-
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, dict) else value
-
-
-Terms = Annotated[list[Term], BeforeValidator(_listed)]
-
-
-class Alternative(Section):
-    """Another reasonable reading of a contrast, for the multiverse."""
-
-    name: str
-    table: Name | None = None
-    where: Where = Field(default_factory=dict)
-    rank_fraction: Share | None = None
-    decision: Decision | None = None
-
-
-class Contrast(Section):
-    """The sum of ``more`` minus the sum of ``less`` should exceed the margin."""
-
-    name: str
-    table: Name  # kind of table, such as attention
-    where: Where = Field(default_factory=dict)  # columns and the value they should have
-    decision: Decision | None = None  # instead of the column value
-    rank_fraction: Share | None = None  # of spectra: the rank at this share of all
-    highest_frequency: bool = False  # of Fourier tables: the highest one only
-    per_uniform: bool = False  # attention distances as a share of that of uniform attention
-    more: Terms = Field(default_factory=list)
-    less: Terms = Field(default_factory=list)
-    each_depth: bool = False  # the least difference over the depths of the one term of more and the one of less
-    margin: float = 0.0
-    published: float | None = None  # the paper's value of this contrast, in the units of the table
-    group: str = ""  # of claims with any_group
-    alternatives: list[Alternative] = Field(default_factory=list)
-
-    @model_validator(mode="after")
-    def _can_vary(self) -> Contrast:
-        if self.more == self.less:
-            raise ValueError(f"{self.name}: more and less are the same; the effect is always 0")
-        if self.each_depth and (len(self.more), len(self.less)) != (1, 1):
-            raise ValueError(f"{self.name}: each_depth compares one term with one other")
-        if self.each_depth and self.more[0].depths != self.less[0].depths:
-            raise ValueError(f"{self.name}: each_depth needs the same depths of both terms")
-        return self
-
-
-# ------------------------------------------------------------------------------------------------
-# A claim
+# Claims
 # ------------------------------------------------------------------------------------------------
 
 
@@ -101,12 +29,11 @@ class Claim(Section):
     statement: str
     figure: str  # file name of the figure that shows it
     strength: Literal["strong", "medium", "weak"]  # strong: headline; medium: a figure's text; weak: our sharpening
-    about_training: bool = True  # what training does, so that one seed is not enough
-    control: bool = True  # whether the effect of the untrained architectures is subtracted, where it is about training
     unit: str = ""
+    control: Control | None = None  # how the untrained encoders enter its contrasts; a contrast may say otherwise
     contrasts: list[Contrast] = Field(default_factory=list)
     any_group: bool = False  # it is enough that all contrasts of one group hold
-    needs: list[Contrast] = Field(default_factory=list)  # without these the question cannot be asked
+    needs: list[Contrast] = Field(default_factory=list)  # without these the question cannot be asked (of their group)
     beside: list[Contrast] = Field(default_factory=list)  # reported, and not judged
     not_tested: str = ""  # why there is no contrast
     note: str = ""
@@ -115,11 +42,44 @@ class Claim(Section):
     def _measured_or_not(self) -> Claim:
         if bool(self.contrasts) == bool(self.not_tested):
             raise ValueError("give either contrasts, or not_tested with the reason")
-        if not self.control and not self.note:
-            raise ValueError("say in the note why there is no control")
         if self.any_group != any(one.group for one in self.contrasts):
             raise ValueError("any_group and the groups of contrasts go together")
+        for one in self.contrasts:
+            if one.control is None and self.control is None:
+                raise ValueError(f"{one.name}: say how the untrained encoders enter (control), and why")
+            if one.smallest is None and one.published is None and not one.margin:
+                raise ValueError(f"{one.name}: nothing is published; say which effect is the smallest that matters")
         return self
+
+    def enters(self, contrast: Contrast) -> Enters:
+        """How the untrained encoders enter one of its contrasts."""
+        found = contrast.control or self.control
+        return found.enters if found else "none"
+
+
+class Rule(Section):
+    """What the rules of the verdict leave to be fixed before a study is run."""
+
+    version: PositiveInt
+    date: date
+    smallest_share: Share = 0.25  # of the published value: the smallest effect that matters, where nothing else is said
+    least_seeds: PositiveInt = 3  # of every trained encoder, for a verdict that is not limited to these
+    least_control_seeds: PositiveInt = 5  # of every untrained one that enters, and as many as of the trained ones
+
+
+class Simulation(Section):
+    """Which studies are simulated for the table of the rules' error rates."""
+
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    most_seeds: PositiveInt = 10
+    effects: list[Annotated[float, Field(ge=0)]] = Field(default_factory=lambda: [0.0, 1.0, 3.0])  # sd between seeds
+    replicates: PositiveInt = 2000
+    seed: int = 0
+
+
+# ------------------------------------------------------------------------------------------------
+# Beside the claims
+# ------------------------------------------------------------------------------------------------
 
 
 class Curve(Section):
@@ -149,7 +109,7 @@ class Multiverse(Section):
     heads: list[Heads] = Field(default_factory=_mean_alone)  # the first one is that of the verdict
     images: list[Share] = Field(default_factory=lambda: [1.0])
     shifts: list[float] = Field(default_factory=lambda: [0.0])  # of the inner ends of depth windows, relative depth
-    resamples: PositiveInt = 400
+    controls: list[Enters] = Field(default_factory=list)  # instead of what the claim says
 
     @model_validator(mode="after")
     def _starts_with_the_verdict(self) -> Multiverse:
@@ -161,6 +121,8 @@ class Multiverse(Section):
 class ClaimFile(Section):
     """The whole file."""
 
+    rule: Rule
+    simulation: Simulation = Field(default_factory=Simulation)
     multiverse: Multiverse
     claims: dict[Annotated[str, Field(pattern=r"^C\d+[a-z]?$")], Claim]
     curves: list[Curve] = Field(default_factory=list)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 DECIDES_NO_RESULT = True
 
 _CLAIMS = Path("config/claims.yaml")
+_REGISTERED = Path("config/preregistration.yaml")
 _REFERENCE = Path("results/reference/reference_values.csv")
 
 # ------------------------------------------------------------------------------------------------
@@ -20,7 +21,15 @@ _REFERENCE = Path("results/reference/reference_values.csv")
 # ------------------------------------------------------------------------------------------------
 
 
-def claims(*, config: Path, tables: Path, output: Path, claims: Path = _CLAIMS, reference: Path = _REFERENCE) -> None:
+def claims(
+    *,
+    config: Path,
+    tables: Path,
+    output: Path,
+    claims: Path = _CLAIMS,
+    reference: Path = _REFERENCE,
+    registered: Path = _REGISTERED,
+) -> None:
     """Judge every claim of the paper by the tables of a study.
 
     Args:
@@ -29,6 +38,7 @@ def claims(*, config: Path, tables: Path, output: Path, claims: Path = _CLAIMS, 
         output: claims.json; its schema comes beside it, as claims.schema.json.
         claims: the claims, as contrasts that tables can decide.
         reference: the table of published values.
+        registered: which claims and rules were fixed when.
 
     Raises:
         UserError: the claims are not valid, or the published values are missing. A claim whose tables are missing is
@@ -39,18 +49,49 @@ def claims(*, config: Path, tables: Path, output: Path, claims: Path = _CLAIMS, 
     """
     from cl_vs_mim.audit.claims import load_claims
     from cl_vs_mim.audit.judge import Audit
+    from cl_vs_mim.audit.registration import read
     from cl_vs_mim.audit.result import json_schema
     from cl_vs_mim.audit.series import Tables
     from cl_vs_mim.config import load_study
     from cl_vs_mim.core.files import sha256_file, write_json, write_text
 
     study = load_study(config)
-    audit = Audit(load_claims(claims), Tables(study, tables), reference)
+    audit = Audit(load_claims(claims), Tables(study, tables), reference, read(registered))
     report = audit.report(sha256_file(claims), CLAIMS.config_hash(study, study.study))
     write_json(output.with_suffix(".schema.json"), json_schema())
     write_text(output, report.model_dump_json(indent=2) + "\n")
     for verdict, count in report.verdicts.items():
         print(f"{count:3} {verdict}")
+
+
+def preregister(*, reason: str = "", study: str = "", claims: Path = _CLAIMS, output: Path = _REGISTERED) -> None:
+    """Fix the claims and rules at hand, by their hashes, before a study is run; or note a study that is run under them.
+
+    Args:
+        reason: what is new in this version of them.
+        study: name of a study that is run under them, from which on they can only be changed as a new version.
+        claims: the claims and what their rules leave to be fixed.
+        output: the list of versions, which is added to.
+
+    Raises:
+        UserError: claims or rules have changed since a study was run, but rule.version of the claims has not; or a
+            new version has no reason.
+
+    Example:
+        cl-vs-mim preregister --reason "more seeds are asked for"
+    """
+    from cl_vs_mim.audit.claims import load_claims
+    from cl_vs_mim.audit.registration import as_yaml, at_hand, read, registered
+    from cl_vs_mim.core.errors import UserError
+    from cl_vs_mim.core.files import write_text
+
+    known = read(output)
+    now = at_hand(load_claims(claims), reason or (known[-1].reason if known and not known[-1].studies else ""))
+    found = registered(now, known, study)
+    if not found[-1].reason:
+        raise UserError("say with --reason what is new in this version")
+    write_text(output, as_yaml(found))
+    print(f"version {found[-1].version} of {found[-1].date}, claims {now.claims[:12]}, rules {now.rules[:12]}")
 
 
 def _claims_decide(study: Study, run: str) -> dict[str, Any]:
@@ -84,7 +125,14 @@ def _claims_decide(study: Study, run: str) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------
 
 
-def report(*, claims: Path, output: Path, figures: list[Path] | None = None, others: list[Path] | None = None) -> None:
+def report(
+    *,
+    claims: Path,
+    output: Path,
+    figures: list[Path] | None = None,
+    others: list[Path] | None = None,
+    rates: Path | None = None,
+) -> None:
     """Write the audit as one page that needs no network.
 
     Args:
@@ -92,6 +140,7 @@ def report(*, claims: Path, output: Path, figures: list[Path] | None = None, oth
         output: the page, HTML.
         figures: PNGs of the study, named as the claims name them.
         others: claims.json of other studies, shown beside it.
+        rates: the rules' error rates, from audit-rates, to be drawn.
 
     Raises:
         UserError: a file is missing, or an audit is of another version of this package.
@@ -101,11 +150,39 @@ def report(*, claims: Path, output: Path, figures: list[Path] | None = None, oth
     """
     from cl_vs_mim.audit.report import figure_data, read_report, render
     from cl_vs_mim.core.files import write_text
+    from cl_vs_mim.core.tables import read_table
 
     found = read_report(claims)
     beside = [one for one in map(read_report, others or ()) if one.study != found.study]
     pictures = {path.stem: figure_data(path) for path in figures or ()}
-    write_text(output, render(found, pictures, beside))
+    write_text(output, render(found, pictures, beside, None if rates is None else read_table(rates)))
+
+
+def audit_rates(*, output: Path, claims: Path = _CLAIMS, page: Path | None = None) -> None:
+    """Simulate how often the rules of the verdict err, for every kind of claim, number of seeds and size of effect.
+
+    Args:
+        output: the table, CSV.
+        claims: the claims, whose ``simulation`` says what is simulated.
+        page: Markdown with a part of the table, for the documentation.
+
+    Raises:
+        UserError: the claims are not valid.
+
+    Example:
+        cl-vs-mim audit-rates --output results/demo/audit_rates.csv
+    """
+    from cl_vs_mim.audit.claims import load_claims
+    from cl_vs_mim.audit.rates import as_markdown
+    from cl_vs_mim.audit.simulate import table
+    from cl_vs_mim.core.files import write_text
+
+    asked = load_claims(claims).simulation
+    seeds = range(1, asked.most_seeds + 1)
+    found = table(seeds, asked.effects, asked.replicates, asked.seed, level=asked.level)
+    write_text(output, found.to_csv(index=False))
+    if page is not None:
+        write_text(page, as_markdown(found, asked.level))
 
 
 def pitfalls(*, config: Path, tables: Path, output: Path) -> None:
@@ -146,6 +223,8 @@ def _pitfalls_decide(study: Study, run: str) -> dict[str, Any]:
 CLAIMS = Command("claims", claims, _claims_decide, lambda study, run: ("cl_vs_mim.audit.judge",))
 COMMANDS = (
     CLAIMS,
+    Command("preregister", preregister, lambda study, run: {}, lambda study, run: ()),
+    Command("audit-rates", audit_rates, lambda study, run: {}, lambda study, run: ("cl_vs_mim.audit.simulate",)),
     Command("report", report, lambda study, run: {}, lambda study, run: ("cl_vs_mim.audit.report",)),
     Command("pitfalls", pitfalls, _pitfalls_decide, lambda study, run: ("cl_vs_mim.audit.pitfalls",)),
 )

@@ -9,22 +9,29 @@ from pathlib import Path
 import torch
 
 from cl_vs_mim.audit.agreement import agree
-from cl_vs_mim.audit.bootstrap import Effect, Resampling, holm
-from cl_vs_mim.audit.claims import Claim, ClaimFile, Contrast, Curve
+from cl_vs_mim.audit.bootstrap import Resampling, holm
+from cl_vs_mim.audit.claims import Claim, ClaimFile, Curve
+from cl_vs_mim.audit.contrasts import Contrast, Enters
+from cl_vs_mim.audit.estimate import Effect, predicted
 from cl_vs_mim.audit.measure import Measured, measure
 from cl_vs_mim.audit.multiverse import universes
-from cl_vs_mim.audit.provenance import snakemake_command, table_name, table_records
+from cl_vs_mim.audit.provenance import code_of_metric, snakemake_command, table_name, table_records
+from cl_vs_mim.audit.registration import Registration, at_hand, same
 from cl_vs_mim.audit.result import (
     VERDICTS,
     AgreementRecord,
     ClaimRecord,
     ContrastRecord,
     EffectRecord,
+    OwnRecord,
+    PredictionRecord,
+    RegistrationRecord,
     Report,
     Universe,
 )
 from cl_vs_mim.audit.series import Tables
-from cl_vs_mim.audit.verdict import CONTRADICTED, NOT_TESTED, Verdict, judge
+from cl_vs_mim.audit.verdict import NOT_TESTED, Verdict, judge
+from cl_vs_mim.config import Study
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.progress import progress
 from cl_vs_mim.core.tables import row_head
@@ -36,17 +43,19 @@ class Audit:
     """The claims of a file before the tables of a study.
 
     Args:
-        file: claims, curves, and choices of the multiverse.
+        file: claims, rules, curves, and choices of the multiverse.
         tables: the study's tables.
         reference: the table of published and digitised values.
+        known: versions of claims and rules that were fixed before a study was run.
     """
 
-    def __init__(self, file: ClaimFile, tables: Tables, reference: Path) -> None:
+    def __init__(self, file: ClaimFile, tables: Tables, reference: Path, known: Sequence[Registration] = ()) -> None:
+        self.known = known
         self.file = file
         self.tables = tables
         self.reference = reference
         options = tables.study.figures.bootstrap
-        self.level, self.seed = options.level, options.seed
+        self.level = options.level
         self.resampling = Resampling(options.resamples, options.seed)
         self._paths: set[Path] = set()
 
@@ -58,55 +67,72 @@ class Audit:
         """Its verdict and its contrasts; no contrasts where it is not tested here."""
         if claim.not_tested:
             return Verdict(NOT_TESTED, claim.not_tested), []
-        groups = len({one.group for one in claim.contrasts}) if claim.any_group else 1
-        level = 1 - (1 - self.level) / groups
-        try:
-            for need in self._measure(claim.needs, False):
-                if need.effect.low is None or need.effect.low <= need.margin:
-                    return Verdict(NOT_TESTED, f"it does not hold that {need.name}"), []
-            measured = self._measure(claim.contrasts, claim.about_training and claim.control, level)
-        except UserError as error:
-            return Verdict(NOT_TESTED, str(error)), []
-        verdict = judge(measured, claim.about_training, control=claim.control, any_group=claim.any_group)
-        return verdict, measured
+        groups = {one.group for one in claim.contrasts} if claim.any_group else set()
+        measured: list[Measured] = []
+        faults: list[str] = []
+        for group in sorted(groups) or [""]:
+            try:
+                measured += self._group(claim, group)
+            except UserError as error:
+                faults.append(str(error))
+        if not measured:
+            return Verdict(NOT_TESTED, faults[0]), []
+        return judge(measured, self.file.rule, self.level, len(groups)), measured
 
-    def _measure(self, contrasts: Iterable[Contrast], controlled: bool, level: float | None = None) -> list[Measured]:
-        return [
-            measure(self.tables, contrast, controlled, self.resampling, level or self.level) for contrast in contrasts
-        ]
+    def _group(self, claim: Claim, group: str) -> list[Measured]:
+        """The contrasts of one group, or of the whole claim.
+
+        Raises:
+            UserError: a table or a model is missing, or what it needs does not hold.
+        """
+        for need in self._measure((one for one in claim.needs if one.group in ("", group)), "none"):
+            low = need.interval(self.level).low
+            if low is None or low <= need.margin:
+                raise UserError(f"it does not hold that {need.name}")
+        return [self._one(one, claim.enters(one)) for one in claim.contrasts if one.group == group]
+
+    def _one(self, contrast: Contrast, enters: Enters) -> Measured:
+        return measure(self.tables, contrast, enters, smallest_share=self.file.rule.smallest_share)
+
+    def _measure(self, contrasts: Iterable[Contrast], enters: Enters) -> list[Measured]:
+        return [self._one(contrast, enters) for contrast in contrasts]
 
     def _measure_if_there(self, contrasts: Iterable[Contrast]) -> list[Measured]:
         """Those whose tables exist: what is only reported with a claim does not decide whether it is tested."""
         found = []
         for contrast in contrasts:
             try:
-                found += self._measure([contrast], False)
+                found.append(self._one(contrast, "none"))
             except UserError:
                 continue
         return found
 
     def _claim(self, claim: Claim) -> ClaimRecord:
         verdict, measured = self.judge_claim(claim)
-        varied = list(universes(claim, self.tables, self.file.multiverse, self.level, self.seed)) if measured else []
+        names = {one.name for one in measured}
+        there = claim.model_copy(update={"contrasts": [one for one in claim.contrasts if one.name in names]})
+        groups = len({one.group for one in claim.contrasts}) if claim.any_group else 0
+        varied = list(universes(there, self.tables, self.file, self.level, groups)) if measured else []
         beside, needs = self._measure_if_there(claim.beside), self._measure_if_there(claim.needs)
         elsewhere = [one for universe in varied for one in universe.measured]
         self._paths.update(path for one in (*measured, *beside, *needs, *elsewhere) for path in one.paths)
         return ClaimRecord(
-            **claim.model_dump(include={"statement", "figure", "strength", "about_training", "unit", "note"}),
+            **claim.model_dump(include={"statement", "figure", "strength", "unit", "note"}),
             verdict=verdict.verdict,
             reason=verdict.reason,
-            contrasts=self._contrasts(measured, claim.contrasts),
-            beside=self._contrasts(beside, claim.beside),
-            needs=self._contrasts(needs, claim.needs),
-            p_value=p_value(measured, verdict, claim.any_group) if measured else None,
+            contrasts=self._contrasts(claim, measured, claim.contrasts),
+            beside=self._contrasts(claim, beside, claim.beside),
+            needs=self._contrasts(claim, needs, claim.needs),
+            p_value=verdict.p_value,
             p_holm=None,
             seeds=min((one.seeds for one in measured), default=0),
+            control_seeds=min((one.control_seeds for one in measured if one.control_seeds is not None), default=None),
             images=min((one.images for one in measured), default=0),
             multiverse=[
                 Universe(
                     choices=one.choices,
                     verdict=one.verdict.verdict,
-                    effects=[_effect(each.effect) for each in one.measured],
+                    effects=[_effect(each.interval(self.level)) for each in one.measured],
                 )
                 for one in varied
             ],
@@ -114,23 +140,44 @@ class Audit:
             command=snakemake_command(self.tables.study.study, f"figures/{claim.figure}.pdf"),
         )
 
-    def _contrasts(self, measured: Sequence[Measured], asked: Sequence[Contrast]) -> list[ContrastRecord]:
-        published = {one.name: one.published for one in asked}
-        return [
-            ContrastRecord(
-                name=one.name,
-                group=one.group,
-                margin=one.margin,
-                published=published[one.name],
-                effect=_effect(one.effect),
-                beyond_control=None if one.beyond_control is None else _effect(one.beyond_control),
-                p_value=one.effect.p_value,
-                seeds=one.seeds,
-                images=one.images,
-                tables=[table_name(self.tables, path) for path in one.paths],
-            )
-            for one in measured
-        ]
+    def _contrasts(self, claim: Claim, measured: Sequence[Measured], asked: Sequence[Contrast]) -> list[ContrastRecord]:
+        stated = {one.name: one for one in asked}
+        return [self._contrast(claim, one, stated[one.name]) for one in measured]
+
+    def _contrast(self, claim: Claim, one: Measured, asked: Contrast) -> ContrastRecord:
+        beyond, own = one.beyond(self.level), one.untrained.own
+        control = asked.control or claim.control
+        return ContrastRecord(
+            name=one.name,
+            group=one.group,
+            margin=one.margin,
+            smallest=one.smallest,
+            why_smallest=asked.smallest.reason if asked.smallest else "",
+            enters=one.enters,
+            why_enters=control.reason if control and one.enters != "none" else "",
+            published=asked.published,
+            prediction=self._prediction(one, asked.published),
+            code=code_of_metric(self.tables.study, asked),
+            depth=one.depths[one.weakest],
+            effect=_effect(one.interval(self.level)),
+            beyond_control=None if beyond is None else _effect(beyond),
+            own=[]
+            if own is None
+            else [
+                OwnRecord(encoder=name, value=value, low=value - half, high=value + half)
+                for name, value, half in zip(one.encoders, own.value, own.half_width(self.level), strict=True)
+            ],
+            p_value=float(one.evidence.support),
+            seeds=one.seeds,
+            images=one.images,
+            tables=[table_name(self.tables, path) for path in one.paths],
+        )
+
+    def _prediction(self, one: Measured, published: float | None) -> PredictionRecord | None:
+        ends = predicted(one.effect, self.level, one.weakest)
+        if published is None or ends is None:
+            return None
+        return PredictionRecord(low=ends[0], high=ends[1], holds=ends[0] <= published <= ends[1])
 
     def _agreement(self, curve: Curve) -> AgreementRecord:
         try:
@@ -159,6 +206,18 @@ class Audit:
     # All
     # --------------------------------------------------------------------------------------------
 
+    def _registration(self) -> RegistrationRecord:
+        now = at_hand(self.file)
+        entry = next((one for one in self.known if same(one, now)), None)
+        return RegistrationRecord(
+            version=now.version,
+            date=now.date.isoformat(),
+            claims=now.claims,
+            rules=now.rules,
+            registered=entry is not None,
+            before_the_study=entry is not None and self.tables.study.study in entry.studies,
+        )
+
     def report(self, data_hash: str, config_hash: str) -> Report:
         """All claims, judged, with Holm's adjustment over those that were tested.
 
@@ -181,8 +240,13 @@ class Audit:
             title=study.title,
             reduced=study.reduced,
             expectation=study.expect.result,
+            scale=_scale(study),
             level=self.level,
+            registration=self._registration(),
             resamples=self.resampling.resamples,
+            smallest_share=self.file.rule.smallest_share,
+            least_seeds=self.file.rule.least_seeds,
+            least_control_seeds=self.file.rule.least_control_seeds,
             head=row_head(study=study.study, config_hash=config_hash, data_hash=data_hash, device=_DEVICE),
             verdicts={verdict: counted[verdict] for verdict in VERDICTS},
             claims=claims,
@@ -196,6 +260,12 @@ class Audit:
 # ------------------------------------------------------------------------------------------------
 
 
+def _scale(study: Study) -> int:
+    """Weights of the blocks of the pair's first encoder: 12 width^2 a block."""
+    architecture = study.architectures[study.models[study.figures.pair[0]].architecture]
+    return 12 * architecture.depth * architecture.width**2
+
+
 def _effect(effect: Effect) -> EffectRecord:
     return EffectRecord(
         value=effect.value,
@@ -204,26 +274,3 @@ def _effect(effect: Effect) -> EffectRecord:
         standard_error=effect.standard_error,
         effect_size=effect.effect_size,
     )
-
-
-def p_value(measured: Sequence[Measured], verdict: Verdict, any_group: bool) -> float:
-    """The p-value of a claim.
-
-    A conjunction holds no more surely than its weakest part, what exceeds the untrained encoders being a part; one
-    contradicted part is enough to contradict it, which is paid for by the number of parts; and so is the best of
-    several groups.
-    """
-    if verdict.kind == CONTRADICTED and not any_group:
-        below = [one.effect.p_value for one in measured if one.effect.high is not None and one.effect.high < one.margin]
-        return min(1.0, len(measured) * min(below))
-    groups: dict[str, float] = {}
-    for one in measured:
-        group = one.group if any_group else ""
-        beyond = 0.0 if one.beyond_control is None else _p_above(one.beyond_control, 0.0)
-        groups[group] = max(groups.get(group, 0.0), _p_above(one.effect, one.margin), beyond)
-    return min(1.0, len(groups) * min(groups.values()))
-
-
-def _p_above(effect: Effect, margin: float) -> float:
-    """1 where the effect lies on the other side: it is then no evidence for the claim, however sure."""
-    return effect.p_value if effect.value > margin else 1.0

@@ -1,26 +1,19 @@
-"""From a contrast of ``claims.yaml`` and the tables of a study to its effect and interval."""
+"""From a contrast of ``claims.yaml`` and the tables of a study to what is known of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from cl_vs_mim.audit.bootstrap import Effect, Resampling, means, summarise
-from cl_vs_mim.audit.claims import Contrast, Heads, Term
+from cl_vs_mim.audit.contrasts import Contrast, Enters, Heads, Term, read_otherwise
+from cl_vs_mim.audit.estimate import Effect, Estimate, Part, estimate, least
+from cl_vs_mim.audit.evidence import Evidence, Untrained, of_contrast
 from cl_vs_mim.audit.series import Series, Tables, control_of, model_of, source_of
+from cl_vs_mim.audit.terms import CHOOSING, expanded, judging, reduced
 from cl_vs_mim.core.errors import UserError
-
-_REDUCE = {
-    "mean": lambda values: values.mean(axis=-1),
-    "max": lambda values: values.max(axis=-1),
-    "min": lambda values: values.min(axis=-1),
-    "first": lambda values: values[..., 0],
-    "last": lambda values: values[..., -1],
-}
-_NEAR = 1e-9  # of relative depths
 
 
 @dataclass(frozen=True)
@@ -32,6 +25,7 @@ class Choices:
     every: int = 1  # 1: all images, 2: every other one
     shift: float = 0.0  # of the inner ends of depth windows, in relative depth
     alternative: int | None = None  # of the contrast's own
+    enters: Enters | None = None  # how the untrained encoders do; None: as the claim says
 
 
 @dataclass(frozen=True)
@@ -40,144 +34,157 @@ class Measured:
 
     name: str
     margin: float
-    effect: Effect
-    beyond_control: Effect | None  # the effect minus that of the untrained encoders; None: not asked for
-    seeds: int  # the fewest of any encoder in it
+    effect: Estimate  # (K,), at each depth that is asked about
+    untrained: Untrained
+    enters: Enters
+    seeds: int  # the fewest of any trained encoder in it
+    control_seeds: int | None  # the fewest of any untrained one; None: none enters
     images: int  # 0: the tables have no values by image
+    smallest: float = 0.0  # effect beyond the margin that matters
     group: str = ""
+    depths: tuple[str, ...] = ("",)  # K names
+    encoders: tuple[str, ...] = ()  # those of untrained.own
+    effect_size: float | None = None  # in standard deviations between images
     paths: tuple[Path, ...] = ()  # the tables behind it
 
+    @property
+    def evidence(self) -> Evidence:
+        """How sure the three statements about it are."""
+        return of_contrast(self.effect, self.margin, self.smallest, self.untrained)
 
-# ------------------------------------------------------------------------------------------------
-# Depths
-# ------------------------------------------------------------------------------------------------
+    @property
+    def has_interval(self) -> bool:
+        """Whether anything varies that the interval could be of."""
+        parts = [self.effect, self.untrained.beyond, self.untrained.own]
+        return all((one.error > 0).all() for one in parts if one is not None)
 
+    @property
+    def weakest(self) -> int:
+        """Which of the K depths lies least above the margin, in its standard errors."""
+        error = np.where(self.effect.error > 0, self.effect.error, 1.0)
+        return int(((self.effect.value - self.margin) / error).argmin())
 
-def window(depths: np.ndarray, term: Term, shift: float = 0.0) -> np.ndarray:
-    """Which of the depths (D,) a term takes, as booleans (D,); ends other than 0 and 1 are moved by ``shift``.
+    def interval(self, level: float) -> Effect:
+        """The effect, or the least one of several depths, with its interval."""
+        return least(self.effect, level, self.effect_size)
 
-    Raises:
-        UserError: none of them.
-    """
-    span = depths[-1] - depths[0]
-    relative = (depths - depths[0]) / span if span > 0 else np.ones(len(depths))
-    low, high = (end if end in (0.0, 1.0) else min(1.0, max(0.0, end + shift)) for end in term.depths)
-    inside = (relative >= low - _NEAR) & (relative <= high + _NEAR) if span > 0 else np.ones(len(depths), dtype=bool)
-    if not inside.any():
-        raise UserError(f"no depth of {len(depths)} lies between {low:.3g} and {high:.3g} of the whole")
-    return inside
-
-
-def reduce_depths(depths: np.ndarray, values: np.ndarray, term: Term, shift: float = 0.0) -> np.ndarray:
-    """One number from values (..., D) at ``depths`` (D,), as the term says."""
-    return _REDUCE[term.over](values[..., window(depths, term, shift)])
-
-
-# ------------------------------------------------------------------------------------------------
-# Effects
-# ------------------------------------------------------------------------------------------------
-
-Curves = Callable[[Series], np.ndarray]  # a series to its means (..., D)
-
-
-def _signed(contrast: Contrast) -> list[tuple[int, Term]]:
-    return [(1, term) for term in contrast.more] + [(-1, term) for term in contrast.less]
-
-
-def _combined(contrast: Contrast, series: Sequence[Series], curves: Curves, shift: float) -> np.ndarray:
-    """The effect (...,), from the curves of its terms."""
-    parts = (
-        sign * reduce_depths(one.depths, curves(one), term, shift)
-        for (sign, term), one in zip(_signed(contrast), series, strict=True)
-    )
-    return sum(parts, start=np.zeros(()))
-
-
-def _by_depth(contrast: Contrast, series: Sequence[Series], curves: Curves, shift: float) -> np.ndarray:
-    """More minus less (..., D) at every depth of their window."""
-    more, less = series
-    if len(more.depths) != len(less.depths):
-        raise UserError(f"{contrast.name}: {more.model} and {less.model} have different numbers of depths")
-    inside = window(more.depths, contrast.more[0], shift)
-    return (curves(more) - curves(less))[..., inside]
-
-
-def _effect(
-    contrast: Contrast, series: Sequence[Series], controls: Sequence[Series], curves: Curves, shift: float
-) -> np.ndarray:
-    """The effect, minus that of the controls where there are any."""
-    if not contrast.each_depth:
-        found = _combined(contrast, series, curves, shift)
-        return found - _combined(contrast, controls, curves, shift) if controls else found
-    found = _by_depth(contrast, series, curves, shift)
-    return (found - _by_depth(contrast, controls, curves, shift) if controls else found).min(axis=-1)
-
-
-def _between_images(contrast: Contrast, series: Sequence[Series], shift: float, value: float) -> float | None:
-    """The effect in standard deviations of what the images show one by one; None where they cannot be paired."""
-    if len({one.images for one in series}) > 1 or not series[0].images:
-        return None
-    if not all(np.isfinite(one.values).all() for one in series):
-        return None
-    each = _effect(contrast, series, (), lambda one: one.values.mean(axis=0), shift)
-    spread = float(np.std(each, ddof=1))
-    return value / spread if spread > 0 else None
+    def beyond(self, level: float) -> Effect | None:
+        """What of it exceeds the untrained encoders."""
+        return None if self.untrained.beyond is None else least(self.untrained.beyond, level)
 
 
 def measure(
     tables: Tables,
     contrast: Contrast,
-    controlled: bool,
-    resampling: Resampling,
-    level: float,
+    enters: Enters,
+    *,
+    smallest_share: float = 0.0,
     choices: Choices | None = None,
 ) -> Measured:
-    """Effect of the trained encoders, and what of it exceeds the untrained ones.
+    """Effect of the trained encoders, and how the untrained ones lie to it.
 
     Args:
         tables: a study's tables.
         contrast: what is compared.
-        controlled: whether the effect of the untrained encoders is to be subtracted.
-        resampling: draws of seeds and images.
-        level: confidence level of the intervals.
+        enters: how the untrained encoders do.
+        smallest_share: of the published value: the smallest effect that matters, where the contrast says no other.
         choices: other than those of the verdict.
 
     Raises:
         UserError: tables or models are missing; the message says which.
     """
     choices = choices or Choices()
-    contrast = read_otherwise(contrast, choices)
+    enters = choices.enters or enters
+    contrast = read_otherwise(contrast, choices.alternative)
     study = tables.study
-    names = [model_of(study, term.model) for _, term in _signed(contrast)]
-    sources = [source_of(contrast, term, choices.heads, choices.grid, choices.every) for _, term in _signed(contrast)]
+    names = [model_of(study, term.model) for _, term in contrast.signed()]
+    sources = [source_of(contrast, term, choices.heads, choices.grid, choices.every) for _, term in contrast.signed()]
     series = [tables.series(*pair) for pair in zip(names, sources, strict=True)]
-    controls = []
-    if controlled:
+    controls: list[Series] = []
+    if enters != "none":
         controls = [tables.series(control_of(study, name), source) for name, source in zip(names, sources, strict=True)]
     _check_images([*series, *controls])
-    drawn: dict[int, np.ndarray] = {}
-
-    def draws(one: Series) -> np.ndarray:
-        if id(one) not in drawn:
-            drawn[id(one)] = resampling.draws(one)
-        return drawn[id(one)]
-
-    def effect_of(subtracted: Sequence[Series], margin: float) -> Effect:
-        value = float(_effect(contrast, series, subtracted, means, choices.shift))
-        resampled = _effect(contrast, series, subtracted, draws, choices.shift)
-        size = _between_images(contrast, series, choices.shift, value) if not subtracted else None
-        return summarise(value, resampled, margin=margin, level=level, effect_size=size)
-
+    arrays, depths = expanded(contrast, series, choices.shift)
+    parts = _parts(contrast, series, arrays)
+    beyond = own = None
+    encoders: tuple[str, ...] = ()
+    if enters == "exceed":
+        opposite = _parts(contrast, controls, expanded(contrast, controls, choices.shift)[0], sign=-1)
+        beyond = estimate([*parts, *opposite])
+    elif enters in ("beat", "differ"):
+        encoders, own = _own(contrast, series, controls, choices.shift)
     return Measured(
         contrast.name,
         contrast.margin,
-        effect_of((), contrast.margin),
-        effect_of(controls, 0.0) if controlled else None,
+        estimate(parts),
+        Untrained(beyond, own, either_way=enters == "differ"),
+        enters,
         min(len(one.values) for one in series),
+        min((len(one.values) for one in controls), default=None),
         min(len(one.images) for one in series),
+        contrast.smallest_effect(smallest_share),
         contrast.group,
+        tuple(depths),
+        encoders,
+        _between_images(parts),
         tuple(dict.fromkeys(path for one in (*series, *controls) for path in one.paths)),
     )
+
+
+# ------------------------------------------------------------------------------------------------
+# Parts
+# ------------------------------------------------------------------------------------------------
+
+
+def _parts(contrast: Contrast, series: Sequence[Series], arrays: Sequence[np.ndarray], sign: int = 1) -> list[Part]:
+    """One part a term. Errors that a table states are those of the mean of the window."""
+    found = []
+    for (its, term), one, values in zip(contrast.signed(), series, arrays, strict=True):
+        part = _part(sign * its, one, term, judging(contrast, values))
+        images = one.images[1::2] if part.values.shape[1] < len(one.images) else one.images
+        found.append(replace(part, images=images, chosen=term.over in CHOOSING))
+    return found
+
+
+def _part(sign: int, series: Series, term: Term, values: np.ndarray) -> Part:
+    errors = None
+    if series.errors is not None:
+        stated = Series(series.model, series.depths, series.errors[:, None] ** 2, (), None, series.paths)
+        mean = reduced(stated, term, plain=True)[:, 0]  # variance of one depth
+        errors = np.sqrt(mean) * np.ones(values.shape[-1])
+    return Part(sign, series.model, series.images, values, errors)
+
+
+def _own(
+    contrast: Contrast, series: Sequence[Series], controls: Sequence[Series], shift: float
+) -> tuple[tuple[str, ...], Estimate | None]:
+    """Every encoder's terms minus those of its own untrained one: their names, and the differences (E,).
+
+    Of a window whose depths are asked one by one, or one of which is chosen, the mean is compared.
+    """
+    names, found = [], []
+    for (_, term), trained, untrained in zip(contrast.signed(), series, controls, strict=True):
+        if trained.model == untrained.model:
+            continue  # an untrained encoder is its own control
+        pair = [(1, trained), (-1, untrained)]
+        parts = [_part(sign, one, term, reduced(one, term, shift, plain=True)) for sign, one in pair]
+        names.append(trained.model)
+        found.append(estimate(parts))
+    if not found:
+        return (), None
+    stacked = (np.concatenate([getattr(one, key) for one in found]) for key in ("value", "error", "df", "single"))
+    return tuple(names), Estimate(*stacked)
+
+
+def _between_images(parts: Sequence[Part]) -> float | None:
+    """The effect in standard deviations of what the images show one by one; None where they cannot be paired."""
+    if len({one.images for one in parts}) > 1 or not parts[0].images or parts[0].values.shape[-1] > 1:
+        return None
+    if not all(np.isfinite(one.values).all() for one in parts):
+        return None
+    each = sum((one.sign * one.values.mean(axis=0) for one in parts), start=np.zeros(()))
+    spread = float(np.std(each, ddof=1))
+    return float(each.mean()) / spread if spread > 0 else None
 
 
 def _check_images(series: Sequence[Series]) -> None:
@@ -189,15 +196,3 @@ def _check_images(series: Sequence[Series]) -> None:
             raise UserError(
                 f"tables {kind} of {first[kind].model} and {one.model} are of different images; rebuild them"
             )
-
-
-def read_otherwise(contrast: Contrast, choices: Choices) -> Contrast:
-    """The contrast with one of its alternatives in place; as it is where it has none."""
-    if choices.alternative is None or choices.alternative >= len(contrast.alternatives):
-        return contrast
-    other = contrast.alternatives[choices.alternative]
-    changed = {"table": other.table or contrast.table, "where": contrast.where | other.where}
-    for key in ("rank_fraction", "decision"):
-        if getattr(other, key) is not None:
-            changed[key] = getattr(other, key)
-    return contrast.model_copy(update=changed)

@@ -1,4 +1,5 @@
-"""How a verdict fares under other reasonable choices: pooling of heads, share of images, depth window, the reading.
+"""How a verdict fares under other reasonable choices: pooling of heads, share of images, depth window, the reading,
+and how the untrained encoders enter.
 
 Each combination is a universe; the claim is measured and judged in each with the same rule. Choices that a claim's
 tables do not have (heads of a table without heads) are not varied.
@@ -7,11 +8,11 @@ tables do not have (heads of a table without heads) are not varied.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
-from cl_vs_mim.audit.bootstrap import Resampling
-from cl_vs_mim.audit.claims import Claim, Contrast, Multiverse
+from cl_vs_mim.audit.claims import Claim, ClaimFile, Multiverse
+from cl_vs_mim.audit.contrasts import Contrast, Enters
 from cl_vs_mim.audit.measure import Choices, Measured, measure
 from cl_vs_mim.audit.series import Tables, model_of, seeds_of
 from cl_vs_mim.audit.verdict import Verdict, judge
@@ -28,33 +29,48 @@ class Universe:
     verdict: Verdict
 
 
-def universes(claim: Claim, tables: Tables, options: Multiverse, level: float, seed: int) -> Iterator[Universe]:
-    """Every combination but that of the verdict itself; those that a table cannot show are left out."""
-    resampling = Resampling(options.resamples, seed)
-    for choices in _combinations(claim, tables, options):
+def universes(claim: Claim, tables: Tables, file: ClaimFile, level: float, groups: int = 0) -> Iterator[Universe]:
+    """Every combination but that of the verdict itself; those that a table cannot show are left out.
+
+    Args:
+        claim: with those contrasts that the study can measure.
+        tables: of the study.
+        file: the free choices, and the rule.
+        level: of the intervals.
+        groups: that the claim names, where it is enough that one holds.
+    """
+    for choices in _combinations(claim, tables, file.multiverse):
         try:
             measured = [
-                measure(tables, contrast, claim.about_training and claim.control, resampling, level, choices)
+                measure(
+                    tables,
+                    contrast,
+                    claim.enters(contrast),
+                    smallest_share=file.rule.smallest_share,
+                    choices=replace(choices, enters=None) if claim.enters(contrast) == "none" else choices,
+                )
                 for contrast in claim.contrasts
             ]
         except UserError:  # a shifted window may hold no depth, an alternative may not be in the tables
             continue
-        verdict = judge(measured, claim.about_training, control=claim.control, any_group=claim.any_group)
-        yield Universe(_named(claim, choices), measured, verdict)
+        yield Universe(_named(claim, choices), measured, judge(measured, file.rule, level, groups))
 
 
 def _combinations(claim: Claim, tables: Tables, options: Multiverse) -> Iterator[Choices]:
     has_heads, has_images = _varied(claim, tables)
     windows = any(end not in (0.0, 1.0) for one in claim.contrasts for t in (*one.more, *one.less) for end in t.depths)
     readings = max(len(one.alternatives) for one in claim.contrasts)
-    for heads, grid, share, shift, reading in product(
+    entered = {claim.enters(one) for one in claim.contrasts}
+    others: list[Enters | None] = [one for one in options.controls if entered - {one, "none"}]
+    for heads, grid, share, shift, reading, enters in product(
         options.heads if has_heads else options.heads[:1],
         [None, *(grid for grid in tables.study.analysis.grids if _measured_at(grid, claim, tables))],
         options.images if has_images else options.images[:1],
         options.shifts if windows else options.shifts[:1],
         [None, *range(readings)],
+        [None, *others],
     ):
-        choices = Choices(heads, grid, max(1, round(1 / share)), shift, reading)
+        choices = Choices(heads, grid, max(1, round(1 / share)), shift, reading, enters)
         if choices != Choices():
             yield choices
 
@@ -87,6 +103,7 @@ def _named(claim: Claim, choices: Choices) -> dict[str, str]:
     names = {"heads": choices.heads, "images": f"1/{choices.every}" if choices.every > 1 else "all"}
     names["grid"] = "as trained" if choices.grid is None else f"{choices.grid} patches a side"
     names["window"] = f"{choices.shift:+g}" if choices.shift else "as stated"
+    names["untrained"] = choices.enters or "as stated"
     if choices.alternative is None:
         return names | {"reading": "as stated"}
     readings = (one.alternatives[choices.alternative].name for one in claim.contrasts if one.alternatives)

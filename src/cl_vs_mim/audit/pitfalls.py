@@ -7,8 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cl_vs_mim.audit.bootstrap import Resampling
-from cl_vs_mim.audit.claims import Contrast
+from cl_vs_mim.audit.contrasts import Contrast
 from cl_vs_mim.audit.measure import measure
 from cl_vs_mim.audit.series import Tables, model_of
 from cl_vs_mim.config import Study
@@ -20,6 +19,7 @@ _ENCODERS = ("cl", "mim", "cl_untrained", "mim_untrained")
 _LAST = {"over": "last"}
 _PROBE = {"table": "linear_probe", "where": {"labels": "class", "split": "val", "pooling": "mean"}}
 _CLS = {"table": "linear_probe", "where": {"labels": "class", "split": "val", "pooling": "cls"}}
+_OF_A_CATEGORY = {"material": ""}  # a surface of a material has no category, so that it cannot be decided for
 _SHAPE = {"column": "decision", "equals": ["shape"], "among": ["shape", "texture"]}
 
 # Name in the page -> what is measured of one encoder, and at which depths.
@@ -28,7 +28,7 @@ NUMBERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "entropy": ({"table": "attention", "where": {"metric": "attention_entropy"}}, _LAST),
     "reach": ({"table": "attention", "where": {"metric": "attention_distance"}, "per_uniform": True}, _LAST),
     "similarity": ({"table": "diversity", "where": {"metric": "token_similarity_heads"}}, _LAST),
-    "shape": ({"table": "cue_conflict", "decision": _SHAPE}, _LAST),
+    "shape": ({"table": "cue_conflict", "where": _OF_A_CATEGORY, "decision": _SHAPE}, _LAST),
     "amplitude": ({"table": "fourier", "highest_frequency": True}, _LAST),
     "probe_last": (_PROBE, _LAST),
     "probe_two_thirds": (_PROBE, {"depths": [0.6, 0.7]}),
@@ -55,11 +55,11 @@ def numbers(study: Study, folder: Path) -> dict[str, dict[str, str]]:
     Raises:
         UserError: a table is missing.
     """
-    options = study.figures.bootstrap
-    tables, resampling = Tables(study, folder), Resampling(options.resamples, options.seed)
+    level = study.figures.bootstrap.level
+    tables = Tables(study, folder)
     found: dict[str, dict[str, str]] = {}
     for (name, encoder), contrast in contrasts(study).items():
-        effect = measure(tables, contrast, False, resampling, options.level).effect
+        effect = measure(tables, contrast, "none").interval(level)
         text = f"{effect.value:.3f}"
         found.setdefault(name, {})[encoder] = (
             text if effect.low is None else f"{text} [{effect.low:.3f}, {effect.high:.3f}]"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from markupsafe import Markup, escape
 
 from cl_vs_mim.audit.result import ClaimRecord, ContrastRecord, EffectRecord
-from cl_vs_mim.audit.verdict import ON_THIS_PAIR
+from cl_vs_mim.audit.verdict import ON_THESE
 
 _WIDTH = 380  # of the view box; the page scales it
 _EDGE = 12  # free space left and right
@@ -68,26 +68,31 @@ def number(value: float | None) -> str:
 
 
 def interval_plot(contrast: ContrastRecord) -> Markup:
-    """Effect, what of it exceeds the untrained encoders, the margin, and the paper's value."""
+    """Effect, what of it exceeds the untrained encoders, margin with what matters beyond it, and the paper's value."""
     effects = [contrast.effect, *([contrast.beyond_control] if contrast.beyond_control else [])]
-    published = contrast.published
-    scale = _Scale([contrast.margin, published, *(v for e in effects for v in (e.value, e.low, e.high))])
+    published, margin, small = contrast.published, contrast.margin, contrast.smallest
+    ends = (margin - small, margin + small)
+    scale = _Scale([*ends, published, *(v for e in effects for v in (e.value, e.low, e.high))])
     height = _ROW * len(effects) + _AXIS
-    margin = scale(contrast.margin)
-    body = [_line(margin, 2, margin, height - _AXIS + 4, "margin"), _text(margin, height - 4, number(contrast.margin))]
+    left, right, middle = scale(ends[0]), scale(ends[1]), scale(margin)
+    body = [
+        f'<rect class="small" x="{left}" y="2" width="{right - left:.2f}" height="{height - _AXIS + 2}"/>',
+        _line(middle, 2, middle, height - _AXIS + 4, "margin"),
+        _text(middle, height - 4, number(margin)),
+    ]
     if published is not None:
         place, y = scale(published), _ROW / 2
         body.append(f'<path class="published" d="M{place} {y - 6}l6 6l-6 6l-6 -6z"/>')
     for row, (effect, kind) in enumerate(zip(effects, ("ours", "beyond"), strict=False)):
         body.append(_interval(scale, effect, (row + 0.5) * _ROW, kind, 4))
-    label = f"{contrast.name}: {number(contrast.effect.value)}, margin {number(contrast.margin)}"
+    label = f"{contrast.name}: {number(contrast.effect.value)}, margin {number(margin)}"
     return _svg(height, label, body)
 
 
 def multiverse_plots(claim: ClaimRecord) -> list[tuple[str, Markup]]:
     """For each contrast its effects in all universes, sorted; those that judge otherwise stand out."""
-    kind = claim.verdict.removesuffix(ON_THIS_PAIR)
-    agree = [one.verdict.removesuffix(ON_THIS_PAIR) == kind for one in claim.multiverse]
+    kind = claim.verdict.removesuffix(ON_THESE)
+    agree = [one.verdict.removesuffix(ON_THESE) == kind for one in claim.multiverse]
     return [
         (contrast.name, _multiverse_plot(contrast, [one.effects[place] for one in claim.multiverse], agree))
         for place, contrast in enumerate(claim.contrasts)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from cl_vs_mim.audit.claims import ClaimFile, Contrast
-from cl_vs_mim.audit.measure import Choices, read_otherwise
+from cl_vs_mim.audit.claims import ClaimFile
+from cl_vs_mim.audit.contrasts import Contrast, read_otherwise
 from cl_vs_mim.audit.series import control_of, model_of, seeds_of
 from cl_vs_mim.config import Study
 from cl_vs_mim.config.encoders import run_name
@@ -21,7 +21,9 @@ def tables_of_claims(file: ClaimFile, study: Study) -> list[str]:
     """
     found: list[str] = []
     for claim in file.claims.values():
-        found += tables_of_contrasts(claim.contrasts, study, controlled=claim.about_training and claim.control)
+        for contrast in claim.contrasts:
+            untrained = claim.enters(contrast) != "none"
+            found += tables_of_contrasts([contrast], study, controlled=untrained)
         found += tables_of_contrasts([*claim.needs, *claim.beside], study)
     for curve in file.curves:
         found += _encoder_tables(study, curve.model, curve.table, controlled=False, grids=False)
@@ -36,7 +38,7 @@ def tables_of_contrasts(contrasts: Iterable[Contrast], study: Study, *, controll
     found: list[str] = []
     for stated in contrasts:
         readings = [None, *range(len(stated.alternatives))]
-        for contrast in (read_otherwise(stated, Choices(alternative=reading)) for reading in readings):
+        for contrast in (read_otherwise(stated, reading) for reading in readings):
             for term in (*contrast.more, *contrast.less):
                 kind = term.table or contrast.table
                 found += _encoder_tables(study, term.model, kind, controlled=controlled, grids=controlled)

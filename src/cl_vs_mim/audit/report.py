@@ -8,13 +8,16 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 from PIL import Image
 from pydantic import ValidationError
 
 from cl_vs_mim.audit import verdict as rule
+from cl_vs_mim.audit.compare import by_scale, rows
 from cl_vs_mim.audit.plots import interval_plot, multiverse_plots, number
+from cl_vs_mim.audit.rates import rate_plots
 from cl_vs_mim.audit.result import VERDICTS, ClaimRecord, Report
 from cl_vs_mim.core.errors import UserError
 
@@ -22,10 +25,15 @@ DATA_FILES = ("templates/report.html.jinja", "templates/report.css", "templates/
 
 _FIGURE_WIDTH = 1500  # px; twice what the page shows
 _FIGURE_COLOURS = 200
-_SYMBOLS = dict(zip(VERDICTS, ("✓", "✓₁", "?", "✗₁", "✗", "–"), strict=True))
-_CLASSES = dict(
-    zip(VERDICTS, ("supported", "supported", "open", "contradicted", "contradicted", "untested"), strict=True)
-)
+_CLASS = {
+    rule.SUPPORTED: "supported",
+    rule.INCONCLUSIVE: "open",
+    rule.EQUIVALENT: "nothing",
+    rule.CONTRADICTED: "contradicted",
+    rule.NOT_TESTED: "untested",
+}
+_SYMBOLS = dict(zip(VERDICTS, ("✓", "(✓)", "?", "(=)", "=", "(✗)", "✗", "–"), strict=True))
+_CLASSES = {verdict: _CLASS[verdict.removesuffix(rule.ON_THESE)] for verdict in VERDICTS}
 
 # ------------------------------------------------------------------------------------------------
 # Input
@@ -93,13 +101,16 @@ def written_rule() -> list[Markup]:
     return [Markup(re.sub(r"\*(.+?)\*", r"<em>\1</em>", str(escape(step)))) for step in rule.RULE]
 
 
-def render(report: Report, figures: Mapping[str, str], others: Sequence[Report] = ()) -> str:
+def render(
+    report: Report, figures: Mapping[str, str], others: Sequence[Report] = (), rates: pd.DataFrame | None = None
+) -> str:
     """The page.
 
     Args:
         report: the audit of the study.
         figures: pictures as ``data:`` addresses, by the names that claims give.
         others: audits of other studies, shown beside it.
+        rates: the rules' error rates, of :func:`.simulate.table`.
     """
     environment = Environment(
         loader=PackageLoader("cl_vs_mim.audit"),
@@ -109,6 +120,7 @@ def render(report: Report, figures: Mapping[str, str], others: Sequence[Report] 
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
+    studies = by_scale([report, *others])
     return environment.get_template("report.html.jinja").render(
         report=report,
         figures=figures,
@@ -120,5 +132,8 @@ def render(report: Report, figures: Mapping[str, str], others: Sequence[Report] 
         weakest=weakest,
         interval_plot=interval_plot,
         multiverse_plots=multiverse_plots,
+        rates=[] if rates is None else rate_plots(rates, report.level),
         not_tested=rule.NOT_TESTED,
+        studies=studies,
+        compared=rows(studies) if others else [],
     )

@@ -6,13 +6,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from cl_vs_mim.audit.verdict import CONTRADICTED, INCONCLUSIVE, NOT_TESTED, ON_THIS_PAIR, SUPPORTED
+from cl_vs_mim.audit.contrasts import Enters
+from cl_vs_mim.audit.verdict import CONTRADICTED, EQUIVALENT, INCONCLUSIVE, NOT_TESTED, ON_THESE, SUPPORTED
 
 VERDICTS = (  # in the order of the report
     SUPPORTED,
-    SUPPORTED + ON_THIS_PAIR,
+    SUPPORTED + ON_THESE,
     INCONCLUSIVE,
-    CONTRADICTED + ON_THIS_PAIR,
+    EQUIVALENT + ON_THESE,
+    EQUIVALENT,
+    CONTRADICTED + ON_THESE,
     CONTRADICTED,
     NOT_TESTED,
 )
@@ -42,16 +45,41 @@ class TableRecord(_Record):
     seed: int | None = None
 
 
+class OwnRecord(_Record):
+    """An encoder's number minus that of its own untrained encoder."""
+
+    encoder: str
+    value: float
+    low: float
+    high: float
+
+
+class PredictionRecord(_Record):
+    """Where a study of this scale, with one seed of each encoder and as many images, would find a published number."""
+
+    low: float
+    high: float
+    holds: bool  # whether the published number lies in it
+
+
 class ContrastRecord(_Record):
-    """One measured contrast."""
+    """One measured contrast; of several depths, the least."""
 
     name: str
     group: str
     margin: float
+    smallest: float  # effect beyond the margin that matters
+    why_smallest: str  # empty: the share of the published value that the rule states
+    enters: Enters  # how the untrained encoders do
+    why_enters: str
     published: float | None
+    prediction: PredictionRecord | None  # null: nothing is published, or one seed only
+    code: str  # where the metric is computed
+    depth: str  # at which it is weakest; empty: it is not asked at several
     effect: EffectRecord
     beyond_control: EffectRecord | None
-    p_value: float
+    own: list[OwnRecord]
+    p_value: float  # of support
     seeds: int
     images: int
     tables: list[str]  # paths; what they are stands in Report.tables
@@ -71,7 +99,6 @@ class ClaimRecord(_Record):
     statement: str
     figure: str
     strength: Literal["strong", "medium", "weak"]
-    about_training: bool
     unit: str
     note: str
     verdict: Literal[VERDICTS]  # type: ignore[valid-type]
@@ -82,6 +109,7 @@ class ClaimRecord(_Record):
     p_value: float | None
     p_holm: float | None
     seeds: int
+    control_seeds: int | None  # null: no untrained encoder enters
     images: int
     multiverse: list[Universe]
     agreeing: int  # universes with the verdict's direction
@@ -100,6 +128,17 @@ class AgreementRecord(_Record):
     reason: str  # why there is none
 
 
+class RegistrationRecord(_Record):
+    """The version of claims and rules that judged."""
+
+    version: int
+    date: str
+    claims: str  # sha256
+    rules: str  # sha256
+    registered: bool  # whether config/preregistration.yaml holds it
+    before_the_study: bool  # and says that this study was run under it
+
+
 class Report(_Record):
     """The audit of one study."""
 
@@ -107,8 +146,13 @@ class Report(_Record):
     title: str
     reduced: bool
     expectation: str
+    scale: int  # weights of the blocks of the pair's first encoder
     level: float
-    resamples: int
+    registration: RegistrationRecord
+    resamples: int  # of the curves beside the published ones
+    smallest_share: float  # of the published value: the smallest effect that matters, where nothing else is said
+    least_seeds: int  # for a verdict that is not limited to these encoders
+    least_control_seeds: int
     head: dict[str, str]
     verdicts: dict[str, int]
     claims: dict[str, ClaimRecord]

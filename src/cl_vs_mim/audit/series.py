@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from cl_vs_mim.audit.claims import Contrast, Heads, Term, Value
+from cl_vs_mim.audit.contrasts import Contrast, Heads, Term, Value
 from cl_vs_mim.config import Study
 from cl_vs_mim.config.encoders import run_name
 from cl_vs_mim.core.errors import UserError
@@ -94,9 +94,11 @@ class Source(NamedTuple):
 
     table: str
     where: tuple[tuple[str, tuple[Value, ...]], ...]
+    without: tuple[tuple[str, tuple[Value, ...]], ...]
     rank_fraction: float | None
     highest_frequency: bool
     per_uniform: bool
+    log: bool
     decision: tuple[str, tuple[str, ...], tuple[str, ...]] | None
     heads: Heads
     grid: int | None  # patches a side; None: the encoder's own
@@ -111,9 +113,11 @@ def source_of(contrast: Contrast, term: Term, heads: Heads = "mean", grid: int |
     return Source(
         term.table or contrast.table,
         tuple((column, tuple(one if isinstance(one, list) else [one])) for column, one in where),
+        tuple((column, tuple(one if isinstance(one, list) else [one])) for column, one in contrast.without.items()),
         contrast.rank_fraction,
         contrast.highest_frequency,
         contrast.per_uniform,
+        contrast.log,
         decision,
         heads,
         grid,
@@ -166,6 +170,10 @@ class Tables:
         values = np.stack(arrays)
         if not np.isfinite(values).all() and source.decision is None:
             raise UserError(f"a table {source.table} of {model} has values that are not finite; rebuild it")
+        if source.log:
+            if (values <= 0).any():
+                raise UserError(f"a table {source.table} of {model} has ratios of 0 or less, which have no logarithm")
+            values = np.log(values)
         if not np.isfinite(values).any(axis=1).all():
             raise UserError(f"no image of a table {source.table} of {model} is decided in a way that counts")
         if len(images) == 1:
@@ -183,11 +191,13 @@ def _chosen(frame: pd.DataFrame, source: Source, path: Path, level: float) -> pd
         frame = frame.assign(value=frame[column].isin(equals).astype(float))
         if among:
             frame.loc[~frame[column].isin(among), "value"] = np.nan
-    missing = [name for name in ("value", *dict(source.where)) if name not in frame]
+    missing = [name for name in ("value", *dict(source.where), *dict(source.without)) if name not in frame]
     if missing:
         raise UserError(f"{path} has no column {', '.join(missing)}")
     for column, values in source.where:
         frame = frame[_is_one_of(frame[column], values)]
+    for column, values in source.without:
+        frame = frame[~_is_one_of(frame[column], values)]
     if "depth" in frame and (halves := frame["depth"] % 1 != 0).any():
         frame = frame[~halves]  # states between attention and MLP: the paper's curves are of whole blocks
     if source.rank_fraction is not None:

@@ -1,29 +1,38 @@
-"""From intervals to a verdict, by one written rule: :data:`RULE`, which the page of the audit shows word by word."""
+"""From what is known of the contrasts to a verdict, by one written rule: :data:`RULE`, which the page shows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from operator import attrgetter
 
+from cl_vs_mim.audit.claims import Rule
+from cl_vs_mim.audit.estimate import Effect
+from cl_vs_mim.audit.evidence import Evidence, all_of, any_of
 from cl_vs_mim.audit.measure import Measured
 
 SUPPORTED, CONTRADICTED = "supported", "contradicted"
+EQUIVALENT = "equivalent to nothing"
 INCONCLUSIVE, NOT_TESTED = "inconclusive", "not tested here"
-ON_THIS_PAIR = " on this pair of models"
+ON_THESE = " on these encoders"
 
 RULE = (  # *…* is emphasised on the page
     "Tables or models are missing, or what the question needs does not hold: *not tested here*, and why.",
-    "A claim is a conjunction of contrasts, each of which should exceed its margin. One whose whole interval lies "
-    "below its margin contradicts the claim. All whose whole intervals lie above support it. Otherwise it is "
-    "*inconclusive*, and so is one without an interval. (Where it is enough that one group of contrasts holds, this "
-    "is asked of each group, with intervals of a higher level, so that many groups do not make it easier.)",
-    "A claim about what training does needs more: the contrast minus the same contrast of the two untrained "
-    "architectures must exceed zero with its whole interval too; else it is *inconclusive*, because the architectures "
-    "alone could make it.",
-    "One seed never gives *supported* for a claim about training: it is *supported on this pair of models*; and one "
-    "seed never gives *contradicted* but *contradicted on this pair of models*.",
+    "A claim is a conjunction of contrasts. A contrast should exceed its margin; the smallest effect that matters is "
+    "stated beside it. It is supported when its whole interval lies above the margin *and* its value exceeds the "
+    "margin by the smallest effect; contradicted when both hold below; *equivalent to nothing* when the whole interval "
+    "lies within the smallest effect on both sides.",
+    "A contrast that is asked at many depths is supported when it is at every one of them, and contradicted when it is "
+    "at some depth after correction for looking at all. A depth that is chosen is chosen by one half of the images and "
+    "by the other seeds, and measured on the other half and this seed.",
+    "All contrasts supported: the claim is *supported*. One contradicted, or equivalent to nothing, after correction "
+    "for their number: so is the claim. Where it is enough that one group of contrasts holds, support is corrected for "
+    "the number of groups, and contradiction needs all of them. Otherwise it is *inconclusive*.",
+    "How the untrained encoders enter stands with each claim: the contrast minus theirs must lie on the same side of 0 "
+    "(*exceed*); each encoder must lie above its own untrained one (*beat*), or be different from it (*differ*); or "
+    "they do not (*none*). What is asked for support is asked for a contradiction and for equivalence too.",
+    "With fewer seeds of a trained encoder than the rules ask for, or fewer of an untrained one that enters than they "
+    "ask for or than there are of the trained ones, a verdict speaks *on these encoders*. With one seed the interval "
+    "is over images alone.",
 )
 
 
@@ -33,55 +42,111 @@ class Verdict:
 
     verdict: str
     reason: str
+    p_value: float | None = None  # of what is said; of support, where it is inconclusive
 
     @property
     def kind(self) -> str:
-        """Without the limitation to one pair of models."""
-        return self.verdict.removesuffix(ON_THIS_PAIR)
+        """Without the limitation to these encoders."""
+        return self.verdict.removesuffix(ON_THESE)
 
 
-def judge(
-    contrasts: Sequence[Measured], about_training: bool, *, control: bool = True, any_group: bool = False
-) -> Verdict:
-    """The verdict of a claim that can be tested, by steps 2 to 4 of :data:`RULE`.
+def judge(measured: Sequence[Measured], rule: Rule, level: float, groups: int = 0) -> Verdict:
+    """The verdict of a claim that can be tested, by :data:`RULE`.
 
     Args:
-        contrasts: the claim's contrasts, measured.
-        about_training: whether it is about what training does, so that one seed is not enough.
-        control: whether the untrained encoders enter (step 3), where it is about training.
-        any_group: whether it is enough that all contrasts of one group hold.
+        measured: its contrasts.
+        rule: what is fixed beforehand.
+        level: of the intervals.
+        groups: that the claim names, where it is enough that all contrasts of one group hold; 0: it names none.
     """
-    controlled = about_training and control
-    suffix = ON_THIS_PAIR if about_training and min(one.seeds for one in contrasts) < 2 else ""
-    if not any_group:
-        return _limited(_judge_all(contrasts, controlled), suffix)
-    found = {
-        group: _judge_all(list(members), controlled)
-        for group, members in groupby(sorted(contrasts, key=attrgetter("group")), key=attrgetter("group"))
-    }
-    for wanted, reason in ((SUPPORTED, "it holds for {}"), (INCONCLUSIVE, "it is open for {}")):
-        groups = [group for group, one in found.items() if one.verdict == wanted]
-        if groups:
-            return _limited(Verdict(wanted, reason.format(", ".join(groups))), suffix)
-    return _limited(Verdict(CONTRADICTED, f"it holds for none of {', '.join(found)}"), suffix)
+    by_group: dict[str, list[Measured]] = {}
+    for one in measured:
+        by_group.setdefault(one.group if groups else "", []).append(one)
+    each = {group: all_of([one.evidence for one in members]) for group, members in by_group.items()}
+    found = any_of(list(each.values()), groups) if groups else each[""]
+    word = decide(found, level)
+    p_value = {CONTRADICTED: found.contradiction, EQUIVALENT: found.equivalence}.get(word, found.support)
+    limited = ON_THESE if word != INCONCLUSIVE and any(_few(one, rule) for one in measured) else ""
+    if groups:
+        nearest = min(each, key=lambda group: float(each[group].support))
+        reason = f"nearest is {nearest}: {_reason(by_group[nearest], word, level)}"
+    else:
+        reason = _reason(measured, word, level)
+    return Verdict(word + limited, reason, float(p_value))
 
 
-def _judge_all(contrasts: Sequence[Measured], controlled: bool) -> Verdict:
-    below = [one for one in contrasts if one.effect.high is not None and one.effect.high < one.margin]
-    if below:
-        return Verdict(CONTRADICTED, f"{below[0].name}: the whole interval lies below the margin")
-    unknown = [one for one in contrasts if one.effect.low is None]
-    if unknown:
-        return Verdict(INCONCLUSIVE, f"{unknown[0].name}: one seed and no values by image, so there is no interval")
-    open_ = [one for one in contrasts if one.effect.low is not None and one.effect.low <= one.margin]
-    if open_:
-        return Verdict(INCONCLUSIVE, f"{open_[0].name}: the interval includes the margin")
-    if controlled:
-        alike = [one for one in contrasts if one.beyond_control is None or (one.beyond_control.low or 0.0) <= 0]
-        if alike:
-            return Verdict(INCONCLUSIVE, f"{alike[0].name}: no more than the untrained architectures show")
-    return Verdict(SUPPORTED, "every contrast exceeds its margin")
+def decide(evidence: Evidence, level: float) -> str:
+    """One of the four words for a single claim."""
+    alpha = 1 - level
+    for word, p in (
+        (SUPPORTED, evidence.support),
+        (CONTRADICTED, evidence.contradiction),
+        (EQUIVALENT, evidence.equivalence),
+    ):
+        if float(p) < alpha:
+            return word
+    return INCONCLUSIVE
 
 
-def _limited(verdict: Verdict, suffix: str) -> Verdict:
-    return Verdict(verdict.verdict + (suffix if verdict.verdict in (SUPPORTED, CONTRADICTED) else ""), verdict.reason)
+def _few(one: Measured, rule: Rule) -> bool:
+    """Whether a contrast has too few seeds to speak of more than these encoders."""
+    if one.control_seeds is not None and one.control_seeds < max(rule.least_control_seeds, one.seeds):
+        return True
+    return one.seeds < rule.least_seeds
+
+
+# ------------------------------------------------------------------------------------------------
+# In words
+# ------------------------------------------------------------------------------------------------
+
+
+def _reason(measured: Sequence[Measured], word: str, level: float) -> str:
+    alpha = 1 - level
+    if word == SUPPORTED:
+        return "every contrast exceeds its margin, by an effect that matters"
+    if word == CONTRADICTED:
+        one = min(measured, key=lambda one: float(one.evidence.contradiction))
+        return f"{_at(one)}: the whole interval lies below the margin"
+    if word == EQUIVALENT:
+        one = min(measured, key=lambda one: float(one.evidence.equivalence))
+        return f"{_at(one)}: the whole interval lies within the smallest effect that matters"
+    one = max(measured, key=lambda one: (not one.has_interval, float(one.evidence.support)))
+    return f"{_at(one)}: {_open(one, one.interval(level), alpha)}"
+
+
+def _open(one: Measured, effect: Effect, alpha: float) -> str:
+    """Why a contrast is not supported, in the order in which the rule asks."""
+    if not one.has_interval or effect.low is None or effect.high is None:
+        return "nothing varies (one seed and no values by image, or all alike), so there is no interval"
+    if effect.high < one.margin:
+        return f"below its margin, but {_not_below(one, alpha)}"
+    if effect.low <= one.margin:
+        return "the interval includes the margin"
+    if float(one.effect.value.min()) < one.margin + one.smallest:
+        return "above its margin, but by less than matters"
+    beyond = one.untrained.beyond
+    if beyond is not None and float(beyond.above(0.0).max()) >= alpha:
+        return "no more than the untrained encoders of the same architectures show"
+    own = one.untrained.own
+    if own is not None and float(one.untrained.trained()) >= alpha:
+        p = own.away(0.0) if one.untrained.either_way else own.above(0.0)
+        better = "different from" if one.untrained.either_way else "above"
+        return f"{one.encoders[int(p.argmax())]} is not surely {better} its own untrained encoder"
+    return "it holds, but not after correction for looking at all"
+
+
+def _not_below(one: Measured, alpha: float) -> str:
+    """Why a contrast that lies below its margin contradicts nothing."""
+    if float(one.effect.value.min()) > one.margin - one.smallest:
+        return "by less than matters"
+    beyond = one.untrained.beyond
+    if beyond is not None and float(beyond.below(0.0).min()) >= alpha:
+        return "so are the untrained encoders of the same architectures"
+    if float(one.untrained.trained()) >= alpha:
+        return "some encoder is not surely beyond its own untrained one"
+    return "not surely so after correction for all that is asked"
+
+
+def _at(one: Measured) -> str:
+    where = one.depths[one.weakest]
+    return f"{one.name} (depth {where})" if where else one.name

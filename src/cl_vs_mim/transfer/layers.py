@@ -20,7 +20,8 @@ def decayed_groups(module: nn.Module, encoder: Encoder, weight_decay: float, lay
     """Groups for the optimizer: a learning rate for each layer of ``encoder``, the full one for the rest of ``module``.
 
     timm's groups of the encoder: embedding lowest, then block by block; the final norm goes with the last block, which
-    begins one factor below what is trained on top of it, as in BEiT's code. No decay on biases and norms.
+    begins one factor below what is trained on top of it, as in BEiT's code (where the norm itself learns at the full
+    rate: ``FineTuning.original_layers``). No decay on biases and norms.
     """
     backbone = encoder.backbone
     groups = param_groups_layer_decay(backbone, weight_decay, backbone.no_weight_decay(), layer_decay=layer_decay)

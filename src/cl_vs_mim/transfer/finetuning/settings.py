@@ -18,6 +18,9 @@ class FineTuning(Section):
     labels: Labels
     pooling: Literal["cls", "mean"] = "mean"
     layer_decay: Annotated[float, Field(gt=0, le=1)]  # factor of the learning rate from a layer to the one below
+    # The last norm and a table of relative positions that all blocks share learn at the full rate, and the table
+    # decays, as in SimMIM's code; without it they learn as the last and as the first layer do.
+    original_layers: bool = False
     mixup: NonNegative = 0.8  # alpha; 0: none
     cutmix: NonNegative = 1.0
     label_smoothing: Fraction = 0.1

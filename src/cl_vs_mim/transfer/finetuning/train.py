@@ -26,6 +26,7 @@ class FineTuned(Supervised):
         parts = {name: getattr(config, name) for name in ("pooling", "mixup", "cutmix", "label_smoothing", "views")}
         super().__init__(encoder, SupervisedConfig(method="supervised", classes=classes, **parts))
         self.layer_decay, self.ema = config.layer_decay, config.ema
+        self.original_layers = config.original_layers
         if config.ema is not None:
             self.mean_encoder = copy.deepcopy(encoder).requires_grad_(False)
             self.mean_head = copy.deepcopy(self.head).requires_grad_(False)
@@ -36,14 +37,33 @@ class FineTuned(Supervised):
             follow((self.mean_encoder, self.mean_head), (self.encoder, self.head), self.ema)
 
     def parameter_groups(self, weight_decay: float) -> list[dict]:
-        """See :func:`decayed_groups`."""
-        return decayed_groups(self, self.encoder, weight_decay, self.layer_decay)
+        """Those of :func:`decayed_groups`, with the top of the encoder taken out where the original has it so."""
+        groups = decayed_groups(self, self.encoder, weight_decay, self.layer_decay)
+        return at_full_rate(groups, self.encoder, weight_decay) if self.original_layers else groups
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
         """(B, 3, S, S), normalised -> (B, K), by the running means where there are any."""
         encoder, head = (self.encoder, self.head) if self.ema is None else (self.mean_encoder, self.mean_head)
         return head(pool(encoder(images), self.config.pooling))
+
+
+def at_full_rate(groups: list[dict], encoder: Encoder, weight_decay: float) -> list[dict]:
+    """The same groups, but the last norm and shared relative positions in groups of their own, at the full rate.
+
+    Args:
+        groups: for the optimizer, of all weights.
+        encoder: whose they are.
+        weight_decay: of the table of relative positions; norms have none.
+    """
+    top = {id(p): p for name, p in encoder.backbone.named_parameters() if name.startswith(("norm.", "rel_pos_bias."))}
+    below = [group | {"params": [p for p in group["params"] if id(p) not in top]} for group in groups]
+    trained = [p for p in top.values() if p.requires_grad]
+    above = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in (*below, *above) if group["params"]]
 
 
 def build_classifier(

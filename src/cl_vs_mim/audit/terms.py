@@ -1,0 +1,107 @@
+"""A term of a contrast as numbers: which depths of a series it takes, and how they become one number or several."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cl_vs_mim.audit.contrasts import Contrast, Term
+from cl_vs_mim.audit.series import Series
+from cl_vs_mim.core.errors import UserError
+
+CHOOSING = ("max", "min")  # a depth
+
+_LEAST_IMAGES = 4  # two to choose by, and two to measure on
+_NEAR = 1e-9  # of relative depths
+
+
+def window(depths: np.ndarray, term: Term, shift: float = 0.0) -> np.ndarray:
+    """Which of the depths (D,) a term takes, as booleans (D,); ends other than 0 and 1 are moved by ``shift``.
+
+    Raises:
+        UserError: none of them.
+    """
+    span = depths[-1] - depths[0]
+    relative = (depths - depths[0]) / span if span > 0 else np.ones(len(depths))
+    low, high = (end if end in (0.0, 1.0) else min(1.0, max(0.0, end + shift)) for end in term.depths)
+    inside = (relative >= low - _NEAR) & (relative <= high + _NEAR) if span > 0 else np.ones(len(depths), dtype=bool)
+    if not inside.any():
+        raise UserError(f"no depth of {len(depths)} lies between {low:.3g} and {high:.3g} of the whole")
+    return inside
+
+
+def reduced(series: Series, term: Term, shift: float = 0.0, *, plain: bool = False) -> np.ndarray:
+    """The term's number of every seed and image (S, M, 1).
+
+    Args:
+        series: of the encoder.
+        term: which depths, and what of them.
+        shift: of the inner ends of the window.
+        plain: the mean of the window, where the term would choose a depth.
+
+    Raises:
+        UserError: a depth is to be chosen, and there is neither a second seed nor a second image to measure it on.
+    """
+    inside = series.values[..., window(series.depths, term, shift)]
+    if term.over in CHOOSING and not plain:
+        return chosen(inside, term.over)[..., None]
+    if term.over in ("first", "last"):
+        return inside[..., [0 if term.over == "first" else -1]]
+    return inside.mean(axis=-1, keepdims=True)
+
+
+def judging(contrast: Contrast, values: np.ndarray) -> np.ndarray:
+    """The images (S, M, ...) that a contrast is measured on: every other one, where the rest chooses a depth.
+
+    Raises:
+        UserError: there are images, but too few to be halved.
+    """
+    if values.shape[1] == 1 or not any(term.over in CHOOSING for _, term in contrast.signed()):
+        return values
+    if values.shape[1] < _LEAST_IMAGES:
+        raise UserError(f"{contrast.name}: a depth that is chosen needs {_LEAST_IMAGES} images, not {values.shape[1]}")
+    return values[:, 1::2]
+
+
+def chosen(values: np.ndarray, over: str) -> np.ndarray:
+    """(S, M) of values (S, M, D, ...) at the depth that is highest or lowest for the others.
+
+    The depth of a seed is chosen by the other seeds, where there are several, and on every other image alone
+    (:func:`judging` leaves those out).
+
+    Raises:
+        UserError: there is neither a second seed nor a second image.
+    """
+    seeds, images, depths = values.shape[:3]
+    if depths > 1 and seeds == images == 1:
+        raise UserError("a depth that is chosen needs a second seed or a second image to be measured on")
+    place = np.argmax if over == "max" else np.argmin
+    by_seed = np.nanmean(values[:, ::2], axis=1)  # (S, D, ...)
+    found = np.empty(values.shape[:2] + values.shape[3:])
+    for seed in range(seeds):
+        others = by_seed[np.arange(seeds) != seed] if seeds > 1 else by_seed
+        depth = place(others.mean(axis=0), axis=0)  # (...)
+        found[seed] = np.take_along_axis(values[seed], depth[None, None], axis=1)[:, 0]
+    return found
+
+
+def expanded(contrast: Contrast, series: list[Series], shift: float = 0.0) -> tuple[list[np.ndarray], list[str]]:
+    """The numbers (S, M, K) of each term at the K depths that the contrast asks about, and their names.
+
+    Raises:
+        UserError: the terms have no such depths, or different numbers of them.
+    """
+    terms = [term for _, term in contrast.signed()]
+    if contrast.every is None:
+        return [reduced(one, term, shift) for one, term in zip(series, terms, strict=True)], [""]
+    more, less = series
+    if contrast.every == "both" and len(more.depths) != len(less.depths):
+        raise UserError(f"{contrast.name}: {more.model} and {less.model} have different numbers of depths")
+    inside = [window(one.depths, term, shift) for one, term in zip(series, terms, strict=True)]
+    of_more, of_less = (one.values[..., here] for one, here in zip(series, inside, strict=True))
+    names = [f"{depth:g}" for depth in less.depths[inside[1]]]
+    if contrast.every == "less":
+        return [reduced(more, terms[0], shift), of_less], names
+    if contrast.every == "both":
+        return [of_more, of_less], names
+    pairs = [f"{one:g} and {other}" for one in more.depths[inside[0]] for other in names]
+    return [np.repeat(of_more, len(names), axis=-1), np.tile(of_less, of_more.shape[-1])], pairs
