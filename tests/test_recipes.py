@@ -11,6 +11,7 @@ from cl_vs_mim.config import Model, load_study
 from cl_vs_mim.config.expansion import expand
 from cl_vs_mim.config.objective import OBJECTIVES
 from cl_vs_mim.encoder.masks import blockwise_mask
+from cl_vs_mim.encoder.model import build_encoder
 
 CONFIG = Path(__file__).parent.parent / "config"
 RECIPES = sorted((CONFIG / "recipes").glob("*.yaml"))
@@ -48,7 +49,45 @@ def test_recipes_come_to_the_values_of_the_originals() -> None:
     assert rate == pytest.approx(7.5e-4 * 1024 / 256), "rate x batch / 256"
     mask = blockwise_mask(1, 14, beit.objective.mask_ratio, beit.objective.least_block, None)
     assert int(mask.sum()) == 75
+    assert (dino.training.clip_norm, dino.objective.clip_each) == (None, 0.3)
+    assert load_study(CONFIG / "paper.yaml").architectures[dino.architecture].positions == "learned"
     assert [view.interpolation for view in simmim.objective.views] == ["bilinear"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "decayed", "spared"),
+    [
+        ("simmim", {"relative_position_bias_table", "mask_token"}, {"cls_token"}),
+        ("beit", {"relative_position_bias_table", "mask_token"}, {"cls_token"}),
+        ("mae", {"cls_token", "mask_token"}, set()),
+        ("dino", {"cls_token", "pos_embed", "prototypes"}, set()),
+    ],
+)
+def test_what_decays_is_what_the_originals_decay(recipe: str, decayed: set[str], spared: set[str]) -> None:
+    """Groups of a small encoder under the full recipe's rule (section 9 of the specification)."""
+    made = model(CONFIG / "recipes" / f"{recipe}.yaml")
+    kind = load_study(CONFIG / "paper.yaml").architectures[made.architecture]
+    small = kind.model_copy(update={"width": 48, "depth": 2, "heads": 3, "image_size": 64, "patch_size": 16})
+    reduced = {"mae": {"decoder_width": 48, "decoder_depth": 1, "decoder_heads": 3}}.get(recipe, {})
+    reduced |= {"dino": {"hidden": 16, "bottleneck": 8, "prototypes": 32}, "beit": {"codes": 8}}.get(recipe, {})
+    config = made.objective.model_copy(update=reduced)
+    objective = OBJECTIVES[made.objective.method](build_encoder(small.spec(), seed=0), config)
+    names = {id(parameter): name.rpartition(".")[2] for name, parameter in objective.named_parameters()}
+    matrices = [
+        (names[id(parameter)], group["weight_decay"])
+        for group in objective.parameter_groups(0.05)
+        for parameter in group["params"]
+        if parameter.ndim > 1
+    ]
+    assert {name for name, decay in matrices if decay == 0} == spared
+    assert decayed <= {name for name, decay in matrices if decay > 0}
+
+
+def test_what_nobody_asks_for_is_no_part_of_what_decides() -> None:
+    """So that trainings of studies without these keys keep the names of their run folders."""
+    for study in ("demo", "overnight", "smoke"):
+        for one in load_study(CONFIG / f"{study}.yaml").models.values():
+            assert "decays" not in str(one.objective.decides()) and "clip_each" not in str(one.objective.decides())
 
 
 @pytest.mark.parametrize("path", TRANSFER, ids=lambda path: path.stem)

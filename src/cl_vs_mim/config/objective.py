@@ -45,6 +45,9 @@ class ObjectiveConfig(Section):
     trains_tokenizer: ClassVar[bool] = False
 
     method: str
+    # Tensors that are no weights (tokens, positions, tables of relative positions, prototypes) and decay all the same,
+    # as some originals have it; by the last part of their names.
+    decays: tuple[str, ...] = ()
 
     def check(self, model: Model, study: Study) -> None:
         """Compare the section with the rest of its study.
@@ -58,8 +61,8 @@ class ObjectiveConfig(Section):
         """
 
     def decides(self) -> dict[str, Any]:
-        """What of the section decides the weights, as plain data."""
-        return self.model_dump(mode="json")
+        """What of the section decides the weights, as plain data; ``decays`` only where it names something."""
+        return self.model_dump(mode="json", exclude=set() if self.decays else {"decays"})
 
     def needs(self) -> str | None:
         """The model of the study whose encoder (of the first seed) has to be trained before."""

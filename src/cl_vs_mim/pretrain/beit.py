@@ -63,7 +63,7 @@ class BEiTConfig(ObjectiveConfig):
 
     def decides(self) -> dict[str, Any]:
         """Not what the tokenizer is called: what decides it enters by itself."""
-        return self.model_dump(mode="json", exclude={"tokenizer"})
+        return {name: value for name, value in super().decides().items() if name != "tokenizer"}
 
     def needs(self) -> str | None:
         """The tokenizer."""
@@ -81,7 +81,7 @@ class BEiT(Objective):
     splits_batches = True
 
     def __init__(self, encoder: Encoder, config: BEiTConfig) -> None:
-        super().__init__(encoder, config.views)
+        super().__init__(encoder, config.views, config.decays)
         self.config = config
         self.mask_token = nn.Parameter(torch.empty(1, 1, encoder.spec.width))
         nn.init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)

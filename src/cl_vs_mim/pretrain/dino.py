@@ -7,7 +7,7 @@ K prototypes has to match the teacher's of every other crop. Centring and sharpe
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -44,10 +44,15 @@ class DINOConfig(ObjectiveConfig):
     center_momentum: Fraction = 0.9
     momentum: Fraction  # of the teacher at the first step; rises to 1 on a half cosine
     freeze_prototypes: Fraction = 0.0  # share of training at whose start they stand still (the original: one epoch)
+    clip_each: PositiveFloat | None = None  # norm that the gradient of every parameter is clipped to, each on its own
     hidden: PositiveInt  # the original: 2048
     bottleneck: PositiveInt  # the original: 256
     prototypes: PositiveInt  # K (the original: 65536)
     views: Annotated[tuple[View, ...], Field(min_length=2)]  # two large crops, then the small ones
+
+    def decides(self) -> dict[str, Any]:
+        """``clip_each`` only where it clips."""
+        return {name: value for name, value in super().decides().items() if name != "clip_each" or value is not None}
 
     @model_validator(mode="after")
     def _large_crops_first(self) -> DINOConfig:
@@ -154,7 +159,7 @@ class DINO(Objective):
     Config = DINOConfig
 
     def __init__(self, encoder: Encoder, config: DINOConfig) -> None:
-        super().__init__(encoder, config.views)
+        super().__init__(encoder, config.views, config.decays)
         self.config = config
         self.head = DINOHead(encoder.spec.width, config.hidden, config.bottleneck, config.prototypes)
         self.teacher = copy.deepcopy(encoder).requires_grad_(False)
@@ -182,7 +187,11 @@ class DINO(Objective):
         self.teacher_temperature = start + (end - start) * warm
 
     def after_backward(self, progress: float) -> None:
-        """The prototypes stand still at first, which the original found to help the start."""
+        """Clip every gradient; the prototypes stand still at first, which the original found to help the start."""
+        if self.config.clip_each is not None:
+            for parameter in self.parameters():
+                if parameter.grad is not None:
+                    nn.utils.clip_grad_norm_(parameter, self.config.clip_each)
         if progress < self.config.freeze_prototypes:
             self.head.prototypes.grad = None
 

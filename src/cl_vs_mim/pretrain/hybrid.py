@@ -49,6 +49,10 @@ class HybridConfig(ObjectiveConfig):
             except ValueError as error:
                 raise ValueError(str(error).replace("objective.", f"objective.{key}.", 1)) from error
 
+    def decides(self) -> dict[str, Any]:
+        """Of both parts, what they say themselves."""
+        return super().decides() | {"mim": self.mim.decides(), "cl": self.cl.decides()}
+
     def mixing(self) -> float:
         """The weight."""
         return self.weight
@@ -65,7 +69,7 @@ class Hybrid(Objective):
     Config = HybridConfig
 
     def __init__(self, encoder: Encoder, config: HybridConfig) -> None:
-        super().__init__(encoder, (*config.mim.views, *config.cl.views))
+        super().__init__(encoder, (*config.mim.views, *config.cl.views), config.mim.decays)
         self.weight = config.weight
         with torch.random.fork_rng(devices=[]):  # both parts draw their heads from one state
             self.mim = SimMIM(encoder, config.mim)

@@ -108,7 +108,7 @@ class MAE(Objective):
     splits_batches = True
 
     def __init__(self, encoder: Encoder, config: MAEConfig) -> None:
-        super().__init__(encoder, config.views)
+        super().__init__(encoder, config.views, config.decays)
         self.mask_ratio = config.mask_ratio
         spec = DecoderSpec(
             method="mae",

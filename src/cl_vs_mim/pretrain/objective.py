@@ -39,6 +39,7 @@ class Objective(nn.Module, ABC):
         Config: the keys of the section ``objective`` of the YAML.
         encoder: what is trained, and what is exported at the end.
         views: how the augmented views are drawn; :meth:`forward` gets as many tensors.
+        decays: last parts of the names of tensors that decay although :meth:`no_weight_decay` names them.
         needs_labels: whether :meth:`forward` takes the classes of the images, (B,) int64, as a third argument.
         splits_batches: whether the loss of a batch is the mean of the losses of its parts, so that gradients may be
             accumulated; not where images of a batch are compared with each other.
@@ -48,10 +49,11 @@ class Objective(nn.Module, ABC):
     needs_labels: ClassVar[bool] = False
     splits_batches: ClassVar[bool] = False
 
-    def __init__(self, encoder: Encoder, views: tuple[View, ...]) -> None:
+    def __init__(self, encoder: Encoder, views: tuple[View, ...], decays: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.encoder = encoder
         self.views = views
+        self.decays = decays
 
     @abstractmethod
     def forward(self, views: list[Tensor], generator: torch.Generator, *args: Any, **kwargs: Any) -> ObjectiveOutput:
@@ -90,7 +92,8 @@ class Objective(nn.Module, ABC):
         return {f"encoder.backbone.{name}" for name in self.encoder.backbone.no_weight_decay()}
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Groups for AdamW: no decay on biases, norms and what :meth:`no_weight_decay` names."""
+        """Groups for AdamW: no decay on biases, norms and what :meth:`no_weight_decay` names, less :attr:`decays`."""
         from timm.optim import param_groups_weight_decay
 
-        return param_groups_weight_decay(self, weight_decay, no_weight_decay_list=self.no_weight_decay())
+        spared = {name for name in self.no_weight_decay() if name.rpartition(".")[2] not in self.decays}
+        return param_groups_weight_decay(self, weight_decay, no_weight_decay_list=spared)

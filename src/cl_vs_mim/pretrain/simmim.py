@@ -89,7 +89,7 @@ class SimMIM(Objective):
     splits_batches = True
 
     def __init__(self, encoder: Encoder, config: SimMIMConfig) -> None:
-        super().__init__(encoder, config.views)
+        super().__init__(encoder, config.views, config.decays)
         spec = encoder.spec
         self.mask_ratio, self.mask_unit = config.mask_ratio, config.mask_unit
         self.mask_token = nn.Parameter(torch.empty(1, 1, spec.width))
