@@ -134,7 +134,8 @@ rule snapshots:
     wildcard_constraints:
         run="|".join(PRETRAINED) or "none",
     shell:
-        "cl-vs-mim snapshots --config {params.config:q} --run {wildcards.run} --runs {params.runs:q}"
+        "cl-vs-mim snapshots --config {params.config:q} --run {wildcards.run} --encoder {input.encoder:q}"
+        " --runs {params.runs:q}"
         " --data {params.data:q} --tables {params.tables:q} --log-table {input.log:q} --threads {threads} 2>&1 | tee {log:q}"
 
 

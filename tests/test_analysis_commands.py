@@ -47,8 +47,11 @@ PLACES = {
     "extract": {RUN, f"grid4/{RUN}", f"finetuned/{RUN}"},
     "embedding": {RUN},
     "reconstruct": {"mae_seed0"},
+    "snapshots": {RUN},
+    "card": {RUN},
 }
 EVERYTHING = {f"{verb}:{place}" for verb, places in PLACES.items() for place in places}
+MEASURED = EVERYTHING - {f"card:{RUN}"}
 OF_EXTRACT = {f"extract:{place}" for place in PLACES["extract"]}
 NOT_OF_THE_GRID = OF_EXTRACT - {f"extract:grid4/{RUN}"}
 
@@ -68,14 +71,17 @@ def decided(study) -> dict[str, str]:
         ("figures.attention_maps.block", 1, set()),
         ("figures.bootstrap.resamples", 77, set()),
         ("figures.spectrum.rank_fraction", 0.5, set()),
-        ("models.moco_v3.label", "another", set()),
+        ("models.moco_v3.label", "another", {f"card:{RUN}"}),
+        ("transfer.finetuning.choices", "another", set()),
         ("models.moco_v3.choices", "another", set()),
         ("models.moco_v3.seeds", [0, 1], set()),
         ("architectures.vit.label", "another", set()),
         ("analysis.batch_size", 3, set()),
         ("analysis.probe.epochs", 77, set()),
-        ("analysis.crop_fraction", 0.5, EVERYTHING),
-        ("analysis.images", 9, EVERYTHING - {f"embedding:{RUN}"}),
+        ("analysis.crop_fraction", 0.5, MEASURED),
+        ("analysis.images", 9, MEASURED - {f"embedding:{RUN}", f"snapshots:{RUN}"}),
+        ("analysis.phenomena.images", 9, {f"snapshots:{RUN}"}),
+        ("analysis.phenomena.valley", 0.5, set()),
         ("analysis.spectrum.resamples", 77, OF_EXTRACT),
         ("figures.bootstrap.level", 0.5, OF_EXTRACT),
         ("figures.attention_maps.image", 1, NOT_OF_THE_GRID),

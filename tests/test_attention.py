@@ -15,8 +15,8 @@ from cl_vs_mim.metrics.attention import (
     attention_rows,
     normalized_mutual_information,
     query_similarity,
-    uniform_attention_distance,
 )
+from cl_vs_mim.metrics.yardstick import uniform_attention_distance
 
 ORACLE = np.load(Path(__file__).parent / "oracles" / "metrics.npz")
 

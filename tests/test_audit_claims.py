@@ -190,7 +190,7 @@ def test_lists_of_values_are_averaged_and_terms_override(study: Study, tmp_path:
 
 
 def test_distances_can_be_shares_of_uniform_attention(study: Study, tmp_path: Path) -> None:
-    from cl_vs_mim.metrics.attention import uniform_attention_distance
+    from cl_vs_mim.metrics.yardstick import uniform_attention_distance
 
     rows = [{"image": f"{n}", "depth": 1, "value": 12.0 + n, "grid": 6, "patch_size": 8} for n in range(3)]
     write_rows(tmp_path, "attention", "moco_v3", rows)

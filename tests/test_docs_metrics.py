@@ -14,10 +14,10 @@ from cl_vs_mim.metrics.attention import (
     attention_entropy,
     normalized_mutual_information,
     query_similarity,
-    uniform_attention_distance,
 )
 from cl_vs_mim.metrics.fourier import frequencies
 from cl_vs_mim.metrics.register import markdown_table, registered
+from cl_vs_mim.metrics.yardstick import uniform_attention_distance
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
 STATED = re.findall(r"`([^`]+\))` = (-?\d+(?:\.\d+)?)", PAGE.read_text())

@@ -91,8 +91,8 @@ def test_its_keys_are_checked_by_itself(place) -> None:
 def test_an_edit_of_its_file_is_in_what_decides_it_and_nothing_else(place) -> None:
     ask = (
         "from pathlib import Path; from cl_vs_mim.config import load_study;"
-        "from cl_vs_mim.pretrain.commands import COMMANDS as c; s = load_study(Path('smoke.yaml'));"
-        "print(*(c[0].decided(s, run)['code'] for run in ('rotation_seed0', 'moco_v3_seed0')))"
+        "from cl_vs_mim.cli import commands; s = load_study(Path('smoke.yaml'));"
+        "print(*(commands()['pretrain'].decided(s, run)['code'] for run in ('rotation_seed0', 'moco_v3_seed0')))"
     )
     before = python(place, "-c", ask).stdout.split()
     module = place / "rotation.py"

@@ -18,7 +18,7 @@ from cl_vs_mim.figures.commands import figures
 from cl_vs_mim.figures.looks import published_colour, series_styles, shaded
 from cl_vs_mim.figures.reference import published_curves
 from cl_vs_mim.figures.tables import depth_curves, read_tables, relative_depth
-from cl_vs_mim.metrics.attention import uniform_attention_distance
+from cl_vs_mim.metrics.yardstick import uniform_attention_distance
 from figure_tables import ENCODERS, REFERENCE, attention_table, draw, image_table, maps_table, write_all
 
 

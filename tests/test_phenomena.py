@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from cl_vs_mim.analysis import commands
+from cl_vs_mim.analysis.snapshots import find_snapshots
 from cl_vs_mim.config import Study, load_study
 from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.data.images import decode_many, index_image_folder, normalise, select_evenly
+from cl_vs_mim.encoder.checkpoints import load_encoder, save_encoder
+from cl_vs_mim.encoder.model import build_encoder
 from cl_vs_mim.figures.phenomena import EFFECTS, FIGURE, effect_curves, onset, onsets
-from cl_vs_mim.metrics.attention import uniform_attention_distance
+from cl_vs_mim.metrics.attention import normalized_mutual_information
 from cl_vs_mim.metrics.neighbours import nearest_neighbour_classes
-from workplace import Workplace
+from cl_vs_mim.metrics.yardstick import uniform_attention_distance
+from workplace import Workplace, labelled_pictures
 
 SEEN = {"moco_v3": [0, 1000, 2000, 4000], "simmim": [0, 1010, 2010, 4010]}  # batches differ
 
@@ -87,7 +95,15 @@ def snapshots(values: dict[str, dict[str, list[list[float]]]], seeds: tuple[int,
 
 UNIFORM = uniform_attention_distance(6, 8)
 PLANTED = {
-    "near": {"simmim": {"attention_distance": [[UNIFORM * share] * 4 for share in (1.0, 0.9, 0.79, 0.5)]}},
+    # two of the four blocks are near at the third snapshot: half of them
+    "near": {
+        "simmim": {
+            "attention_distance": [
+                [UNIFORM * share for share in (1.0, one, other, 0.9)]
+                for one, other in ((1.0, 1.0), (0.7, 0.9), (0.7, 0.79), (0.5, 0.5))
+            ]
+        }
+    },
     "valley": {
         "moco_v3": {
             "attention_distance": [
@@ -97,7 +113,7 @@ PLANTED = {
     },
     "concentrated": {"moco_v3": {"attention_entropy": [[0.9, 0.9, 0.9, 0.9 - gap] for gap in (0.0, 0.05, 0.2, 0.3)]}},
     "information": {"simmim": {"nmi": [[0.1, 0.1, 0.1, late] for late in (0.05, 0.09, 0.2, 0.3)]}},
-    "probe": {"moco_v3": {"knn_mean": [[0.0, 0.0, 0.0, last] for last in (0.1, 0.2, 0.21, 0.4)]}},
+    "neighbours": {"moco_v3": {"knn_mean": [[0.0, 0.0, 0.0, last] for last in (0.1, 0.2, 0.21, 0.4)]}},
     "fourier": {"simmim": {"relative_log_amplitude": [[-2, -2, -2, last] for last in (-3.0, -2.5, -1.9, -1.0)]}},
 }
 
@@ -107,7 +123,7 @@ def test_a_planted_effect_appears_where_it_was_planted_and_no_other_does(study: 
     table = onsets(effect_curves(snapshots(PLANTED[effect]), study)).set_index("effect")
     images = 2010 if effect == "near" else 2000
     assert table.loc[effect, "images_value"] == images
-    seconds = images / 10 + (201 if effect in ("information", "probe", "fourier") else 0)  # of both trainings
+    seconds = images / 10 + (201 if effect in ("information", "neighbours", "fourier") else 0)  # of both trainings
     assert table.loc[effect, "minutes_value"] == pytest.approx(seconds / 60)
     assert table.drop(effect)["images_value"].isna().all()
 
@@ -123,7 +139,7 @@ def test_what_untrained_encoders_differ_by_is_taken_off(study: Study) -> None:
     """An order that the architectures have before any training is there at once, and never beyond it."""
     constant = {"moco_v3": {"knn_mean": [[0.5] * 4] * 4}}
     table = onsets(effect_curves(snapshots(constant), study)).set_index("effect")
-    assert table.loc["probe", "images_value"] == 0 and np.isnan(table.loc["probe", "images_beyond"])
+    assert table.loc["neighbours", "images_value"] == 0 and np.isnan(table.loc["neighbours", "images_beyond"])
 
 
 def test_a_dip_at_the_edge_is_no_valley(study: Study) -> None:
@@ -145,7 +161,80 @@ def test_the_figure_holds_curves_and_onsets_of_every_seed(study: Study) -> None:
     assert sorted(set(found["seed"])) == [0, 1] and set(found["effect"]) == {one.name for one in EFFECTS}
 
 
+def test_snapshots_of_one_side_make_no_figure(study: Study) -> None:
+    one = study.models["simmim"]
+    assert one.training is not None
+    training = one.training.model_copy(update={"snapshots": None})
+    models = study.models | {"simmim": one.model_copy(update={"training": training})}
+    assert not FIGURE.belongs_to(study.model_copy(update={"models": models}))
+
+
 def test_only_a_study_that_measures_snapshots_has_the_figure(study: Study) -> None:
     assert FIGURE.belongs_to(study)
     without = study.model_copy(update={"analysis": study.analysis.model_copy(update={"phenomena": None})})
     assert not FIGURE.belongs_to(without)
+
+
+# ------------------------------------------------------------------------------------------------
+# Measuring
+# ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(workplace: Workplace, study: Study) -> Path:
+    """An encoder with two snapshots of its run, and beside them a run folder of other code with the same recipe."""
+    spec = study.architectures[study.models["moco_v3"].architecture].spec()
+    for folder, images in (("moco_v3_seed0_new", (32, 16)), ("moco_v3_seed0_old", (64,))):
+        for seen in images:
+            path = workplace.folder / "runs" / folder / "snapshots" / f"images_{seen:010d}.safetensors"
+            save_encoder(path, build_encoder(spec, seed=seen), {"images": seen, "config_hash": "same"})
+    encoder = workplace.folder / "moco_v3_seed0.safetensors"
+    save_encoder(encoder, build_encoder(spec, seed=1), {"run_folder": "moco_v3_seed0_new"})
+    return encoder
+
+
+def test_the_snapshots_are_those_of_the_encoders_own_run(workplace: Workplace, kept: Path) -> None:
+    found = find_snapshots("moco_v3_seed0", kept, workplace.folder / "runs")
+    assert [path.stem for path in found] == ["images_0000000016", "images_0000000032"]
+    assert {path.parent.parent.name for path in found} == {"moco_v3_seed0_new"}
+
+
+@pytest.mark.parametrize("named", [None, "../moco_v3_seed0_new", 3])
+def test_an_encoder_that_does_not_say_its_run_is_refused(workplace: Workplace, kept: Path, named: object) -> None:
+    save_encoder(kept, build_encoder(load_encoder(kept, "native").spec, seed=1), {"run_folder": named})
+    with pytest.raises(UserError, match="give the folder with --snapshots"):
+        find_snapshots("moco_v3_seed0", kept, workplace.folder / "runs")
+
+
+def test_snapshots_are_measured_with_the_weights_that_training_began_with(workplace: Workplace, kept: Path) -> None:
+    data = labelled_pictures(workplace.folder / "objects")
+    shutil.copytree(data / "val", data / "train")
+    log = workplace.folder / "log.csv"
+    pd.DataFrame({"step": [1, 2], "seconds": [10.0, 20.0]}).to_csv(log, index=False)
+    batch = workplace.training("moco_v3")["batch_size"]
+    commands.snapshots(
+        config=workplace.config(),
+        run="moco_v3_seed0",
+        encoder=kept,
+        data=data,
+        tables=workplace.folder,
+        runs=workplace.folder / "runs",
+        log_table=log,
+        threads=1,
+    )
+    table = pd.read_parquet(workplace.folder / "snapshots" / "moco_v3_seed0.parquet")
+    assert sorted(table["images_seen"].unique()) == [0, 16, 32]
+    names = {"attention_distance", "nmi", "attention_entropy", "query_similarity", "relative_log_amplitude"}
+    assert set(table["metric"]) == names | {"knn_cls", "knn_mean"}
+    assert table["value"].notna().all()
+    clock = table.drop_duplicates("images_seen").set_index("images_seen")["seconds"]
+    assert clock.tolist() == pytest.approx([0.0, *(min(20.0, 10 * seen / batch) for seen in (16, 32))])
+
+    spec = load_study(workplace.config()).architectures["vit"].spec()
+    index = index_image_folder(data / "val")
+    chosen = select_evenly(index.labels, 8, workplace.study["analysis"].get("seed", 0))
+    images = normalise(decode_many(index, chosen, spec.image_size))
+    with torch.inference_mode():
+        last = build_encoder(spec, seed=0).eval().attentions(images)[-1]
+    began = table[(table["images_seen"] == 0) & (table["metric"] == "nmi")].set_index("depth")["value"]
+    assert began.loc[spec.depth] == pytest.approx(normalized_mutual_information(last).mean().item(), rel=1e-4)

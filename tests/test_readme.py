@@ -13,7 +13,7 @@ from cl_vs_mim.config import load_study
 from cl_vs_mim.core.tables import read_table
 from cl_vs_mim.figures.reference import published_curves
 from cl_vs_mim.figures.tables import labels
-from cl_vs_mim.metrics.attention import uniform_attention_distance
+from cl_vs_mim.metrics.yardstick import uniform_attention_distance
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from workplace import set_key
 
 ROOT = Path(__file__).resolve().parent.parent
 DRAWN = {"figure", "table", "claims", "audit_report"}  # what tables of results are made into
-MEASURED = {"extract", "extract_grid", "extract_finetuned", "embedding", "reconstruct"}
+MEASURED = {"extract", "extract_grid", "extract_finetuned", "embedding", "reconstruct", "snapshots"}
 TRANSFER = {"linear_probe", "robustness", "finetuning", "augmented_probe", "detection", "segmentation"}
 SCENES = {"check", "detection", "segmentation"} | DRAWN
 
@@ -40,7 +40,7 @@ MODULES = {
     "data.checks": ["check"],
     "data.scenes": ["compose", *SCENES],
     "data.cue_conflict": ["compose", "robustness", *DRAWN],
-    "metrics.fourier": ["extract", "extract_grid", "extract_finetuned", "reconstruct", *DRAWN],
+    "metrics.fourier": ["extract", "extract_grid", "extract_finetuned", "reconstruct", "snapshots", *DRAWN],
     "figures.fig10": ["figure", "audit_report"],
     "audit.judge": ["claims", "audit_report"],
 }

@@ -8,16 +8,17 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from cl_vs_mim.config import Study
+from cl_vs_mim.config import KitData, Study
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import sha256_file, write_text
 from cl_vs_mim.core.tables import read_table
 from cl_vs_mim.encoder.checkpoints import read_header
 from cl_vs_mim.evaluated import find_run
-from cl_vs_mim.metrics.attention import uniform_attention_distance
+from cl_vs_mim.metrics.yardstick import uniform_attention_distance
 
 LIBRARY = "cl-vs-mim"
 KINDS = ("attention", "linear_probe")  # of tables that a card quotes
+_REDUCED = "A reduced study: for seeing what an objective teaches an encoder, and nothing else."
 _TAGS = {
     "cl": "contrastive-learning",
     "mim": "masked-image-modeling",
@@ -56,7 +57,7 @@ def write_card(study: Study, run: str, weights: Path, tables: Path, output: Path
         raise UserError(f"{weights} does not say how it was made; write it with: cl-vs-mim export-weights")
     front = {
         "library_name": LIBRARY,
-        "license": "mit",
+        **({"license": "mit"} if isinstance(study.data, KitData) else {}),  # ours to give where the images are ours
         "pipeline_tag": "image-feature-extraction",
         "tags": ["vision-transformer", "self-supervised-learning", _TAGS[evaluated.paradigm], "replication"],
     }
@@ -66,16 +67,19 @@ def write_card(study: Study, run: str, weights: Path, tables: Path, output: Path
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# {evaluated.label}, seed {evaluated.seed}, of study `{study.study}`",
-        f"{study.title}. For studying what an objective teaches an encoder; too small for anything else.",
+        f"{study.title}. {_REDUCED * study.reduced}".strip(),
         f"```python\nfrom cl_vs_mim.encoder.checkpoints import load_encoder\n\n"
         f'encoder = load_encoder("{weights.name}", "native")  # float16 in the file, float32 in memory\n```',
         "## How it was made",
         _rows([("", ""), *((label, f"`{value}`") for label, value in facts.items())]),
         f"Architecture: {', '.join(f'{key} {value}' for key, value in spec.to_dict().items() if value is not None)}.",
         f"```yaml\n{recipe}```",
-        "The images are composed of the cut-outs, backgrounds and textures of `data/kit/`, which keep their own "
-        "licences; no picture of theirs is in the weights.",
     ]
+    if isinstance(study.data, KitData):
+        parts.append(
+            "The training images are composed of the cut-outs, backgrounds and textures of `data/kit/`, which keep "
+            "their own licences."
+        )
     parts += _numbers(run, spec.grid, spec.patch_size, tables)
     write_text(output, "\n\n".join(parts) + "\n")
 

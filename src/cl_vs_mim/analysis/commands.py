@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from cl_vs_mim.config import Study
+from cl_vs_mim.config import KitData, Study
 from cl_vs_mim.config.encoders import decides_encoder, model_and_seed
 from cl_vs_mim.config.objective import OBJECTIVES
-from cl_vs_mim.config.tasks import need_settings
+from cl_vs_mim.config.tasks import decides_training_of
 from cl_vs_mim.config.transfer import TASKS
 from cl_vs_mim.core.commands import Command
-from cl_vs_mim.core.options import Config, Device, EncoderFile, Objects, Run, Tables, Threads
+from cl_vs_mim.core.options import Config, Device, EncoderFile, Objects, Run, Runs, Tables, Threads
 from cl_vs_mim.core.registry import using
 from cl_vs_mim.encoder.families import FAMILIES
 from cl_vs_mim.metrics.register import metric_modules
@@ -70,7 +70,7 @@ def _decides_extract(study: Study, run: str) -> dict[str, Any]:
     if place.startswith("grid"):
         return decided | {"grid": int(place.removeprefix("grid"))}
     if place == "finetuned":
-        decided["finetuning"] = need_settings(TASKS["finetuning"], study).model_dump(mode="json")
+        decided["finetuning"] = decides_training_of(TASKS["finetuning"], study)
     return decided | {
         "attention_maps": study.figures.attention_maps.model_dump(mode="json", include={"image", "queries"}),
         "movement": study.analysis.movement.model_dump(mode="json"),
@@ -170,36 +170,51 @@ def _code_of_reconstruct(study: Study, run: str) -> tuple[str, ...]:
 
 
 def snapshots(
-    *, config: Path, run: str, runs: Path, data: Path, tables: Path, log_table: Path | None = None, threads: int = 2
+    *,
+    config: Config,
+    run: Run,
+    encoder: EncoderFile = None,
+    data: Objects,
+    tables: Tables,
+    runs: Runs | None = None,
+    snapshots: Path | None = None,
+    log_table: Path | None = None,
+    threads: Threads = 2,
 ) -> None:
     """Measure the encoders that were kept while one was trained, to see when an effect appears.
 
+    Give either the encoder with the folder of all runs, or the folder of the snapshots.
+
     Args:
-        config: the study, config/<study>.yaml.
-        run: the encoder, by model and seed, such as moco_v3_seed0.
-        runs: folder of the run folders; the snapshots lie in that of this training.
-        data: folder of the single-object images, with train/, val/ and manifest.json.
-        tables: folder of all tables; snapshots/<run>.parquet is written into it.
+        snapshots: folder of the snapshots, for an encoder that does not say which run it comes from.
         log_table: the training log, for the minutes.
-        threads: of the CPU.
 
     Example:
-        cl-vs-mim snapshots --config config/overnight.yaml --run moco_v3_seed0 --runs results/overnight/runs
-          --data results/overnight/data/objects --tables results/overnight/tables
+        cl-vs-mim snapshots --config config/overnight.yaml --run moco_v3_seed0
+          --encoder results/overnight/encoders/moco_v3_seed0.safetensors --data results/overnight/data/objects
+          --tables results/overnight/tables --runs results/overnight/runs
           --log-table results/overnight/tables/training/moco_v3_seed0.csv
     """
     from cl_vs_mim.analysis import snapshots as work
     from cl_vs_mim.config import load_study
+    from cl_vs_mim.core.errors import UserError
 
     study = load_study(config)
+    if snapshots is not None:
+        files = work.snapshots_in(snapshots, run)
+    elif encoder is not None and runs is not None:
+        files = work.find_snapshots(run, encoder, runs)
+    else:
+        raise UserError("give --encoder and --runs, or --snapshots")
     config_hash = SNAPSHOTS.config_hash(study, run)
-    work.measure_snapshots(study, run, runs, data, tables, log=log_table, threads=threads, config_hash=config_hash)
+    work.measure_snapshots(study, run, files, data, tables, log=log_table, threads=threads, config_hash=config_hash)
 
 
 def _decides_snapshots(study: Study, run: str) -> dict[str, Any]:
     found = study.analysis.phenomena
     measured = None if found is None else found.model_dump(mode="json", include={"images", "memory", "neighbours"})
-    return {"encoder": decides_encoder(study, run), "images": _images(study), "snapshots": measured}
+    sample = study.analysis.model_dump(mode="json", include={"seed", "crop_fraction"})
+    return {"encoder": decides_encoder(study, run), "images": sample, "snapshots": measured}
 
 
 # ------------------------------------------------------------------------------------------------
@@ -207,14 +222,11 @@ def _decides_snapshots(study: Study, run: str) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------
 
 
-def card(*, config: Path, run: str, weights: Path, tables: Path, output: Path) -> None:
+def card(*, config: Config, run: Run, weights: Path, tables: Tables, output: Path) -> None:
     """Write the card of an encoder that is handed on: how it was made, and its numbers.
 
     Args:
-        config: the study that trained and measured it.
-        run: the encoder, by model and seed, such as moco_v3_seed0.
         weights: its file, as export-weights wrote it.
-        tables: folder of the study's tables.
         output: file to write, .md.
 
     Example:
@@ -230,7 +242,9 @@ def card(*, config: Path, run: str, weights: Path, tables: Path, output: Path) -
 
 def _decides_card(study: Study, run: str) -> dict[str, Any]:
     name, _ = model_and_seed(study, run)
-    return decides_encoder(study, run) | {"title": study.title, "label": study.models[name].label}
+    model = study.models[name]
+    words = {"title": study.title, "reduced": study.reduced, "label": model.label, "paradigm": model.paradigm}
+    return decides_encoder(study, run) | words | {"composed": isinstance(study.data, KitData)}
 
 
 # ------------------------------------------------------------------------------------------------
@@ -262,7 +276,7 @@ SNAPSHOTS = Command(
     "snapshots",
     snapshots,
     _decides_snapshots,
-    lambda study, run: ("cl_vs_mim.analysis.snapshots", *metric_modules(), _family(study, run)),
+    lambda study, run: ("cl_vs_mim.analysis.snapshots", _family(study, run)),
 )
 CARD = Command("card", card, _decides_card, lambda study, run: ("cl_vs_mim.analysis.card",))
 COMMANDS = (EXTRACT, EMBEDDING, RECONSTRUCT, SNAPSHOTS, CARD)

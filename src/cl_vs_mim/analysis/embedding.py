@@ -17,8 +17,8 @@ import pandas as pd
 import torch
 
 from cl_vs_mim.analysis.layouts import EMBEDDED
-from cl_vs_mim.config import block_index
 from cl_vs_mim.config.analysis import Embedding
+from cl_vs_mim.core.blocks import block_index
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.progress import progress
 from cl_vs_mim.core.tables import with_columns, write_table

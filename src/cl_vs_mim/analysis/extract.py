@@ -33,7 +33,8 @@ from cl_vs_mim.analysis.movement import movement_tokens_table
 from cl_vs_mim.analysis.queries import choose_queries
 from cl_vs_mim.analysis.streaming import stream
 from cl_vs_mim.analysis.tables import maps_table, measured_table, pixels_table
-from cl_vs_mim.config import Study, block_index
+from cl_vs_mim.config import Study
+from cl_vs_mim.core.blocks import block_index
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.progress import progress
 from cl_vs_mim.core.tables import HEAD, with_columns, write_table

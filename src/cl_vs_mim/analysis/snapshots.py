@@ -8,6 +8,7 @@ training images classify.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,8 @@ from cl_vs_mim.analysis.metrics import Measurement
 from cl_vs_mim.analysis.streaming import stream
 from cl_vs_mim.config import Study
 from cl_vs_mim.config.analysis import Phenomena
-from cl_vs_mim.config.encoders import decides_encoder, model_and_seed
+from cl_vs_mim.config.encoders import model_and_seed
 from cl_vs_mim.core.errors import UserError
-from cl_vs_mim.core.files import sha256_json
 from cl_vs_mim.core.progress import progress
 from cl_vs_mim.core.tables import read_table, row_head, with_columns, write_table
 from cl_vs_mim.data.identity import data_hash
@@ -30,11 +30,23 @@ from cl_vs_mim.encoder.checkpoints import load_encoder, read_header, require_spe
 from cl_vs_mim.encoder.model import Encoder, build_encoder
 from cl_vs_mim.encoder.pooling import POOLINGS, pool
 from cl_vs_mim.evaluated import SPLIT, batches, find_run
+from cl_vs_mim.metrics.attention import (
+    attention_distance,
+    attention_entropy,
+    normalized_mutual_information,
+    query_similarity,
+)
+from cl_vs_mim.metrics.fourier import relative_log_amplitudes
 from cl_vs_mim.metrics.neighbours import nearest_neighbour_classes
-from cl_vs_mim.metrics.register import registered
+from cl_vs_mim.metrics.register import metrics_of
 
-ATTENTION = ("attention_distance", "nmi", "attention_entropy", "query_similarity")
-FOURIER = "fourier"
+MEASURED = metrics_of(
+    attention_distance,
+    normalized_mutual_information,
+    attention_entropy,
+    query_similarity,
+    relative_log_amplitudes,
+)
 _TRAIN = "train"
 
 # ------------------------------------------------------------------------------------------------
@@ -42,30 +54,33 @@ _TRAIN = "train"
 # ------------------------------------------------------------------------------------------------
 
 
-def find_snapshots(study: Study, run: str, runs: Path) -> list[Path]:
-    """The snapshots of a training, in the order of the images seen.
+def find_snapshots(run: str, encoder: Path, runs: Path) -> list[Path]:
+    """The snapshots of the training that an encoder comes from, in the order of the images seen.
 
     Args:
-        study: which has the model.
         run: stem of the encoder, such as ``moco_v3_seed0``.
+        encoder: its file, whose header names the run folder.
         runs: folder of all run folders.
 
     Raises:
-        UserError: there are none, or those of several trainings, none of which has this study's recipe.
+        UserError: the header names no run folder, or there are no snapshots in it.
     """
-    folders = [folder for folder in sorted(Path(runs).glob(f"{run}_*/snapshots")) if any(folder.glob("*.safetensors"))]
-    if not folders:
-        raise UserError(f"{runs} has no snapshots of {run}; train it with training.snapshots in the study")
-    if len(folders) > 1:
-        wanted = sha256_json(decides_encoder(study, run))
-        folders = [folder for folder in folders if _config_hash(folder) == wanted]
-        if len(folders) != 1:
-            raise UserError(f"{runs} has snapshots of several trainings of {run}; remove those that are not wanted")
-    return sorted(folders[0].glob("*.safetensors"), key=lambda path: int(read_header(path)[1]["images"]))
+    named = read_header(encoder)[1].get("run_folder")
+    if not isinstance(named, str) or named != Path(named).name:
+        raise UserError(f"{encoder} does not say which run it comes from; give the folder with --snapshots")
+    return snapshots_in(Path(runs) / named / "snapshots", run)
 
 
-def _config_hash(folder: Path) -> object:
-    return read_header(next(iter(sorted(folder.glob("*.safetensors")))))[1].get("config_hash")
+def snapshots_in(folder: Path, run: str) -> list[Path]:
+    """All snapshots of a folder, in the order of the images seen.
+
+    Raises:
+        UserError: there are none.
+    """
+    files = sorted(folder.glob("*.safetensors"), key=lambda path: int(read_header(path)[1]["images"]))
+    if not files:
+        raise UserError(f"{folder} has no snapshots of {run}; train it with training.snapshots in the study")
+    return files
 
 
 # ------------------------------------------------------------------------------------------------
@@ -101,14 +116,13 @@ class SnapshotImages:
 
     def rows(self, encoder: Encoder) -> pd.DataFrame:
         """Depth, metric and value of one encoder."""
-        chosen = {name: one for name, one in registered().items() if name in ATTENTION or one.table == FOURIER}
-        measurement = Measurement(encoder.spec, chosen)
+        measurement = Measurement(encoder.spec, MEASURED)
         for _ in stream(encoder, iter(self.images.split(self.batch_size)), list(measurement)):
             pass
         frames = []
-        for name in chosen:
+        for name, one in MEASURED.items():
             values, depths = measurement.result(name)
-            values = values[..., -1:] if chosen[name].table == FOURIER else values  # the highest frequency
+            values = values[..., -1:] if one.per == "frequency" else values  # the highest one
             means = values.mean(axis=(0, *range(2, values.ndim)))
             frames.append(pd.DataFrame({"depth": depths, "metric": name, "value": means}))
         memory, features = (
@@ -137,14 +151,22 @@ def phenomena(study: Study) -> Phenomena:
 
 
 def measure_snapshots(
-    study: Study, run: str, runs: Path, data: Path, tables: Path, *, log: Path | None, threads: int, config_hash: str
+    study: Study,
+    run: str,
+    files: Sequence[Path],
+    data: Path,
+    tables: Path,
+    *,
+    log: Path | None,
+    threads: int,
+    config_hash: str,
 ) -> None:
     """Measure all snapshots of one training, and the weights that it began with.
 
     Args:
         study: which has the model.
         run: stem of the encoder, such as ``moco_v3_seed0``.
-        runs: folder of all run folders.
+        files: the snapshots, in the order of the images seen.
         data: folder of the images, with ``train/``, ``val/`` and ``manifest.json``.
         tables: folder of all tables.
         log: the training log as a tidy table; without it the seconds are not known.
@@ -152,12 +174,11 @@ def measure_snapshots(
         config_hash: for the head of every row.
 
     Raises:
-        UserError: there are no snapshots, or they are of another architecture.
+        UserError: a snapshot is of another architecture, or the data set is not whole.
     """
     torch.set_num_threads(threads)
     name, seed = model_and_seed(study, run)
     architecture = study.architectures[study.models[name].architecture]
-    files = find_snapshots(study, run, runs)
     images = SnapshotImages(study, data, architecture.image_size, threads)
     seconds = _clock(log, name, study)
     parts = []
@@ -174,7 +195,7 @@ def measure_snapshots(
     write_table(tables / "snapshots" / f"{run}.parquet", frame)
 
 
-def _clock(log: Path | None, model: str, study: Study):
+def _clock(log: Path | None, model: str, study: Study) -> Callable[[int], float]:
     """From images seen to seconds of training, by the log; NaN without one."""
     if log is None:
         return lambda seen: float("nan")

@@ -224,7 +224,12 @@ CLAIMS = Command("claims", claims, _claims_decide, lambda study, run: ("cl_vs_mi
 COMMANDS = (
     CLAIMS,
     Command("preregister", preregister, lambda study, run: {}, lambda study, run: ()),
-    Command("audit-rates", audit_rates, lambda study, run: {}, lambda study, run: ("cl_vs_mim.audit.simulate",)),
+    Command(
+        "audit-rates",
+        audit_rates,
+        lambda study, run: {},
+        lambda study, run: tuple(f"cl_vs_mim.audit.{name}" for name in ("claims", "rates", "simulate")),
+    ),
     Command("report", report, lambda study, run: {}, lambda study, run: ("cl_vs_mim.audit.report",)),
     Command("pitfalls", pitfalls, _pitfalls_decide, lambda study, run: ("cl_vs_mim.audit.pitfalls",)),
 )

@@ -17,7 +17,7 @@ from cl_vs_mim.config.encoders import run_name
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.intervals import normal_error
 from cl_vs_mim.core.tables import read_table
-from cl_vs_mim.metrics.attention import uniform_attention_distance
+from cl_vs_mim.metrics.yardstick import uniform_attention_distance
 
 _SIZES = {":smallest": min, ":largest": max}
 _UNTRAINED = "_untrained"

@@ -6,7 +6,7 @@ that is checked. What a method of pre-training may be told, its module alone kno
 
 from __future__ import annotations
 
-from cl_vs_mim.config.analysis import Analysis, AttentionMapFigure, Bootstrap, Figures, block_index
+from cl_vs_mim.config.analysis import Analysis, AttentionMapFigure, Bootstrap, Figures
 from cl_vs_mim.config.data import CueConflictImages, FolderData, KitData, ObjectImages, SceneImages
 from cl_vs_mim.config.models import Architecture, Model, Training
 from cl_vs_mim.config.objective import ObjectiveConfig
@@ -36,6 +36,5 @@ __all__ = [
     "Study",
     "Training",
     "View",
-    "block_index",
     "load_study",
 ]

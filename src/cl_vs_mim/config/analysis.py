@@ -100,10 +100,8 @@ class Phenomena(Section):
     neighbours: PositiveInt = 20
     near: Fraction = 0.8  # masked images: the distance of this share of the blocks is at most that
     near_blocks: Annotated[float, Field(gt=0, le=1)] = 0.5
-    valley: Fraction = 0.05  # contrastive: the distance dips by at least that, and rises again
-    concentrated: Fraction = (
-        0.1  # contrastive: the entropy of late blocks lies below the untrained one by at least that
-    )
+    valley: Fraction = 0.05  # contrastive: the distance dips by more than that, and rises again
+    concentrated: Fraction = 0.1  # contrastive: the entropy of late blocks is lower than untrained by more than that
     agree: Fraction = 0.7  # … while the cosine between the maps of different queries is at least that
     late: Annotated[float, Field(gt=0, le=1)] = 0.34  # share of the blocks, from the end, that count as late
 
@@ -176,14 +174,3 @@ class Figures(Section):
     attention_maps: AttentionMapFigure
     diversity: DiversityFigure
     spectrum: SpectrumFigure
-
-
-def block_index(block: Block, depth: int) -> int:
-    """A block of the YAML (1 … L, or -1 … -L from the end) as 0 … L-1.
-
-    Raises:
-        ValueError: there is no such block.
-    """
-    if not (1 <= block <= depth or -depth <= block <= -1):
-        raise ValueError(f"{block} is not a block of an encoder of {depth} (1 … {depth}, or -1 … -{depth})")
-    return block - 1 if block > 0 else depth + block

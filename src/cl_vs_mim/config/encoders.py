@@ -169,6 +169,14 @@ def decides_weights(study: Study, name: str) -> dict[str, Any]:
     return decided
 
 
+def stated_recipe(study: Study, name: str) -> dict[str, Any]:
+    """As much of :func:`decides_weights` as the study states of a model that may come from a checkpoint."""
+    model = study.models[name]
+    if model.objective is not None and model.training is not None:
+        return decides_weights(study, name)
+    return {} if model.objective is None else {"objective": model.objective.decides()}
+
+
 def decides_training(training: Training) -> dict[str, Any]:
     """The settings of the optimisation that decide the weights, for any training.
 

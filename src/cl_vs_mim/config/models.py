@@ -102,10 +102,12 @@ class Training(Section):
 
 def _with_known_places(pattern: str) -> str:
     try:
-        places = {name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None}
+        parts = [part for part in string.Formatter().parse(pattern) if part[1] is not None]
     except ValueError as error:
         raise ValueError(f"{pattern!r} is not a path with {{model}} and {{seed}}: {error}") from error
-    if unknown := sorted(places - {"model", "seed"}):
+    if any(form or conversion for _, _, form, conversion in parts):
+        raise ValueError(f"{pattern!r}: write {{model}} and {{seed}} as they are, without a format")
+    if unknown := sorted({str(name) for _, name, _, _ in parts} - {"model", "seed"}):
         raise ValueError(f"{{{unknown[0]}}} stands for nothing; {{model}} and {{seed}} do")
     return pattern
 

@@ -6,18 +6,19 @@ import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import ModelWrapValidatorHandler, PositiveInt, ValidationError, model_validator
+from pydantic import AfterValidator, ModelWrapValidatorHandler, PositiveInt, ValidationError, model_validator
 
-from cl_vs_mim.config.analysis import Analysis, Figures, block_index
+from cl_vs_mim.config.analysis import Analysis, Figures
 from cl_vs_mim.config.data import Data
 from cl_vs_mim.config.expansion import expand
 from cl_vs_mim.config.models import Architecture, Model
 from cl_vs_mim.config.sections import Name, Section
 from cl_vs_mim.config.transfer import Transfer
 from cl_vs_mim.config.validation import UniqueKeyLoader, describe, nearest
+from cl_vs_mim.core.blocks import block_index
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.registry import using
 
@@ -41,10 +42,19 @@ class Expectation(Section):
     result: str
 
 
+RESERVED = ("reference", "bench")  # folders below results/ that are committed, and of no study
+
+
+def _not_reserved(name: str) -> str:
+    if name in RESERVED:
+        raise ValueError(f"results/{name}/ is no study's; call it something else than {' or '.join(RESERVED)}")
+    return name
+
+
 class Study(Section):
     """One scale at which the paper is replicated."""
 
-    study: Name
+    study: Annotated[Name, AfterValidator(_not_reserved)]
     title: str
     reduced: bool  # figures of a reduced study say so
     expect: Expectation

@@ -104,13 +104,27 @@ def _imports(module: str) -> tuple[str, ...]:
     for node in ast.walk(_tree(module)):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names if alias.name.split(".")[0] in roots and "." in alias.name]
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in roots and not node.level:
-            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            origin = _origin(module, node)
+            if origin.split(".")[0] not in roots:
+                continue
+            inner = [f"{origin}.{alias.name}" for alias in node.names]
             submodules = [name for name in inner if _exists(name)]
             found += submodules
-            if len(submodules) < len(inner) and node.module not in roots:
-                found.append(node.module)
+            if len(submodules) < len(inner) and origin not in roots:
+                found.append(origin)
     return tuple(dict.fromkeys(found))
+
+
+def _origin(module: str, node: ast.ImportFrom) -> str:
+    """What ``from … import`` imports from, by its full name; dots at its beginning are counted from the module."""
+    if not node.level or _is_file(module):
+        return node.module or ""
+    around = module.split(".")
+    if _source(module).name != "__init__.py":
+        around.pop()
+    around = around[: len(around) - (node.level - 1)]
+    return ".".join([*around, *filter(None, [node.module])])
 
 
 @cache

@@ -18,6 +18,11 @@ class UserError(Exception):
     """
 
 
+def warn(message: str) -> None:
+    """One line on the standard error stream."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
 def run_cli(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
     """Parse the command line, run ``main`` and turn a :class:`UserError` into one clear line (exit status 2)."""
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 DECIDES_NO_RESULT = True
 
@@ -19,7 +19,13 @@ Objects = Annotated[Path, Parameter(help="folder of the single-object images, wi
 Tables = Annotated[Path, Parameter(help="folder of all tables, with a folder for each kind in it.")]
 Runs = Annotated[Path, Parameter(help="where run folders live; keep it between calls.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="auto takes a GPU if there is one.")]
-Threads = Annotated[int, Parameter(help="CPU threads; the last digits of a result depend on how many there are.")]
+Threads = Annotated[
+    int,
+    Parameter(
+        validator=validators.Number(gte=1),
+        help="CPU threads; the last digits of a result depend on how many there are.",
+    ),
+]
 StopAfter = Annotated[
     float | None, Parameter(help="save the state and leave with status 75 after this long; the same command goes on.")
 ]

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from cl_vs_mim.config import Study, block_index
+from cl_vs_mim.config import Study
 from cl_vs_mim.core import pages
+from cl_vs_mim.core.blocks import block_index
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.figures import style
 from cl_vs_mim.figures.figure import Drawing, Figure, Frames

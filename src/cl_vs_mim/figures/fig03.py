@@ -26,7 +26,7 @@ from cl_vs_mim.figures.looks import series_styles
 from cl_vs_mim.figures.reference import published_curves
 from cl_vs_mim.figures.sources import Reference, Table
 from cl_vs_mim.figures.tables import check_complete, depth_curves
-from cl_vs_mim.metrics.attention import uniform_attention_distance
+from cl_vs_mim.metrics.yardstick import uniform_attention_distance
 
 COLUMNS = ("image", "depth", "head", "metric", "value", "grid", "patch_size")
 METRIC = "attention_distance"

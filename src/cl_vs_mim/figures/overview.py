@@ -16,7 +16,7 @@ from cl_vs_mim.figures.figure import Drawing, Frames
 from cl_vs_mim.figures.looks import SeriesStyle, series_styles
 from cl_vs_mim.figures.sources import Table
 from cl_vs_mim.figures.tables import depth_curves
-from cl_vs_mim.metrics.attention import uniform_attention_distance
+from cl_vs_mim.metrics.yardstick import uniform_attention_distance
 
 BLOCK_COLUMNS = ("image", "depth", "head", "metric", "value", "grid", "patch_size")
 _PANELS = {

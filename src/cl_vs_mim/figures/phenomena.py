@@ -18,14 +18,16 @@ from matplotlib.ticker import EngFormatter, NullFormatter
 
 from cl_vs_mim.config import Study
 from cl_vs_mim.config.analysis import Phenomena
+from cl_vs_mim.config.encoders import snapshot_runs
 from cl_vs_mim.core import pages
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.figures import style
 from cl_vs_mim.figures.figure import Drawing, Figure, Frames
 from cl_vs_mim.figures.looks import series_styles
 from cl_vs_mim.figures.sources import Table
-from cl_vs_mim.metrics.attention import uniform_attention_distance
+from cl_vs_mim.metrics.yardstick import uniform_attention_distance
 
+_COUNT = EngFormatter(sep="", places=0)
 _BEYOND = "less what untrained encoders differ by"
 COLUMNS = ("model", "seed", "images_seen", "seconds", "depth", "metric", "value", "grid", "patch_size")
 _FOURIER = "relative_log_amplitude"
@@ -61,7 +63,8 @@ class Effect:
 
 def near(cl: Curves, mim: Curves, settings: Phenomena) -> pd.Series:
     """The distance, as a share of uniform attention's, that the given share of blocks stays below."""
-    return mim["distance"].quantile(settings.near_blocks, axis=1, interpolation="higher")
+    shares = np.quantile(mim["distance"].to_numpy(), settings.near_blocks, axis=1, method="inverted_cdf")
+    return pd.Series(shares, mim["distance"].index)
 
 
 def valley(cl: Curves, mim: Curves, settings: Phenomena) -> pd.Series:
@@ -89,7 +92,7 @@ def information(cl: Curves, mim: Curves, settings: Phenomena) -> pd.Series:
     return _late(mim["nmi"], settings) - _late(cl["nmi"], settings)
 
 
-def probe(cl: Curves, mim: Curves, settings: Phenomena) -> pd.Series:
+def neighbours(cl: Curves, mim: Curves, settings: Phenomena) -> pd.Series:
     """Nearest-neighbour accuracy of the last block, the contrastive encoder's minus the masked one's."""
     return cl["knn_mean"].iloc[:, -1] - mim["knn_mean"].iloc[:, -1]
 
@@ -112,7 +115,7 @@ EFFECTS = (
         lambda settings: settings.concentrated,
     ),
     Effect("information", "NMI late,\nmasked − contrastive", "both", information, lambda settings: 0.0),
-    Effect("probe", "neighbours' accuracy,\ncontrastive − masked", "both", probe, lambda settings: 0.0),
+    Effect("neighbours", "neighbours' accuracy,\ncontrastive − masked", "both", neighbours, lambda settings: 0.0),
     Effect("fourier", "high frequencies,\nmasked − contrastive", "both", fourier, lambda settings: 0.0),
 )
 
@@ -188,12 +191,12 @@ def onsets(curves: pd.DataFrame) -> pd.DataFrame:
         for seed, part in curves[curves["effect"] == effect.name].groupby("seed"):
             part = part.set_index("images_seen").sort_index()
             threshold = part["threshold"].iloc[0]
-            row = {"effect": effect.name, "seed": seed, "threshold": threshold, "last": part.index.max()}
+            row = {"effect": effect.name, "seed": seed, "threshold": threshold, "last_images": part.index.max()}
             for column in ("value", "beyond"):
                 images = onset(part[column], threshold, effect.above)
                 row[f"images_{column}"] = images
                 row[f"minutes_{column}"] = np.nan if np.isnan(images) else part["seconds"].loc[images] / 60
-                row[f"final_{column}"] = part[column].iloc[-1]
+                row[f"last_{column}"] = part[column].iloc[-1]
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -201,6 +204,18 @@ def onsets(curves: pd.DataFrame) -> pd.DataFrame:
 # ------------------------------------------------------------------------------------------------
 # Figure
 # ------------------------------------------------------------------------------------------------
+
+
+def _said(rows: pd.DataFrame) -> str:
+    """When an effect appears, seed by seed."""
+    said = []
+    for row in rows.to_dict("records"):
+        seen = row["images_value"]
+        if np.isnan(seen):
+            said.append(f"not within {_COUNT(row['last_images'])}")
+        else:
+            said.append(_COUNT(seen) if seen > 0 else "before training")
+    return "appears: " + ", ".join(said)
 
 
 def draw(frames: Frames, study: Study) -> Drawing:
@@ -229,9 +244,10 @@ def draw(frames: Frames, study: Study) -> Drawing:
             axes.axhline(rows["threshold"].iloc[0], color="black", linestyle=":", linewidth=0.9, label="threshold")
             axes.set_xscale("log")
             axes.xaxis.set_minor_formatter(NullFormatter())
-            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.xaxis.set_major_formatter(_COUNT)
             axes.set_ylabel(effect.label)
             axes.set_xlabel("images seen")
+            axes.set_title(_said(table[table["effect"] == effect.name]), fontsize=7)
         last = figure.axes[-1].get_legend_handles_labels()
         handles = dict(zip(*reversed(last), strict=True))
         figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=3)
@@ -240,6 +256,13 @@ def draw(frames: Frames, study: Study) -> Drawing:
         note = "Upright lines: the effect has appeared and stays."
         style.add_footer(figure, f"{reduced}: {study.study} ({study.title}). Seeds {seeds}. {note}")
     return figure, pd.concat([curves.assign(kind="curve"), table.assign(kind="onset")], ignore_index=True)
+
+
+def _both_sides(study: Study) -> bool:
+    """Whether snapshots of both of the pair are measured, of one seed at least."""
+    runs = snapshot_runs(study).values()
+    cl, mim = ({seed for name, seed in runs if name == model} for model in study.figures.pair)
+    return bool(cl & mim)
 
 
 FIGURE = Figure(
@@ -255,5 +278,5 @@ FIGURE = Figure(
     reads={"snapshots": Table("snapshots", "pair_trained", COLUMNS)},
     draw=draw,
     settings=("analysis.phenomena",),
-    needs=lambda study: study.analysis.phenomena is not None,
+    needs=_both_sides,
 )

@@ -54,14 +54,6 @@ def attention_distance(attention: Tensor, patch_size: int) -> Tensor:
     return (weighted / total).mean(-1)
 
 
-def uniform_attention_distance(grid: int, patch_size: int) -> float:
-    """The attention distance of a map that looks at all patches alike, px: the mean of all N x N distances.
-
-    The yardstick for "global": 116.49 px on a 14x14 grid of 16 px patches.
-    """
-    return _distances(grid, patch_size, torch.device("cpu"), torch.float64).mean().item()
-
-
 @lru_cache(maxsize=16)
 def _distances(grid: int, patch_size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """(N, N) Euclidean distances between patch centres, px. A function of its arguments alone, hence kept."""

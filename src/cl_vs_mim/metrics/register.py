@@ -160,6 +160,11 @@ def registered(modules: Iterable[str] | None = None) -> dict[str, Metric]:
     return found
 
 
+def metrics_of(*functions: Callable[..., Any]) -> dict[str, Metric]:
+    """What these registered functions are as metrics, by name."""
+    return {one.name: one for function in functions for one in getattr(function, _ATTRIBUTE, ())}
+
+
 def markdown_table(metrics: Mapping[str, Metric]) -> str:
     """The metrics that go into tables as a table for readers, one a line; ``docs/metrics.md`` holds it."""
     lines = ["| name | table | one value for each | unit | range | figure |", "|---|---|---|---|---|---|"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cl_vs_mim.config import Study
-from cl_vs_mim.config.encoders import decides_encoder, model_and_seed
+from cl_vs_mim.config.encoders import decides_encoder, model_and_seed, stated_recipe
 from cl_vs_mim.core.commands import Command
 from cl_vs_mim.core.registry import using
 from cl_vs_mim.encoder.families import FAMILIES
@@ -81,9 +81,9 @@ def import_encoder(*, config: Path, run: str, checkpoint: Path, output: Path) ->
     Architecture, method, seed and recipe are compared with what the file says of itself. Nothing in it is run as code.
 
     Args:
-        config: the study, whose model has the key checkpoint.
+        config: the study, such as config/demo.yaml.
         run: the encoder, by model and seed, such as moco_v3_seed0.
-        checkpoint: the file.
+        checkpoint: the file, as the study names it.
         output: file of the encoder, .safetensors.
 
     Example:
@@ -98,9 +98,8 @@ def import_encoder(*, config: Path, run: str, checkpoint: Path, output: Path) ->
 
 
 def _decides_import(study: Study, run: str) -> dict[str, Any]:
-    model = study.models[model_and_seed(study, run)[0]]
-    known = {"objective": model.objective, "training": model.training}  # compared with what the file says
-    return decides_encoder(study, run) | {key: part.model_dump(mode="json") for key, part in known.items() if part}
+    name, _ = model_and_seed(study, run)
+    return decides_encoder(study, run) | {"recipe": stated_recipe(study, name)}  # compared with what the file says
 
 
 def _code_of_import(study: Study, run: str) -> tuple[str, ...]:
@@ -130,7 +129,7 @@ def export_weights(*, config: Path, run: str, encoder: Path, output: Path) -> No
 
 
 COMMANDS = (
-    Command("export-weights", export_weights, decides_encoder, lambda study, run: ("cl_vs_mim.pretrain.weights",)),
     Command("pretrain", pretrain, decides_encoder, _code),
     Command("import-encoder", import_encoder, _decides_import, _code_of_import),
+    Command("export-weights", export_weights, decides_encoder, lambda study, run: ("cl_vs_mim.pretrain.weights",)),
 )

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cl_vs_mim.config import Model, Study
-from cl_vs_mim.config.encoders import decides_weights, model_and_seed
-from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.config import Study
+from cl_vs_mim.config.encoders import model_and_seed, stated_recipe
+from cl_vs_mim.core.errors import UserError, warn
 from cl_vs_mim.core.files import sha256_file
 from cl_vs_mim.encoder.checkpoints import load_decoder, load_encoder, read_header, require_spec, save_encoder
 
@@ -61,8 +61,13 @@ def require_same_making(file: Path, study: Study, name: str, seed: int, origin: 
         UserError: method, seed or a value of the recipe differ; all differences are listed.
     """
     model = study.models[name]
-    wanted = dict(_flat({"method": model.method, "seed": seed, "recipe": _recipe(study, name, model)}))
-    stated = dict(_flat(origin))
+    wanted = dict(_flat({"method": model.method, "seed": seed, "recipe": stated_recipe(study, name)}))
+    first = origin
+    while isinstance(first.get("origin"), Mapping):  # imported before: what it was when it was trained
+        first = first["origin"]
+    stated = dict(_flat({**first, **{key: origin[key] for key in ("method", "seed") if key in origin}}))
+    if origin and "recipe" not in first and wanted.keys() - {"method", "seed"}:
+        warn(f"{file} does not say by which recipe it was trained: it is taken for that of {name} in {study.study!r}")
     differences = [
         f"{key}: {stated[key]!r} in the file, {value!r} in the study"
         for key, value in wanted.items()
@@ -70,13 +75,6 @@ def require_same_making(file: Path, study: Study, name: str, seed: int, origin: 
     ]
     if differences:
         raise UserError(f"{file} is not what study {study.study!r} says of {name}:\n  " + "\n  ".join(differences))
-
-
-def _recipe(study: Study, name: str, model: Model) -> dict[str, Any]:
-    """As much of the recipe as the study states."""
-    if model.training is not None and model.objective is not None:
-        return decides_weights(study, name)
-    return {} if model.objective is None else {"objective": model.objective.decides()}
 
 
 def _flat(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:

@@ -15,7 +15,7 @@ import torch
 from lightning_fabric import Fabric
 
 from cl_vs_mim.config import Study, Training
-from cl_vs_mim.config.encoders import decides_encoder, model_and_seed
+from cl_vs_mim.config.encoders import decides_encoder, decides_weights, model_and_seed
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import sha256_json
 from cl_vs_mim.core.tables import row_head, with_head, write_table
@@ -183,7 +183,9 @@ def pretrain(
             series = {"label": model.label, "paradigm": model.paradigm, "architecture": model.architecture}
             log = folder.read_log().assign(**names, **series, **{"lambda": study.mixing(name)})
             write_table(log_table, with_head(log, head))
-        metadata = {**names, "steps": trainer.steps, **head}
+        images_seen = trainer.steps * training.batch_size
+        made = {"steps": trainer.steps, "images": images_seen, "run_folder": folder.path.name}
+        metadata = {**names, **made, "recipe": decides_weights(study, name), **head}
         # last: the declared output
         save_encoder(output, objective.encoder, metadata, decoder=objective.export_decoder())
 

@@ -24,8 +24,8 @@ def export_weights(study: Study, run: str, file: Path, output: Path) -> None:
         output: ``.safetensors``.
 
     Raises:
-        UserError: the file is not of this study's architecture, method or seed, its training did not run to the end,
-            or a weight is not finite in float16.
+        UserError: the file is not of this study's architecture, method, seed or recipe, or a weight is not finite in
+            float16.
     """
     name, seed = model_and_seed(study, run)
     if name not in study.models:
@@ -39,5 +39,5 @@ def export_weights(study: Study, run: str, file: Path, output: Path) -> None:
     require_same_making(file, study, name, seed, made)
     decoder = load_decoder(file, NATIVE, encoder) if model.paints else None
     metadata: dict[str, Any] = {**made, "recipe": decides_weights(study, name)}
-    metadata["images"] = int(made["steps"]) * training.batch_size
+    metadata.setdefault("images", int(made["steps"]) * training.batch_size)
     save_encoder(output, encoder, metadata, dtype=torch.float16, decoder=decoder)

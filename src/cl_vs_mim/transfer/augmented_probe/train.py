@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_vs_mim.config.analysis import block_index
+from cl_vs_mim.core.blocks import block_index
 from cl_vs_mim.core.randomness import global_randomness
 from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.encoder.pooling import pool

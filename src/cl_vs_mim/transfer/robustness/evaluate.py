@@ -15,8 +15,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cl_vs_mim.config import FolderData, block_index
+from cl_vs_mim.config import FolderData
 from cl_vs_mim.config.analysis import FourierNoise, Robustness
+from cl_vs_mim.core.blocks import block_index
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.progress import progress
 from cl_vs_mim.core.tables import with_columns

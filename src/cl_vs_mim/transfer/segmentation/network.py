@@ -9,7 +9,7 @@ from mmseg.models import FCNHead, UPerHead
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from cl_vs_mim.config.analysis import block_index
+from cl_vs_mim.core.blocks import block_index
 from cl_vs_mim.data.images import normalise
 from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
