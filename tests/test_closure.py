@@ -18,7 +18,9 @@ def package(tmp_path, monkeypatch):
         "words/page.txt": "Dear reader",
         "words/other.txt": "not named",
         "parts/__init__.py": "",
-        "parts/three.py": "import sample.quiet\nX = 3\n",
+        "parts/three.py": "import sample.quiet\nfrom . import four\nfrom ..five import Z\nX = 3\n",
+        "parts/four.py": "X = 4\n",
+        "five.py": "Z = 5\n",
         "quiet.py": "DECIDES_NO_RESULT = True\nfrom sample.apart import Y\n",
         "apart.py": "Y = 1\n",
     }
@@ -40,7 +42,8 @@ def forget():
 
 
 def test_it_follows_imports_wherever_they_stand_and_leaves_out_what_decides_nothing(package):
-    assert closure(["sample.one"]) == {"sample.one", "sample.two", "sample.parts.three"}
+    found = {"one", "two", "five", "parts.three", "parts.four"}
+    assert closure(["sample.one"]) == {f"sample.{name}" for name in found}
 
 
 @pytest.mark.parametrize(
@@ -48,6 +51,8 @@ def test_it_follows_imports_wherever_they_stand_and_leaves_out_what_decides_noth
     [
         ("two.py", "return 2", "return 3", True),
         ("parts/three.py", "X = 3", "X = 4", True),
+        ("parts/four.py", "X = 4", "X = 5", True),  # by an import relative to its package
+        ("five.py", "Z = 5", "Z = 6", True),
         ("two.py", "# a comment", "# another comment", False),
         ("one.py", "Words.", "Other words.", False),
         ("quiet.py", "import Y", "import Y as Z", False),

@@ -32,16 +32,39 @@ NEVER = [
 ]
 
 
+def imported(node, package):
+    """Full names of what an import statement of a module in ``package`` imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    parts = package[: len(package) - node.level + 1] if node.level else []
+    origin = ".".join([*parts, *filter(None, [node.module])])
+    return [f"{origin}.{alias.name}" for alias in node.names] if origin == "cl_vs_mim" else [origin]
+
+
 def imports():
     """(importing module, imported module) of every import of the package, also of those inside functions."""
     for path in sorted(ROOT.rglob("*.py")):
         here = path.relative_to(ROOT).with_suffix("").parts
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            yield from (
-                (".".join(here), name.removeprefix("cl_vs_mim.")) for name in names if name.startswith("cl_vs_mim.")
-            )
+            for name in imported(node, ("cl_vs_mim", *here[:-1])):
+                if name.startswith("cl_vs_mim."):
+                    yield ".".join(here), name.removeprefix("cl_vs_mim.")
+
+
+def test_every_form_of_import_is_read():
+    forms = {
+        "import cl_vs_mim.data.images": "cl_vs_mim.data.images",
+        "from cl_vs_mim import data": "cl_vs_mim.data",
+        "from cl_vs_mim.data import images": "cl_vs_mim.data",
+        "from . import fig04": "cl_vs_mim.figures",
+        "from .style import save": "cl_vs_mim.figures.style",
+        "from ..data import images": "cl_vs_mim.data",
+        "from .. import data": "cl_vs_mim.data",
+    }
+    read = {form: imported(ast.parse(form).body[0], ("cl_vs_mim", "figures")) for form in forms}
+    assert read == {form: [name] for form, name in forms.items()}
 
 
 def room(module):

@@ -50,7 +50,7 @@ def snapshot_runs(study: Study) -> dict[str, tuple[str, int]]:
 
 def analysed_runs(study: Study) -> dict[str, tuple[str, int]]:
     """Those of :func:`trained_runs` that are measured and drawn: all but tokenizers."""
-    return {run: subject for run, subject in trained_runs(study).items() if subject[0] in study.analysed()}
+    return {run: one for run, one in trained_runs(study).items() if one[0] in study.analysed()}
 
 
 def method_runs(study: Study) -> dict[str, tuple[str, int]]:
@@ -91,7 +91,7 @@ def control_runs(study: Study) -> dict[str, tuple[str, int]]:
 def pair_runs(study: Study) -> dict[str, tuple[str, int]]:
     """Stem of every encoder, trained or not, that the main figures draw, with its name and seed."""
     drawn = study.pair()
-    return {run: subject for run, subject in (trained_runs(study) | control_runs(study)).items() if subject[0] in drawn}
+    return {run: one for run, one in (trained_runs(study) | control_runs(study)).items() if one[0] in drawn}
 
 
 def runs_with_decoder(study: Study) -> list[str]:
