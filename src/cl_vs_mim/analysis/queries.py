@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.pictures import upright_size
 
 Patch = tuple[int, int]  # row, column on the grid
 
@@ -48,8 +48,7 @@ def choose_queries(
                 )
         return [(row, column) for row, column in queries]
     x, y, width, height, interior_x, interior_y = _object(data / "images.csv", image)
-    with Image.open(data / image) as picture:
-        scale, offset = _placement(picture.size, size, crop_fraction)
+    scale, offset = _placement(upright_size(data / image), size, crop_fraction)
     patch = size / grid
     inside = np.array([interior_x + 0.5, interior_y + 0.5]) * scale - offset  # x, y in px of the input
     if not ((inside >= 0) & (inside < size)).all():

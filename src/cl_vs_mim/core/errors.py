@@ -27,6 +27,11 @@ def run_cli(main: Callable[[argparse.Namespace], None], parser: argparse.Argumen
         sys.exit(2)
 
 
+def warn(message: str) -> None:
+    """One line on the standard error stream."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
 def nearest(word: str, candidates: Iterable[str]) -> str:
     """``; did you mean …?`` for the closest candidate, else the list of all; empty where there is none."""
     candidates = list(candidates)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.errors import UserError, warn
 from cl_vs_mim.core.progress import progress
 from cl_vs_mim.encoder.checkpoints import save_encoder
 from cl_vs_mim.pretrain.interrupt import stop_on_signals
@@ -23,7 +23,7 @@ from cl_vs_mim.pretrain.monitor import WATCHED, EventLog, feature_std, last_bloc
 from cl_vs_mim.pretrain.precision import precision_of
 from cl_vs_mim.pretrain.schedule import snapshot_steps
 from cl_vs_mim.pretrain.sources import Source
-from cl_vs_mim.pretrain.state import RunFolder, warn
+from cl_vs_mim.pretrain.state import RunFolder
 from cl_vs_mim.pretrain.trainer import Trainer
 
 # ------------------------------------------------------------------------------------------------

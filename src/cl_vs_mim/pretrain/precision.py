@@ -16,12 +16,12 @@ import torch
 from lightning_fabric import Fabric
 
 from cl_vs_mim.config import Training
-from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.errors import UserError, warn
 from cl_vs_mim.core.files import write_json
 from cl_vs_mim.core.randomness import generator_for
 from cl_vs_mim.pretrain.objective import Objective
 from cl_vs_mim.pretrain.sources import MemorySource
-from cl_vs_mim.pretrain.state import RunFolder, warn
+from cl_vs_mim.pretrain.state import RunFolder
 from cl_vs_mim.pretrain.trainer import Trainer
 
 EXACT, MIXED = "32-true", "bf16-mixed"

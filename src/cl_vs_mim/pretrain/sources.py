@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from cl_vs_mim.config import View
 from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.pictures import open_rgb
 from cl_vs_mim.core.randomness import generator_for
 from cl_vs_mim.data.augment import Draws, augment, draw, render
-from cl_vs_mim.data.images import ImageFolderIndex, decode_many, open_image
+from cl_vs_mim.data.images import ImageFolderIndex, decode_many
 from cl_vs_mim.pretrain.data import batch_positions
 
 _AHEAD = 4  # batches that each worker has ready
@@ -163,7 +164,7 @@ class _Batches(Dataset):
         plan = self.plan
         positions = batch_positions(step, len(self.index), plan.batch_size, plan.seed)
         own = positions[self.rows].tolist()
-        pictures = [open_image(self.index.root / self.index.paths[position]) for position in own]
+        pictures = [open_rgb(self.index.root / self.index.paths[position]) for position in own]
         source = torch.ones(len(positions), 2)  # draws are made for the whole batch; other rows are not looked at
         source[self.rows] = torch.tensor([[picture.height, picture.width] for picture in pictures]).float()
         crops, rest = [], []

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import pandas as pd
 import torch
 
 from cl_vs_mim.core.closure import code_digest
-from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.errors import UserError, warn
 from cl_vs_mim.core.files import atomic_path, clear_os_errors, sha256_file, sha256_json, write_json
 from cl_vs_mim.core.tables import write_table
 
@@ -51,11 +50,6 @@ def resolve_run(
             raise UserError(f"{path} does not exist; make it first")
         digests[name] = None if path is None else sha256_file(path)
     return {"format": FORMAT, **decides, "code": code_digest(*code), "data_hash": data_hash, "files": digests}
-
-
-def warn(message: str) -> None:
-    """One line on the standard error stream."""
-    print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 class RunFolder:
