@@ -8,6 +8,7 @@ study that needs larger ones says so under ``limits``.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 from cl_vs_mim.core.errors import UserError
 
@@ -104,7 +105,7 @@ def _too_large(path: Path, size: int, kind: Kind) -> UserError:
 
 
 @contextmanager
-def open_regular(path: Path, kind: Kind | None = None) -> Iterator[BinaryIO]:
+def open_regular(path: Path, kind: Kind | None = None) -> Iterator[io.BufferedReader]:
     """An ordinary file that is not too large, open for reading; errors as of :func:`require_regular`."""
     require_regular(path, kind)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # should it have become a pipe meanwhile
