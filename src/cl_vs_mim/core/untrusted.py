@@ -132,7 +132,7 @@ def read_text(path: Path, kind: Kind) -> str:
 def read_json(path: Path, kind: Kind = "annotation") -> Any:
     """The content as JSON, of no greater depth than Python can go; besides, ValueError."""
     try:
-        return json.loads(read_bytes(path, kind))
+        return json.loads(read_text(path, kind))
     except RecursionError as error:
         raise ValueError("its brackets are nested too deeply") from error
 

@@ -22,6 +22,7 @@ from cl_vs_mim.core.pictures import open_rgb
 from cl_vs_mim.core.randomness import generator_for
 from cl_vs_mim.data.augment import Draws, augment, draw, render
 from cl_vs_mim.data.images import ImageFolderIndex, decode_many
+from cl_vs_mim.pretrain.carried import Carried, delivered
 from cl_vs_mim.pretrain.data import batch_positions
 
 _AHEAD = 4  # batches that each worker has ready
@@ -143,7 +144,7 @@ def read_ahead(files: Dataset, step: int, workers: int, *, pinned: bool = False)
         pinned: whether they come in memory from which a GPU copies faster.
     """
     loader = DataLoader(
-        files,
+        Carried(files),
         batch_size=None,  # an item is a whole batch
         sampler=range(step, 2**62),
         num_workers=workers,
@@ -151,7 +152,7 @@ def read_ahead(files: Dataset, step: int, workers: int, *, pinned: bool = False)
         pin_memory=pinned,
         multiprocessing_context="spawn",  # forked children of a process with threads may hang
     )
-    return iter(loader)
+    return map(delivered, loader)
 
 
 class _Batches(Dataset):
