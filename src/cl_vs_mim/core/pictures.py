@@ -43,7 +43,10 @@ warnings.filterwarnings("ignore", message="Corrupt EXIF data", category=UserWarn
 
 @contextmanager
 def opened(
-    path: Path, what: str = "image", remedy: str = "restore it or rebuild its data set"
+    path: Path,
+    what: str = "image",
+    remedy: str = "restore it or rebuild its data set",
+    content: bytes | None = None,
 ) -> Iterator[Image.Image]:
     """An image whose header is read and found harmless; its pixels are decoded when they are asked for.
 
@@ -51,13 +54,14 @@ def opened(
         path: the file.
         what: how it is called in an error.
         remedy: what to do about it.
+        content: of the file, where it was read already.
 
     Raises:
         UserError: it is missing, no ordinary file, too large, of another format, or damaged, be it seen only while
             the pixels are decoded inside the block.
     """
     with parsing(path, what, remedy):
-        content = read_bytes(path, "image")
+        content = read_bytes(path, "image") if content is None else content
         Image.MAX_IMAGE_PIXELS = limits().image_megapixels * 1_000_000  # also for libraries that open images themselves
         try:
             image = Image.open(io.BytesIO(content), formats=FORMATS)
