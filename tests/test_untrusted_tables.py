@@ -1,4 +1,4 @@
-"""Tables, manifests and the kit of others: no pipe is waited for, no name leads out of a folder, faults are one line."""
+"""Tables, manifests and kits of others: no pipe is waited for, no name leads out of a folder, faults are one line."""
 
 from __future__ import annotations
 
