@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 import time
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.pictures import FORMATS, open_rgb, require_eight_bits, upright_size
-from cl_vs_mim.core.untrusted import Limits, set_limits
+from cl_vs_mim.core.untrusted import Limits, read_bytes, set_limits
 from cl_vs_mim.data import images
 from cl_vs_mim.data.ade20k import TRAINING, open_mask, read_classes
 from cl_vs_mim.data.images import decode, decode_many, index_image_folder
@@ -71,6 +72,15 @@ def test_pipes_devices_sockets_and_folders_are_no_images(tmp_path: Path, work) -
         server.bind(os.path.relpath(tmp_path / "s.jpg"))
         refused(tmp_path / "s.jpg", "is a socket, not a file", work)
     refused(tmp_path / "gone.jpg", "it does not exist", work)
+
+
+def test_reading_costs_the_file_and_not_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"abc")
+    tracemalloc.start()
+    assert read_bytes(tmp_path / "small", "annotation") == b"abc"
+    assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    tracemalloc.stop()
+    assert read_bytes(Path("/proc/self/status"), "yaml").startswith(b"Name:")
 
 
 def test_a_file_larger_than_the_limit_is_not_read(tmp_path: Path) -> None:

@@ -118,9 +118,11 @@ def read_bytes(path: Path, kind: Kind) -> bytes:
     """The content; errors as of :func:`require_regular`."""
     most = limits().bytes_of(kind)
     with open_regular(path, kind) as stream:
-        content = stream.read(most + 1)  # a file of /proc says that it is empty
-    if len(content) > most:
-        raise _too_large(path, len(content), kind)
+        content = stream.read(os.fstat(stream.fileno()).st_size + 1)  # not ``most``, which would be allocated
+        while more := stream.read(_MEGABYTE):  # a file of /proc says that it is empty; others grow
+            content += more
+            if len(content) > most:
+                raise _too_large(path, len(content), kind)
     return content
 
 
