@@ -182,6 +182,8 @@ def test_a_native_header_of_another_form_is_refused(tmp_path, stated):
         ({"depth": 200}, "does not hold the tensors"),
         ({"heads": -1}, "heads should be"),
         ({"codes": 10**12}, "codes should be"),
+        ({"width": 0}, "describes what cannot be built"),
+        ({"width": 18}, "describes what cannot be built"),
         ({"method": "gan"}, "there is no decoder 'gan'"),
         ({"norm_pix": "yes"}, "norm_pix true or false"),
     ],

@@ -232,6 +232,10 @@ def _require_tensors(path: Path, build: Callable[[], nn.Module], tensors: Mappin
             wanted = build().state_dict()
     except (NotImplementedError, RuntimeError):
         return
+    except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} describes what cannot be built ({type(error).__name__}: {reason(error)}); train or fetch it again"
+        ) from error
     require_same_tensors(path, {name: value.shape for name, value in wanted.items()}, tensors)
 
 
