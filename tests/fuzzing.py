@@ -270,8 +270,12 @@ def images() -> Reader:
         *(("PNG", mode, {}) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")),
         *(
             ("TIFF", mode, {"compression": how})
-            for mode in ("L", "RGB", "I;16", "F")
-            for how in ("raw", "tiff_lzw", "jpeg")
+            for mode, ways in {
+                "L": ("raw", "tiff_lzw", "jpeg"),
+                "RGB": ("raw", "jpeg"),
+                "I;16": ("raw", "tiff_lzw"),
+            }.items()
+            for how in ways
         ),
         *(("BMP", mode, {}) for mode in ("L", "P", "RGB")),
         *(("PPM", mode, {}) for mode in ("1", "L", "RGB", "I;16", "F")),

@@ -230,6 +230,8 @@ def _require_tensors(path: Path, build: Callable[[], nn.Module], tensors: Mappin
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             wanted = build().state_dict()
+    except UserError as error:  # there is no decoder of the name that the file states
+        raise UserError(f"{path}: {error}") from error
     except (NotImplementedError, RuntimeError):
         return
     except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
