@@ -14,7 +14,7 @@ SNAKEMAKE_CONFIG = $(if $(STUDY),--config study=$(STUDY))
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fig3 figures all audit test lint types bench lock clean-results
+.PHONY: help setup fig3 figures all audit test fuzz lint types bench lock clean-results
 
 help: ## List the targets and the settings
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,7 @@ help: ## List the targets and the settings
 	@echo "  PYTEST_ARGS='-k nmi'         options of pytest, for make test"
 	@echo "  WORKERS=0                    as many test processes, 0: one that a debugger can stop (default: 2)"
 	@echo "  COVERAGE=1                   also the lines that the tests reach, for make test"
+	@echo "  MINUTES=10                   how long, for make fuzz"
 	@echo "  UPGRADE=1                    newest versions, for make lock"
 
 setup: ## Make .venv from the lock files, or renew it; part of every target below
@@ -48,6 +49,9 @@ audit: setup ## Every claim with its verdict: results/<study>/report.html, and w
 # With TEST_STATUS=<file>, pytest's exit status goes there and make adds no line of its own (used by .ci/run).
 test: setup ## Run the tests
 	.venv/bin/python -m pytest $(PYTEST_PARALLEL) $(PYTEST_COVERAGE) $(PYTEST_ARGS)$(if $(TEST_STATUS),; echo $$? > "$(TEST_STATUS)")
+
+fuzz: setup ## Attack the readers of files of others (MINUTES=10)
+	OMP_NUM_THREADS=1 .venv/bin/python tests/fuzzing.py --minutes $(or $(MINUTES),10)
 
 lint: types ## Check style, types and workflow
 	.venv/bin/ruff check

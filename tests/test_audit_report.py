@@ -76,7 +76,7 @@ def test_pictures_are_no_larger_than_the_page_shows_them(folder: Path) -> None:
 
 
 def test_bad_input_is_named(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"picture .*none\.png cannot be read; draw it with"):
+    with pytest.raises(UserError, match=r"picture .*none\.png cannot be read \(it does not exist\); draw it with"):
         page.figure_data(tmp_path / "none.png")
     with pytest.raises(UserError, match=r"none\.json cannot be read .* snakemake --cores all audit"):
         page.read_report(tmp_path / "none.json")

@@ -110,7 +110,7 @@ def test_a_corrupt_picture_with_a_matching_hash_is_named(copy: Path) -> None:
     table.loc[0, "sha256"] = sha256_file(path)
     table.to_csv(copy / "manifest.csv", index=False)
     kit = Kit.open(copy)
-    with pytest.raises(UserError, match=f"{table.loc[0, 'path']} is not a readable picture"):
+    with pytest.raises(UserError, match=f"{table.loc[0, 'path']} cannot be read"):
         kit.read(kit.files[0])
 
 

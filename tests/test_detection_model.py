@@ -244,5 +244,5 @@ def test_an_image_that_is_not_as_its_row_says_is_named(scenes: Path) -> None:
     with pytest.raises(UserError, match=rf"{path.name} is not of 64x64 px, as its row \(id 1\)"):
         map_record(evaluation_mapper(tiny()), record)
     path.write_bytes(b"no image")
-    with pytest.raises(UserError, match=rf"{path.name} is not a readable image"):
+    with pytest.raises(UserError, match=rf"{path.name} cannot be read"):
         map_record(evaluation_mapper(tiny()), record)

@@ -192,7 +192,7 @@ def test_a_probe_that_is_not_there_is_said(folder, tables, config, tmp_path) -> 
         load_probe(path, "class", 4, "mean")
     with pytest.raises(UserError, match="no probe of depth -1"):
         load_probe(path, "class", -1, "mean")
-    with pytest.raises(UserError, match=r"missing\.safetensors is not a readable file of probes"):
+    with pytest.raises(UserError, match=r"missing\.safetensors cannot be read"):
         load_probe(tmp_path / "missing.safetensors", "class", 0, "mean")
     encoder = build_encoder(load_study(config).architectures["vit"].spec(), seed=0)
     save_encoder(tmp_path / "encoder.safetensors", encoder, {})

@@ -113,9 +113,10 @@ def test_draws_do_not_depend_on_the_pictures() -> None:
 def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     folder = write(tmp_path / "images", [(24, 24)] * 6)
     (folder / "class1" / "003.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"003\.png cannot be read"):
+    with pytest.raises(UserError, match=r"003\.png cannot be read") as caught:
         index = index_image_folder(folder)
         StreamSource(index, index.labels, plan(), CPU, 1).batch(0, WHOLE)
+    assert "\n" not in str(caught.value)  # and not the traceback of the process that read it
 
 
 def test_too_much_for_the_memory_is_refused_before_it_is_read(square: Path, monkeypatch) -> None:

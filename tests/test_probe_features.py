@@ -80,7 +80,7 @@ def test_missing_categories_are_named(data: Path) -> None:
     with pytest.raises(UserError, match=r"images\.csv gives no category for image train/fox/1\.png"):
         image_labels(data, "train", index, "category")
     table.drop(columns="category").to_csv(data / "images.csv", index=False)
-    with pytest.raises(UserError, match=r"images\.csv has no column category; set analysis\.probe\.labels"):
+    with pytest.raises(UserError, match=r"images\.csv has no column 'category'; set analysis\.probe\.labels"):
         image_labels(data, "train", index, "category")
     (data / "images.csv").unlink()
     with pytest.raises(UserError, match=r"no images\.csv: an ordinary ImageFolder knows classes, but no category"):

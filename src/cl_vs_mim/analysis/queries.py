@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
-from PIL import Image
 
 from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.pictures import upright_size
+from cl_vs_mim.core.tables import read_text_table
+from cl_vs_mim.core.untrusted import parsing
 
 Patch = tuple[int, int]  # row, column on the grid
 
@@ -48,8 +49,7 @@ def choose_queries(
                 )
         return [(row, column) for row, column in queries]
     x, y, width, height, interior_x, interior_y = _object(data / "images.csv", image)
-    with Image.open(data / image) as picture:
-        scale, offset = _placement(picture.size, size, crop_fraction)
+    scale, offset = _placement(upright_size(data / image), size, crop_fraction)
     patch = size / grid
     inside = np.array([interior_x + 0.5, interior_y + 0.5]) * scale - offset  # x, y in px of the input
     if not ((inside >= 0) & (inside < size)).all():
@@ -81,18 +81,14 @@ def _placement(stored: tuple[int, int], size: int, crop_fraction: float) -> tupl
 
 
 def _object(path: Path, image: str) -> list[float]:
-    try:
-        table = pd.read_csv(path)
-        row = table.loc[table["path"] == image, list(_COLUMNS)]
-    except FileNotFoundError as error:
+    if not path.exists():
         raise UserError(
             f"{path} does not exist, so the place of the object is unknown; give two patches as "
             "figures.attention_maps.queries: [[row, column], [row, column]]"
-        ) from error
-    except (KeyError, ValueError) as error:
-        raise UserError(
-            f"{path} needs the columns path, {', '.join(_COLUMNS)} ({error}); rebuild the data set"
-        ) from error
+        )
+    table = read_text_table(path, ("path", *_COLUMNS), "rebuild the data set")
+    row = table.loc[table["path"] == image, list(_COLUMNS)]
     if len(row) != 1:
         raise UserError(f"{path} has {len(row)} rows for {image}; rebuild the data set")
-    return row.iloc[0].astype(float).tolist()
+    with parsing(path, "table", "rebuild the data set"):
+        return row.iloc[0].astype(float).tolist()

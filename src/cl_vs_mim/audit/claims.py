@@ -9,13 +9,13 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from cl_vs_mim.audit.contrasts import Contrast, Control, Enters, Heads, Share, Where
 from cl_vs_mim.config.sections import Name, Section
-from cl_vs_mim.config.validation import UniqueKeyLoader, describe
+from cl_vs_mim.config.validation import describe
 from cl_vs_mim.core.errors import UserError, nearest
+from cl_vs_mim.core.yaml_files import read_yaml
 from cl_vs_mim.figures.figure import FIGURES, file_name
 
 # ------------------------------------------------------------------------------------------------
@@ -135,9 +135,11 @@ def load_claims(path: Path) -> ClaimFile:
         UserError: it is missing, is not YAML, or a claim is not valid; all problems are listed.
     """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"claims {path} cannot be read: {error}") from error
+        raw = read_yaml(path, "claims")
+    except FileNotFoundError as error:
+        raise UserError(
+            f"claims {path} cannot be read: it does not exist; the repository has config/claims.yaml"
+        ) from error
     try:
         file = ClaimFile.model_validate(raw)
     except ValidationError as error:

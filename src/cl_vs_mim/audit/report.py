@@ -20,6 +20,8 @@ from cl_vs_mim.audit.plots import interval_plot, multiverse_plots, number
 from cl_vs_mim.audit.rates import rate_plots
 from cl_vs_mim.audit.result import VERDICTS, ClaimRecord, Report
 from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.pictures import opened
+from cl_vs_mim.core.untrusted import read_text, reason
 
 DATA_FILES = ("templates/report.html.jinja", "templates/report.css", "templates/report.js")
 
@@ -47,10 +49,10 @@ def read_report(path: Path) -> Report:
         UserError: the file is missing or is of another version of this package.
     """
     try:
-        return Report.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
+        return Report.model_validate_json(read_text(path, "annotation"))
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"{path} cannot be read ({error.strerror}); make it with: snakemake --cores all audit"
+            f"{path} cannot be read ({reason(error)}); make it with: snakemake --cores all audit"
         ) from error
     except ValidationError as error:
         first = error.errors()[0]
@@ -64,12 +66,9 @@ def figure_data(path: Path) -> str:
     Raises:
         UserError: there is no such picture.
     """
-    try:
-        with Image.open(path) as image:
-            height = round(image.height * min(1.0, _FIGURE_WIDTH / image.width))
-            small = image.convert("RGB").resize((min(image.width, _FIGURE_WIDTH), height), Image.Resampling.LANCZOS)
-    except OSError as error:
-        raise UserError(f"picture {path} cannot be read; draw it with: snakemake --cores all {path}") from error
+    with opened(path, "picture", f"draw it with: snakemake --cores all {path}") as image:
+        height = max(1, round(image.height * min(1.0, _FIGURE_WIDTH / image.width)))
+        small = image.convert("RGB").resize((min(image.width, _FIGURE_WIDTH), height), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     small.quantize(_FIGURE_COLOURS).save(stream, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

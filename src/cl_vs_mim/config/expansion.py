@@ -16,13 +16,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from cl_vs_mim.config.validation import UniqueKeyLoader
 from cl_vs_mim.core.errors import UserError, nearest
+from cl_vs_mim.core.yaml_files import read_yaml
 
 _LIKE, _VIEWS, _TRAINING = "like", "views", "training"
 _RECIPES = "recipes/"
+_NODES, _CHAIN = 100_000, 15  # values written out, and steps from like to like: as many as nobody writes
 
 
 def expand(raw: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
@@ -38,7 +37,10 @@ def expand(raw: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]
     """
     expansion = _Expansion(raw, folder)
     names = {key: raw[key] for key in (_VIEWS, _TRAINING) if isinstance(raw.get(key), dict)}
-    study = {key: expansion.written_out(value, key, ()) for key, value in raw.items() if key not in names}
+    try:
+        study = {key: expansion.written_out(value, str(key), ()) for key, value in raw.items() if key not in names}
+    except RecursionError as error:
+        raise UserError(f"what is {_LIKE!r} something else is nested too deeply") from error
     for key, named in names.items():
         if unused := [f"{key}.{name}" for name in named if f"{key}.{name}" not in expansion.used]:
             raise UserError(f"{', '.join(unused)}: used nowhere; leave it out")
@@ -52,9 +54,15 @@ class _Expansion:
         self.raw, self.folder = raw, folder
         self.used: set[str] = set()
         self._recipes: dict[str, Any] = {}
+        self._count = 0
 
     def written_out(self, node: Any, here: str, behind: tuple[str, ...]) -> Any:
         """``node``, which stands at the place ``here``; ``behind`` are the places it is being taken to."""
+        self._count += 1
+        if self._count > _NODES:
+            raise UserError(f"{here}: what is {_LIKE!r} something else comes to more than {_NODES:,} values")
+        if len(behind) > _CHAIN:
+            raise UserError(f"{here}: {_LIKE!r} leads from section to section more than {_CHAIN} times")
         if isinstance(node, list):
             names = here.rpartition(".")[2] == _VIEWS
             places = {f"{here}.{number}": item for number, item in enumerate(node)}
@@ -101,10 +109,7 @@ class _Expansion:
             if name not in known:
                 raise UserError(f"{here}: there is no recipe {name!r} in {folder}{nearest(name, known)}")
             path = folder / f"{name}.yaml"
-            try:
-                self._recipes[place] = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
-            except yaml.YAMLError as error:
-                raise UserError(f"recipe {path} is not valid YAML: {error}") from error
+            self._recipes[place] = read_yaml(path, "recipe")
         return self._recipes[place]
 
 

@@ -17,10 +17,12 @@ from cl_vs_mim.config.expansion import expand
 from cl_vs_mim.config.models import Architecture, Model
 from cl_vs_mim.config.sections import Name, Section
 from cl_vs_mim.config.transfer import Transfer
-from cl_vs_mim.config.validation import UniqueKeyLoader, describe, nearest
+from cl_vs_mim.config.validation import describe, nearest
 from cl_vs_mim.core.blocks import block_index
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.registry import using
+from cl_vs_mim.core.untrusted import Limits, read_text, set_limits
+from cl_vs_mim.core.yaml_files import read_yaml
 
 
 class Compute(Section):
@@ -33,6 +35,18 @@ class Compute(Section):
     training_threads: PositiveInt = 1
     analysis_threads: PositiveInt = 1
     loader_workers: PositiveInt = 2  # read images for a training with images: stream; any number gives the same weights
+
+
+class FileLimits(Section):
+    """What no file that is read may exceed, however it came here; larger ones are refused before they are opened."""
+
+    checkpoint_megabytes: PositiveInt = Limits.checkpoint_megabytes
+    image_megabytes: PositiveInt = Limits.image_megabytes
+    image_megapixels: PositiveInt = Limits.image_megapixels
+    image_ratio: PositiveInt = Limits.image_ratio  # longer side by shorter side
+    annotation_megabytes: PositiveInt = Limits.annotation_megabytes
+    table_megabytes: PositiveInt = Limits.table_megabytes
+    table_megacells: PositiveInt = Limits.table_megacells  # rows by columns
 
 
 class Expectation(Section):
@@ -65,6 +79,7 @@ class Study(Section):
     analysis: Analysis
     figures: Figures
     transfer: Transfer | None = None
+    limits: FileLimits = FileLimits()
     extensions: tuple[Path, ...] = ()
     # files and folders with objectives, metrics, families, decoders, figures and tasks of this study's own; relative
     # to the working folder, as those of data sets are
@@ -170,7 +185,7 @@ class Study(Section):
 
 
 def load_study(path: Path) -> Study:
-    """Read and validate ``config/<study>.yaml``.
+    """Read and validate ``config/<study>.yaml``. Its limits hold from here on for every file that is read.
 
     Raises:
         UserError: the file is missing, is not YAML, or has an unknown key (named, with the nearest valid one) or a
@@ -178,15 +193,10 @@ def load_study(path: Path) -> Study:
     """
     path = Path(path)
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
+        raw = read_yaml(path)
     except FileNotFoundError as error:
-        studies = [p.stem for p in path.parent.glob("*.yaml") if re.search("^study:", p.read_text("utf-8"), re.M)]
-        known = ", ".join(sorted(studies)) or "none"
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml") if _is_study(p))) or "none"
         raise UserError(f"config {path} does not exist; studies at hand: {known}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"config {path} is not valid YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise UserError(f"config {path} should be a mapping of keys to values")
     try:
         raw = expand(raw, path.parent)
     except UserError as error:
@@ -199,14 +209,22 @@ def load_study(path: Path) -> Study:
         raise UserError(f"config {path} is not valid:\n{problems}") from error
     if study.study != path.stem:
         raise UserError(f"config {path}: study is {study.study!r}, but the file is named {path.stem!r}")
+    set_limits(Limits(**study.limits.model_dump()))
     return study
+
+
+def _is_study(path: Path) -> bool:
+    try:
+        return re.search("^study:", read_text(path, "yaml"), re.M) is not None
+    except (OSError, ValueError, UserError):
+        return False
 
 
 def extensions_of_file(path: Path) -> tuple[Path, ...]:
     """The extensions that a study's file names, read without checking the rest; none where it cannot be read."""
     try:
-        return _extensions_of(yaml.load(Path(path).read_text(encoding="utf-8"), Loader=UniqueKeyLoader))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return _extensions_of(read_yaml(Path(path)))
+    except (OSError, UserError):
         return ()  # load_study says what is wrong
 
 

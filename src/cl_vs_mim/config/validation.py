@@ -6,36 +6,12 @@ import types
 import typing
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from cl_vs_mim.config.objective import ObjectiveConfig, config_of
 from cl_vs_mim.config.transfer import BuiltFrom
 from cl_vs_mim.core.errors import nearest
-
-# ------------------------------------------------------------------------------------------------
-# YAML
-# ------------------------------------------------------------------------------------------------
-
-
-class UniqueKeyLoader(yaml.SafeLoader):
-    """Of two equal keys YAML silently keeps the last; here the second is an error."""
-
-
-def _construct_unique_mapping(loader: UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        merged = key_node.tag == "tag:yaml.org,2002:merge"  # <<: *anchor, whose keys may be written again
-        key = key_node.value if merged else loader.construct_object(key_node)
-        if key in seen:
-            raise yaml.MarkedYAMLError(problem=f"the key {key!r} occurs twice", problem_mark=key_node.start_mark)
-        seen.add(key)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_unique_mapping)
-
 
 # ------------------------------------------------------------------------------------------------
 # Messages

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.untrusted import open_regular
 
 DECIDES_NO_RESULT = True
 
@@ -23,7 +24,7 @@ DECIDES_NO_RESULT = True
 
 def sha256_file(path: Path) -> str:
     """Hex sha256 of a file's content."""
-    with Path(path).open("rb") as stream:
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import atomic_path
+from cl_vs_mim.core.untrusted import limits, open_regular, parsing
 
 if TYPE_CHECKING:
     import torch
@@ -42,10 +43,46 @@ def read_table(path: Path) -> pd.DataFrame:
     path = Path(path)
     if not path.exists():
         raise UserError(f"table {path} does not exist; build it with: snakemake --cores all {path}")
-    try:
-        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except (ValueError, OSError) as error:
-        raise UserError(f"table {path} cannot be read ({error}); delete it and rebuild it") from error
+    with parsing(path, "table", "delete it and rebuild it"), open_regular(path, "table") as stream:
+        if path.suffix != ".parquet":
+            return pd.read_csv(stream)
+        _require_cells(path, stream)
+        return pd.read_parquet(stream)
+
+
+def _require_cells(path: Path, stream: IO[bytes]) -> None:
+    """What the file declares to hold must fit: repeated values take no room in a Parquet file, but do in memory."""
+    import pyarrow.parquet as pq  # here: drawing from CSV should not wait for it
+
+    stated = pq.ParquetFile(stream).metadata
+    cells, most = stated.num_rows * max(1, stated.num_columns), limits()
+    unpacked = sum(stated.row_group(group).total_byte_size for group in range(stated.num_row_groups))
+    if cells > most.table_megacells * 1_000_000 or unpacked > most.bytes_of("table"):
+        raise UserError(
+            f"table {path} declares {stated.num_rows:,} rows of {stated.num_columns} columns, more than is read; if it "
+            "is as it should be, raise limits.table_megacells and limits.table_megabytes in the study"
+        )
+    stream.seek(0)
+
+
+def read_text_table(path: Path, columns: Sequence[str], remedy: str, what: str = "table") -> pd.DataFrame:
+    """These columns of a CSV table, every value as text.
+
+    Args:
+        path: the file.
+        columns: those that it must have.
+        remedy: what to do where it is at fault.
+        what: how it is called in an error.
+
+    Raises:
+        UserError: it is missing, no ordinary file, too large, no CSV in UTF-8, or lacks a column.
+    """
+    with parsing(path, what, remedy), open_regular(path, "table") as stream:
+        table = pd.read_csv(stream, dtype=str, keep_default_na=False, encoding="utf-8")
+    for name in columns:
+        if name not in table:
+            raise UserError(f"{what} {path} has no column {name!r}; {remedy}")
+    return table[list(columns)]
 
 
 # ------------------------------------------------------------------------------------------------

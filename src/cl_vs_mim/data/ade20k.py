@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image
 
 from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.pictures import open_rgb, opened, upright_size
 from cl_vs_mim.core.progress import progress
-from cl_vs_mim.data.images import open_image
+from cl_vs_mim.core.untrusted import parsing, read_text
 
 TRAINING, VALIDATION = "training", "validation"
 IGNORED = 255  # what a pixel without a label is called after the classes have moved down by one, as in mmseg
@@ -45,8 +46,8 @@ def read_classes(root: Path) -> tuple[str, ...]:
     found = sorted(root.glob("objectInfo*.txt"))
     if not found:
         raise UserError(f"{root} has no objectInfo….txt, which names the classes; is it a folder laid out as ADE20K?")
-    with found[0].open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
+    with parsing(found[0], "table", "restore it"):
+        rows = list(csv.DictReader(read_text(found[0], "table").splitlines(), delimiter="\t"))
     try:
         numbers = [int(row["Idx"]) for row in rows]
         names = [row["Name"].split(",")[0].strip() for row in rows]
@@ -85,8 +86,7 @@ def read_split(root: Path, name: str, workers: int = 2) -> SceneSplit:
     def labelled(pair: tuple[Path, Path]) -> bool:
         image, mask = pair
         labels = open_mask(mask)
-        with Image.open(image) as picture:
-            size = picture.size
+        size = upright_size(image)
         if size != labels.shape[::-1]:
             raise UserError(
                 f"{mask} is {labels.shape[1]}x{labels.shape[0]} px, but its image {image.name} {size[0]}x{size[1]}; "
@@ -110,11 +110,8 @@ def open_mask(path: Path) -> np.ndarray:
     Raises:
         UserError: the file is missing, unreadable, or in colour.
     """
-    try:
-        with Image.open(path) as image:
-            mode, labels = image.mode, np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"annotation {path} cannot be read ({error}); restore it") from error
+    with opened(path, "annotation", "restore it") as image:
+        mode, labels = image.mode, np.asarray(image)
     if mode not in ("L", "P") or labels.ndim != 2:
         raise UserError(f"annotation {path} has mode {mode}; one byte a pixel (L or P) is needed")
     return labels
@@ -123,4 +120,4 @@ def open_mask(path: Path) -> np.ndarray:
 def open_pair(split: SceneSplit, position: int) -> tuple[Image.Image, np.ndarray]:
     """An image, and its labels (H, W) uint8 counted from 0, :data:`IGNORED` where there is none."""
     labels = open_mask(split.masks[position])
-    return open_image(split.images[position]), (labels - 1).astype(np.uint8)  # 0 - 1 is 255
+    return open_rgb(split.images[position]), (labels - 1).astype(np.uint8)  # 0 - 1 is 255

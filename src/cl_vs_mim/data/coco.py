@@ -5,7 +5,6 @@ detectron2 and pycocotools find the same faults hours later, as a KeyError, or n
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections import Counter
@@ -16,9 +15,13 @@ from typing import Any
 
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import sha256_file
+from cl_vs_mim.core.untrusted import limits, read_json, reason
 
 _PARTS = ("images", "annotations", "categories")
 _SHOWN = 5  # names in an error
+_MOST = 2**53  # of any number: beyond it floating point knows no whole ones
+_MARGIN = 0.1  # of a side, by which boxes and polygons may reach out of an image
+_FLAT = 1e-4  # share of boxes without a size that is let pass: COCO's own training set has one or two
 
 
 @dataclass(frozen=True)
@@ -68,14 +71,26 @@ def check_split(path: Path, folder: Path) -> CocoSplit:
         if not content[part]:
             raise UserError(f"{path}: {part!r} is empty; there is nothing to train or to measure on")
     categories = _rows(path, "categories", content["categories"], ("id", "name"))
+    for number, row in categories.items():
+        if not (isinstance(row["name"], str) and row["name"].strip()):
+            raise UserError(f"{path}: category {number} has the name {_short(row['name'])}; give it one in text")
     images = _rows(path, "images", content["images"], ("id", "file_name", "width", "height"))
+    for number, row in images.items():
+        _check_image(row, f"{path}: images of id {number}")
     names = Counter(row["name"] for row in categories.values())
     twice = [name for name, count in names.items() if count > 1]
     if twice:
         raise UserError(f"{path}: categories {_some(twice)} are there twice; results by category need their own names")
-    _rows(path, "annotations", content["annotations"], ("id", "image_id", "category_id", "bbox", "segmentation"))
+    _rows(
+        path, "annotations", content["annotations"], ("id", "image_id", "category_id", "bbox", "segmentation", "area")
+    )
+    flat = []
     for place, row in enumerate(content["annotations"]):
-        _check_annotation(row, f"{path}: annotations[{place}] (id {row['id']})", images, categories)
+        name = f"{path}: annotations[{place}] (id {row['id']})"
+        _check_annotation(row, name, images, categories)
+        flat += [] if min(row["bbox"][2:]) > 0 else [name]
+    if len(flat) > len(content["annotations"]) * _FLAT:
+        raise UserError(f"{flat[0]}: its bbox has no size ({len(flat)} in all); leave the row out, or correct the box")
     if all(row.get("iscrowd", 0) for row in content["annotations"]):
         raise UserError(f"{path}: every annotation is a crowd; there is no single object to train or to measure on")
     _check_files(path, folder, [row["file_name"] for row in images.values()])
@@ -85,14 +100,14 @@ def check_split(path: Path, folder: Path) -> CocoSplit:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, "annotation")
     except FileNotFoundError as error:
         raise UserError(
             f"{path} does not exist; --data is a folder with annotations/instances_{{train,val}}2017.json, train2017/ "
             "and val2017/"
         ) from error
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not readable as JSON ({error}); fetch or build it again") from error
+        raise UserError(f"{path} is not readable as JSON ({reason(error)}); fetch or build it again") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no JSON object; it is not a COCO instances file")
     return content
@@ -105,6 +120,9 @@ def _rows(path: Path, part: str, rows: list[Any], keys: Iterable[str]) -> dict[A
         missing = [key for key in keys if not isinstance(row, dict) or key not in row]
         if missing:
             raise UserError(f"{path}: {part}[{place}] has no {', '.join(missing)}; add it or leave the row out")
+        for key in keys:
+            if key.endswith("id") and not _whole(row[key], -_MOST, _MOST):
+                raise UserError(f"{path}: {part}[{place}] has the {key} {_short(row[key])}; ids are whole numbers")
         if row["id"] in found:
             raise UserError(f"{path}: {part}[{place}] repeats id {row['id']}; ids must be unique")
         found[row["id"]] = row
@@ -121,29 +139,123 @@ def _check_annotation(
         )
     if row["image_id"] not in images:
         raise UserError(f"{name} has image_id {row['image_id']}, which is not among the images; add the image")
-    box = row["bbox"]
-    if not (isinstance(box, list) and len(box) == 4 and all(map(_finite, box)) and min(box[2:]) >= 0):
-        raise UserError(f"{name}: bbox {box} is not [x, y, width, height] in px")
-    mask, image = row["segmentation"], images[row["image_id"]]
+    if not _whole(row.get("iscrowd", 0), 0, 1):
+        raise UserError(f"{name} has iscrowd {_short(row['iscrowd'])}; it is 0 or 1")
+    if not (_finite(row["area"]) and row["area"] >= 0):
+        raise UserError(f"{name} has the area {_short(row['area'])}; it is a number of px")
+    image = images[row["image_id"]]
+    _check_box(row["bbox"], name, image)
+    mask = row["segmentation"]
     if isinstance(mask, dict):
-        size, counts = [image["height"], image["width"]], mask.get("counts")
-        if mask.get("size") != size or counts is None:
-            raise UserError(
-                f"{name}: its mask is of {mask.get('size')} px, but image {image['file_name']} of {size} px (height, "
-                "width); encode the mask at the image's size"
-            )
-        if isinstance(counts, list) and sum(counts) != size[0] * size[1]:
-            raise UserError(f"{name}: the runs of its mask add up to {sum(counts)} px instead of {size[0] * size[1]}")
-    elif not (isinstance(mask, list) and any(map(_is_polygon, mask))):  # detectron2 leaves out the others
+        _check_runs(mask, name, image)
+    elif isinstance(mask, list) and any(map(_is_polygon, mask)):  # detectron2 leaves out those of too few points
+        _check_polygons(mask, name, image)
+    else:
         raise UserError(f"{name}: segmentation is neither a run-length mask nor polygons of three points or more")
+
+
+def _check_image(row: dict[str, Any], name: str) -> None:
+    """A size that an image can have, and a file below the folder of images."""
+    most = limits().image_megapixels * 1_000_000
+    if not (_whole(row["width"], 1, most) and _whole(row["height"], 1, most) and row["width"] * row["height"] <= most):
+        raise UserError(
+            f"{name}: width {_short(row['width'])} and height {_short(row['height'])} are not whole numbers of px, or "
+            f"more than {limits().image_megapixels} megapixels; correct the row"
+        )
+    file = row["file_name"]
+    inside = isinstance(file, str) and bool(file) and file.isprintable()
+    if not inside or Path(file).is_absolute() or ".." in Path(file).parts:
+        raise UserError(f"{name}: file_name {_short(file)} is not the name of a file in the folder of images")
+
+
+def _check_box(box: Any, name: str, image: dict[str, Any]) -> None:
+    """Four finite numbers, not negative, that reach into the image and not far out of it."""
+    if not (isinstance(box, list) and len(box) == 4 and all(map(_finite, box)) and min(box[2:]) >= 0):
+        raise UserError(f"{name}: bbox {_short(box)} is not [x, y, width, height] in px")
+    x, y, width, height = box
+    size = (image["width"], image["height"])
+    around = _around(x, size[0]) and _around(y, size[1])
+    around &= _around(x + width, size[0]) and _around(y + height, size[1])
+    if not around or x >= size[0] or y >= size[1] or x + width < 0 or y + height < 0:
+        raise UserError(f"{name}: bbox {_short(box)} lies outside its image of {size[0]}x{size[1]} px; correct the row")
+
+
+def _check_runs(mask: dict[str, Any], name: str, image: dict[str, Any]) -> None:
+    """Run lengths of the image's size, as numbers or in COCO's letters, that fill it exactly."""
+    size, counts = [image["height"], image["width"]], mask.get("counts")
+    if mask.get("size") != size or counts is None:
+        raise UserError(
+            f"{name}: its mask is of {_short(mask.get('size'))} px, but image {image['file_name']} of {size} px "
+            "(height, width); encode the mask at the image's size"
+        )
+    pixels = size[0] * size[1]
+    runs = _decoded(counts) if isinstance(counts, str) else counts
+    if not (isinstance(runs, list) and len(runs) <= pixels + 1 and all(_whole(run, 0, pixels) for run in runs)):
+        raise UserError(f"{name}: the counts of its mask are not runs of pixels (whole numbers); encode the mask again")
+    if sum(runs) != pixels:
+        raise UserError(f"{name}: the runs of its mask add up to {sum(runs)} px instead of {pixels}")
+
+
+def _decoded(letters: str) -> list[int] | None:
+    """Run lengths from COCO's letters (six bits each: five of a number, one that more follow), or None.
+
+    pycocotools does the same in C, and reads on behind a text that ends in the middle of a number.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for letter in letters:
+        bits = ord(letter) - 48
+        if not 0 <= bits < 64 or shift > 60:
+            return None
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if bits & 0x20:
+            continue
+        if bits & 0x10:
+            value -= 1 << shift  # the sign
+        runs.append(value + runs[-2] if len(runs) > 2 else value)  # from the fourth on, differences to the last but one
+        value = shift = 0
+    return None if shift else runs
+
+
+def _check_polygons(mask: list[Any], name: str, image: dict[str, Any]) -> None:
+    """Points that are finite and around the image: the mask library computes with them in whole numbers of 32 bits."""
+    for part in mask:
+        if not isinstance(part, list) or not all(map(_number, part)):
+            raise UserError(f"{name}: its polygons are not lists of finite numbers; correct the row")
+        ends = [(place, image["height" if place % 2 else "width"]) for place in range(len(part))]
+        if not all(_around(part[place], side) for place, side in ends):
+            far = next(part[place] for place, side in ends if not _around(part[place], side))
+            raise UserError(
+                f"{name}: a polygon has the coordinate {_short(far)}, outside its image of {image['width']}x"
+                f"{image['height']} px; correct the row"
+            )
 
 
 def _is_polygon(part: Any) -> bool:
     return isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0
 
 
+def _around(value: float, side: int) -> bool:
+    margin = max(1.0, _MARGIN * side)
+    return -margin <= value <= side + margin
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
+
+
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return _number(value) and abs(value) < _MOST
+
+
+def _whole(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _short(value: Any) -> str:
+    text = str(value) if isinstance(value, list) else repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def _check_files(path: Path, folder: Path, names: list[str]) -> None:

@@ -6,16 +6,15 @@ adopted data set has no such list: it is identified by the names and sizes of it
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import sha256_file, sha256_json
 from cl_vs_mim.core.progress import progress
+from cl_vs_mim.core.tables import read_text_table
+from cl_vs_mim.core.untrusted import read_json
 
 MANIFEST = "manifest.json"
 FILES = "files.csv"  # of a composed data set: path and sha256 of every file
@@ -29,7 +28,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = Path(folder) / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path)
         str(manifest["data_hash"])
     except FileNotFoundError as error:
         raise UserError(
@@ -70,7 +69,7 @@ def verify(folder: Path, quiet: bool = False) -> int:
     """
     folder = Path(folder)
     data_hash(folder)
-    rows = pd.read_csv(folder / FILES, dtype=str, keep_default_na=False)
+    rows = read_text_table(folder / FILES, ("path", "sha256"), "delete the folder and build the data set again")
     wrong = []
     for row in progress(rows.itertuples(), total=len(rows), desc=f"checksums {folder.name}", unit="file", quiet=quiet):
         path = folder / row.path

@@ -17,8 +17,11 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
-from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.errors import UserError, warn
+from cl_vs_mim.core.pictures import open_rgb
 from cl_vs_mim.core.progress import progress
+
+_said: set[tuple[str, int]] = set()  # folders of which it was said that their images are enlarged
 
 # ------------------------------------------------------------------------------------------------
 # Index
@@ -48,8 +51,9 @@ def index_image_folder(root: Path) -> ImageFolderIndex:
     try:
         classes, class_to_index = find_classes(root)
         samples = make_dataset(root, class_to_index, extensions=IMG_EXTENSIONS)
-    except FileNotFoundError as error:
-        raise UserError(f"{root} is not an ImageFolder (root/class/image.jpg): {error}") from error
+    except OSError as error:
+        said = error if isinstance(error, FileNotFoundError) else error.strerror
+        raise UserError(f"{root} is not an ImageFolder (root/class/image.jpg): {said}") from error
     return ImageFolderIndex(
         root=root,
         paths=tuple(Path(path).relative_to(root).as_posix() for path, _ in samples),
@@ -85,19 +89,6 @@ def select_evenly(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------
 
 
-def open_image(path: Path) -> Image.Image:
-    """A whole image as RGB.
-
-    Raises:
-        UserError: the file is missing or not a readable image; the message names it.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"image {path} cannot be read ({error}); restore it or rebuild its data set") from error
-
-
 def decode(path: Path, size: int, crop_fraction: float = 1.0) -> np.ndarray:
     """One image as (size, size, 3) uint8: shorter side to ``size / crop_fraction`` (bicubic), then the centre.
 
@@ -106,7 +97,10 @@ def decode(path: Path, size: int, crop_fraction: float = 1.0) -> np.ndarray:
     Raises:
         UserError: the file is missing or not a readable image; the message names it.
     """
-    image = open_image(path)
+    return _square(open_rgb(path), size, crop_fraction)
+
+
+def _square(image: Image.Image, size: int, crop_fraction: float) -> np.ndarray:
     shorter = round(size / crop_fraction)
     scale = shorter / min(image.size)
     if scale != 1:
@@ -131,14 +125,29 @@ def decode_many(
     """
     images = np.empty((len(positions), size, size, 3), dtype=np.uint8)
 
-    def load(slot: int) -> None:
-        images[slot] = decode(index.root / index.paths[positions[slot]], size, crop_fraction)
+    def load(slot: int) -> int:
+        picture = open_rgb(index.root / index.paths[positions[slot]])
+        images[slot] = _square(picture, size, crop_fraction)
+        return min(picture.size)
 
     with ThreadPoolExecutor(workers) as pool:
         slots = pool.map(load, range(len(positions)))
-        for _ in progress(slots, total=len(positions), desc="decode", unit="image", quiet=not bar):
-            pass
+        sides = list(progress(slots, total=len(positions), desc="decode", unit="image", quiet=not bar))
+    _say_enlarged(index, positions, sides, size)
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+
+def _say_enlarged(index: ImageFolderIndex, positions: Sequence[int] | np.ndarray, sides: list[int], size: int) -> None:
+    """Once a folder and size: detail that an encoder looks for is not there in images that were enlarged for it."""
+    small = [slot for slot, side in enumerate(sides) if side < size]
+    if small and (str(index.root), size) not in _said:
+        _said.add((str(index.root), size))
+        first = min(small, key=sides.__getitem__)
+        warn(
+            f"{index.root} has images smaller than the {size} px they are shown at ({len(small)} of the first "
+            f"{len(sides)}; {index.paths[positions[first]]} has {sides[first]} px on its shorter side); they are "
+            "enlarged, which adds no detail"
+        )
 
 
 def normalise(images: Tensor) -> Tensor:

@@ -12,10 +12,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import sha256_file
+from cl_vs_mim.core.pictures import opened
+from cl_vs_mim.core.tables import read_text_table
+from cl_vs_mim.core.untrusted import parsing, plain_name, read_bytes
 
 KINDS = ("object", "background", "texture")
 SPLITS = ("train", "test")
@@ -69,17 +71,11 @@ def read_manifest(root: Path) -> tuple[KitFile, ...]:
             name twice, or a near-duplicate group with files in both splits. The row is named.
     """
     path = Path(root) / "manifest.csv"
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"image kit: {path} does not exist; set data.kit to the folder that holds it")
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"image kit: {path} is not a CSV table ({error}); restore it from the repository") from error
-    missing = [name for name in COLUMNS if name not in table]
-    if missing:
-        raise UserError(f"image kit: {path} lacks the column {missing[0]!r}; restore it from the repository")
+    table = read_text_table(path, COLUMNS, "restore it from the repository", "image kit:")
     files = []
-    for line, row in enumerate(table[list(COLUMNS)].itertuples(index=False), start=2):
+    for line, row in enumerate(table.itertuples(index=False), start=2):
         problem = _row_problem(row)
         if problem:
             raise UserError(f"image kit: {path}, line {line} ({row.path}): {problem}")
@@ -98,13 +94,17 @@ def _row_problem(row: Any) -> str:
         return f"split {row.split!r} should be one of {', '.join(SPLITS)}"
     if not re.fullmatch(r"[0-9a-f]{64}", row.sha256):
         return f"sha256 {row.sha256!r} is not 64 hexadecimal digits"
-    if not (row.width.isdigit() and row.height.isdigit() and int(row.width) * int(row.height) > 0):
+    if not all(re.fullmatch("[1-9][0-9]{0,5}", side) for side in (row.width, row.height)):
         return f"size {row.width!r} x {row.height!r} is not two positive whole numbers"
     if row.kind != "background" and not row.category:
         return f"an {row.kind} needs a category" if row.kind == "object" else "a texture needs a material"
     if not row.name or not row.near_duplicate_group:
         return "name and near_duplicate_group must not be empty"
-    if Path(row.path).is_absolute() or ".." in Path(row.path).parts:
+    for column in ("category", "name"):  # which become the names of folders and files
+        if getattr(row, column) and not plain_name(getattr(row, column)):
+            return f"{column} {getattr(row, column)!r:.80} must be a plain name, without slashes"
+    parts = Path(row.path).parts
+    if Path(row.path).is_absolute() or ".." in parts or not parts or not row.path.isprintable():
         return "the path must lie inside the kit"
     return ""
 
@@ -175,19 +175,23 @@ class Kit:
     def _decode(self, file: KitFile) -> np.ndarray:
         path = self.root / file.path
         remedy = "restore it, for instance with: git checkout -- " + str(self.root)
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"image kit: {path} cannot be read ({error.strerror}); {remedy}") from error
+        with parsing(path, "image kit:", remedy):
+            content = read_bytes(path, "image")
         found = hashlib.sha256(content).hexdigest()
         if found != file.sha256:
             raise UserError(
                 f"image kit: {path} has the wrong sha256 "
                 f"({found[:12]}…, the manifest says {file.sha256[:12]}…); {remedy}"
             )
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED) if content else None
-        if pixels is None:
-            raise UserError(f"image kit: {path} is not a readable picture; {remedy}")
+        with opened(path, "image kit:", remedy, content) as picture:
+            if picture.size != (file.width, file.height):
+                size = f"{picture.width} x {picture.height}"
+                raise UserError(
+                    f"image kit: {path} is {size} px, the manifest says {file.width} x {file.height}; {remedy}"
+                )
+            pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is None or pixels.dtype != np.uint8:
+            raise UserError(f"image kit: {path} is not a readable picture of 8 bits; {remedy}")
         if pixels.shape[:2] != (file.height, file.width):
             size = f"{pixels.shape[1]} x {pixels.shape[0]}"
             raise UserError(f"image kit: {path} is {size} px, the manifest says {file.width} x {file.height}; {remedy}")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.tables import read_text_table
 from cl_vs_mim.data.images import ImageFolderIndex
 
 _TABLE = "images.csv"  # of a composed data set, beside its splits
@@ -61,12 +61,7 @@ def _column(data: Path, split: str, index: ImageFolderIndex, kind: str) -> np.nd
     remedy = "set analysis.probe.labels to [class]"
     if not path.exists():
         raise UserError(f"{data} has no {_TABLE}: an ordinary ImageFolder knows classes, but no {kind}; {remedy}")
-    try:
-        table = pd.read_csv(path, keep_default_na=False, dtype=str)
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} cannot be read ({error}); build the data set again") from error
-    if missing := [name for name in ("path", kind) if name not in table.columns]:
-        raise UserError(f"{path} has no column {', '.join(missing)}; {remedy}, or build the data set again")
+    table = read_text_table(path, ("path", kind), f"{remedy}, or build the data set again")
     by_path = dict(zip(table["path"], table[kind], strict=True))
     names = [by_path.get(f"{split}/{name}", "") for name in index.paths]
     if "" in names:

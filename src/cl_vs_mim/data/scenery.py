@@ -13,14 +13,16 @@ built from a ``floor`` and a ``wall`` or view).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+from pandas import DataFrame
 
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import sha256_file
+from cl_vs_mim.core.tables import read_text_table
 from cl_vs_mim.data.kit import Kit, KitFile
 
 SETTINGS = ("land", "road", "sky", "space", "water", "underwater", "closeup", "tabletop", "stage")
@@ -100,8 +102,8 @@ class Scenery:
                     row.name,
                     settings,
                     bool(int(row.upright)),
-                    float(row.length_cm),
-                    float(row.tilt_degrees),
+                    _number(row.length_cm),
+                    _number(row.tilt_degrees),
                     bool(int(row.mirror)),
                 )
             except ValueError as error:
@@ -121,24 +123,27 @@ class Scenery:
             row = rows[file.path]
             settings = _settings(row.settings, SETTINGS + _PARTS, path, file.path)
             try:
-                backdrops[file.path] = Backdrop(file, settings, float(row.sky_bottom), float(row.ground_top))
+                backdrops[file.path] = Backdrop(file, settings, _number(row.sky_bottom), _number(row.ground_top))
             except ValueError as error:
                 raise UserError(f"image kit: {path}, row {file.path!r}: {error}") from error
         return backdrops
 
 
 def _existing(path: Path) -> Path:
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"image kit: {path} does not exist; restore it from the repository")
     return path
 
 
-def _read(path: Path, columns: list[str]) -> pd.DataFrame:
-    table = pd.read_csv(_existing(path), dtype=str, keep_default_na=False)
-    for name in columns:
-        if name not in table:
-            raise UserError(f"image kit: {path} lacks the column {name!r}; restore it from the repository")
-    return table
+def _read(path: Path, columns: list[str]) -> DataFrame:
+    return read_text_table(_existing(path), columns, "restore it from the repository", "image kit:")
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text!r} is no finite number")
+    return number
 
 
 def _settings(text: str, known: tuple[str, ...], path: Path, row: str) -> tuple[str, ...]:

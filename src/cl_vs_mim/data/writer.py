@@ -26,7 +26,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import cv2
@@ -199,11 +199,20 @@ def _make_shard(recipe: Recipe, partial: Path, journals: Path, number: int, indi
             rendered = recipe.render(index)
             rows.append(rendered.row)
             for name, content in rendered.files.items():
+                _require_inside(partial, name)
                 _write(partial / name, content)
                 files[name] = hashlib.sha256(content).hexdigest()
         journal = {"rows": rows, "files": files}
         write_text(journals / f"{number:06d}.json", json.dumps(journal))
     return journal
+
+
+def _require_inside(partial: Path, name: str) -> None:
+    parts = PurePosixPath(name).parts
+    if not parts or PurePosixPath(name).is_absolute() or ".." in parts:
+        raise UserError(
+            f"{partial}: a file would be named {name!r}, outside the data set; correct the image kit's names"
+        )
 
 
 def _write(path: Path, content: bytes) -> None:

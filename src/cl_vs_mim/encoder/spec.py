@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.encoder.families import FAMILIES
+
+# Beyond every encoder that was published. They also hold a file's header before anything is built by it.
+MAX_SIDE, MAX_GRID, MAX_WIDTH, MAX_DEPTH, MAX_RATIO = 8192, 128, 65536, 256, 64.0
+
+
+def require_whole(name: str, value: Any, least: int, most: int) -> None:
+    """Raise ValueError unless ``value`` is a whole number from ``least`` to ``most``."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ValueError(f"{name} should be a whole number from {least} to {most}, not {value!r:.80}")
+
+
+def require_number(name: str, value: Any, least: float, most: float) -> None:
+    """Raise ValueError unless ``value`` is a finite number from ``least`` to ``most``."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not (number and least <= value <= most):
+        raise ValueError(f"{name} should be a number from {least:g} to {most:g}, not {value!r:.80}")
 
 
 @dataclass(frozen=True)
@@ -17,7 +35,7 @@ class EncoderSpec:
     kinds of ``positions`` it takes (``sincos``, ``learned``, ``relative`` …).
 
     Raises:
-        ValueError: there is no such family, or the fields contradict each other.
+        ValueError: there is no such family, a field is out of range, or the fields contradict each other.
     """
 
     family: str
@@ -33,8 +51,22 @@ class EncoderSpec:
     drop_path: float = 0.0
 
     def __post_init__(self) -> None:
+        require_whole("image_size", self.image_size, 1, MAX_SIDE)
+        require_whole("patch_size", self.patch_size, 1, self.image_size)
+        require_whole("width", self.width, 1, MAX_WIDTH)
+        require_whole("depth", self.depth, 1, MAX_DEPTH)
+        require_whole("heads", self.heads, 1, self.width)
+        require_number("mlp_ratio", self.mlp_ratio, 1e-6, MAX_RATIO)
+        require_number("layer_norm_eps", self.layer_norm_eps, 1e-15, 1.0)
+        require_number("drop_path", self.drop_path, 0.0, 1.0)
+        if self.layer_scale is not None:
+            require_number("layer_scale", self.layer_scale, -1e6, 1e6)
+        for name in ("family", "positions"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} should be a name, not {getattr(self, name)!r:.80}")
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
+        require_whole("patches along a side", self.grid, 1, MAX_GRID)
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         try:

@@ -18,9 +18,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from cl_vs_mim.config import View
 from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.pictures import open_rgb
 from cl_vs_mim.core.randomness import generator_for
 from cl_vs_mim.data.augment import Draws, augment, draw, render
-from cl_vs_mim.data.images import ImageFolderIndex, decode_many, open_image
+from cl_vs_mim.data.images import ImageFolderIndex, decode_many
+from cl_vs_mim.pretrain.carried import Carried, delivered
 from cl_vs_mim.pretrain.data import batch_positions
 
 _AHEAD = 4  # batches that each worker has ready
@@ -142,7 +144,7 @@ def read_ahead(files: Dataset, step: int, workers: int, *, pinned: bool = False)
         pinned: whether they come in memory from which a GPU copies faster.
     """
     loader = DataLoader(
-        files,
+        Carried(files),
         batch_size=None,  # an item is a whole batch
         sampler=range(step, 2**62),
         num_workers=workers,
@@ -150,7 +152,7 @@ def read_ahead(files: Dataset, step: int, workers: int, *, pinned: bool = False)
         pin_memory=pinned,
         multiprocessing_context="spawn",  # forked children of a process with threads may hang
     )
-    return iter(loader)
+    return map(delivered, loader)
 
 
 class _Batches(Dataset):
@@ -163,7 +165,7 @@ class _Batches(Dataset):
         plan = self.plan
         positions = batch_positions(step, len(self.index), plan.batch_size, plan.seed)
         own = positions[self.rows].tolist()
-        pictures = [open_image(self.index.root / self.index.paths[position]) for position in own]
+        pictures = [open_rgb(self.index.root / self.index.paths[position]) for position in own]
         source = torch.ones(len(positions), 2)  # draws are made for the whole batch; other rows are not looked at
         source[self.rows] = torch.tensor([[picture.height, picture.width] for picture in pictures]).float()
         crops, rest = [], []

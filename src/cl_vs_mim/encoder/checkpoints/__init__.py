@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.untrusted import require_regular
 from cl_vs_mim.encoder.checkpoints.decoders import load_decoder
 from cl_vs_mim.encoder.checkpoints.files import verify_sha256
 from cl_vs_mim.encoder.checkpoints.native import load_native, read_header, save_encoder
@@ -51,8 +52,12 @@ def load_encoder(
     known = [*containers(), "native"]
     if family not in known:
         raise UserError(f"unknown checkpoint family {family!r}; known: {', '.join(known)}")
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"checkpoint {path} does not exist; train it, or fetch it and give its path")
+    require_regular(path, "checkpoint")
+    for name, value in {"img_size": img_size, "patch_size": patch_size, "num_heads": num_heads}.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise UserError(f"{path}: {name}={value!r} was given; it should be a positive whole number")
     if sha256 is not None:
         verify_sha256(path, sha256)
     given = {"img_size": img_size, "patch_size": patch_size, "num_heads": num_heads}

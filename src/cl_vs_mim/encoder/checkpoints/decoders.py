@@ -8,9 +8,9 @@ from pathlib import Path
 from torch import Tensor
 
 from cl_vs_mim.core.errors import UserError
-from cl_vs_mim.encoder.checkpoints.files import fill_decoder
+from cl_vs_mim.encoder.checkpoints.files import described, fill_decoder
 from cl_vs_mim.encoder.checkpoints.native import load_native_decoder
-from cl_vs_mim.encoder.checkpoints.official import read_tensors
+from cl_vs_mim.encoder.checkpoints.official import count_blocks, read_tensors
 from cl_vs_mim.encoder.decoders import Decoder, DecoderSpec
 from cl_vs_mim.encoder.model import Encoder
 
@@ -55,15 +55,16 @@ def load_decoder(
         raise UserError(f"{path}: give num_heads and norm_pix; a checkpoint of family 'mae' does not state them")
     if "blocks.0.mlp.fc1.weight" not in tensors:
         raise UserError(f"{path} holds no decoder; fetch the checkpoint that was published for pre-training")
-    hidden, width = tensors["blocks.0.mlp.fc1.weight"].shape
-    spec = DecoderSpec(
-        method="mae",
-        width=width,
-        depth=1 + max(int(match[1]) for name in tensors if (match := re.match(r"blocks\.(\d+)\.", name))),
-        heads=num_heads,
-        mlp_ratio=hidden / width,
-        norm_pix=norm_pix,
-    )
+    hidden, width = (*tensors["blocks.0.mlp.fc1.weight"].shape, 0, 0)[:2]
+    fields = {
+        "method": "mae",
+        "width": width,
+        "depth": count_blocks(path, tensors),
+        "heads": num_heads,
+        "mlp_ratio": hidden / max(width, 1),
+        "norm_pix": norm_pix,
+    }
+    spec = described(path, DecoderSpec, fields)
     return fill_decoder(path, encoder, spec, tensors)
 
 

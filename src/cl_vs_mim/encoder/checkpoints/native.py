@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import atomic_path
-from cl_vs_mim.encoder.checkpoints.files import fill_decoder, fill_encoder, read_safetensors
+from cl_vs_mim.core.untrusted import parsing, require_regular
+from cl_vs_mim.encoder.checkpoints.files import described, fill_decoder, fill_encoder, read_safetensors
 from cl_vs_mim.encoder.decoders import Decoder, DecoderSpec
 from cl_vs_mim.encoder.model import Encoder, EncoderSpec
 
@@ -76,12 +77,13 @@ def read_header(path: Path) -> tuple[EncoderSpec, dict[str, Any]]:
     Raises:
         UserError: the file is missing, damaged or not one of ours.
     """
-    try:
+    path = Path(path)
+    with parsing(path, "checkpoint", "train or fetch it again"):
+        require_regular(path, "checkpoint")
         with safe_open(path, framework="pt") as file:
-            header = _parse_header(Path(path), file.metadata() or {})
-            return _spec_of(Path(path), EncoderSpec, header["spec"]), header["metadata"]
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a readable safetensors file ({error}); train or fetch it again") from error
+            metadata = file.metadata() or {}
+    header = _parse_header(path, metadata)
+    return _spec_of(path, EncoderSpec, header["spec"]), header["metadata"]
 
 
 def load_native(path: Path, given: Mapping[str, float | None]) -> Encoder:
@@ -113,19 +115,16 @@ def _parse_header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         header = json.loads(metadata[_HEADER])
         if header["format"] != _FORMAT:
             raise UserError(f"{path} has format {header['format']}; this version reads format {_FORMAT}")
-        return {"spec": header["spec"], "metadata": header["metadata"]} | {
-            name: header[name] for name in ("decoder",) if name in header
-        }
-    except (ValueError, KeyError, TypeError) as error:
+        parts = {name: header[name] for name in ("spec", "metadata", "decoder") if name in header}
+        if not all(isinstance(parts[name], dict) for name in {"spec", "metadata", *parts}):
+            raise TypeError("its parts are not mappings")
+        return parts
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: its header is damaged ({error}); train or fetch the encoder again") from error
 
 
 def _spec_of(path: Path, kind: type[_Spec], fields: Any) -> _Spec:
-    try:
-        known = {field.name for field in dataclasses.fields(kind)}
-        unknown = sorted(set(fields) - known)
-        if unknown:
-            raise UserError(f"{path}: its specification has fields this version does not know: {', '.join(unknown)}")
-        return kind(**fields)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: its header is damaged ({error}); train or fetch the encoder again") from error
+    unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(kind)})
+    if unknown:
+        raise UserError(f"{path}: its specification has fields this version does not know: {', '.join(unknown)}")
+    return described(path, kind, fields)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from cl_vs_mim.core.errors import UserError
-from cl_vs_mim.encoder.checkpoints.files import fill_encoder, read_pickle, read_safetensors
+from cl_vs_mim.encoder.checkpoints.files import described, fill_encoder, read_pickle, read_safetensors, require_backed
 from cl_vs_mim.encoder.families import FAMILIES
 from cl_vs_mim.encoder.model import Encoder, EncoderSpec
 
@@ -36,6 +36,7 @@ class Container:
         state: keys that may hold the state dict.
         bare: whether a file without any of those keys is the bare state dict.
         prefixes: what the encoder's names may begin with; the first one that occurs counts.
+        wrappers: what training code puts in front of all names, any of them any number of times.
         beside: beginnings of names without the prefix that are dropped.
         within: beginnings of names after the prefix that are dropped.
     """
@@ -44,6 +45,7 @@ class Container:
     state: tuple[str, ...]
     bare: bool = False
     prefixes: tuple[str, ...] = ("",)
+    wrappers: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     within: tuple[str, ...] = ()
 
@@ -60,7 +62,14 @@ CONTAINERS = {
     "mae": Container("vit", state=("model",), within=("mask_token", "decoder_")),
     "dino": Container("vit", state=(), bare=True),
     "beit": Container("beit", state=("model",), within=("mask_token", "lm_head.")),
-    "timm": Container("vit", state=("state_dict", "model"), bare=True, within=("head.",)),
+    "timm": Container(
+        "vit",
+        state=("state_dict", "model"),
+        bare=True,
+        # DistributedDataParallel, torch.compile, and the attributes under which a LightningModule keeps its network
+        wrappers=("module.", "_orig_mod.", "model.", "net.", "backbone.", "encoder."),
+        within=("head.",),
+    ),
 }
 
 
@@ -74,7 +83,12 @@ _TRAINING_STATE = {
     *("arch", "args", "config", "epoch", "step", "iteration", "version"),
     *("optimizer", "lr_scheduler", "scheduler", "scaler", "amp_scaler", "loss_scaler"),
     *("max_accuracy", "best_acc1", "metric"),
+    # Lightning
+    *("pytorch-lightning_version", "global_step", "loops", "callbacks", "optimizer_states", "lr_schedulers"),
+    *("hparams_name", "hparams_type", "hyper_parameters", "datamodule_hparams_name", "datamodule_hyper_parameters"),
+    *("MixedPrecision", "MixedPrecisionPlugin"),
 }
+_PLAIN = (str, int, float, type(None))  # whatever its name, an entry of these is no part of an encoder
 
 # Parts that change the function of a ViT and that the families here do not have.
 _UNSUPPORTED = {
@@ -99,7 +113,9 @@ def read_official(path: Path, family: str, verified: bool = False) -> dict[str, 
     """
     container = containers()[family]
     state = read_tensors(path, family, verified)
-    prefix = next((p for p in container.prefixes if any(name.startswith(p) for name in state)), None)
+    wrapped = _wrapper(container, state)
+    prefixes = [wrapped + one for one in container.prefixes]
+    prefix = next((p for p in prefixes if any(name.startswith(p) for name in state)), None)
     if prefix is None:
         raise UserError(f"{path} has no tensor named {container.prefixes[0]}…; it is not of family {family!r}")
     tensors: dict[str, Tensor] = {}
@@ -118,6 +134,14 @@ def read_official(path: Path, family: str, verified: bool = False) -> dict[str, 
         if found:
             raise UserError(f"{path} has {part} ({found}); such an encoder is not supported")
     return tensors
+
+
+def _wrapper(container: Container, state: Mapping[str, Tensor]) -> str:
+    """What training code put in front of the encoder's names; empty where it put nothing there."""
+    if not container.wrappers:
+        return ""
+    pattern = rf"((?:{'|'.join(map(re.escape, container.wrappers))})*)patch_embed\.proj\.weight"
+    return next((match[1] for name in state if (match := re.fullmatch(pattern, name))), "")
 
 
 def read_tensors(path: Path, family: str, verified: bool = False) -> dict[str, Tensor]:
@@ -141,18 +165,24 @@ def _state_dict(path: Path, family: str, content: Mapping[str, Any]) -> dict[str
         wanted = " or ".join(map(repr, container.state))
         raise UserError(f"{path} has no {wanted} (found: {_some(content)}); it is not of family {family!r}")
     else:
-        strangers = [key for key in content if key != inner and key not in _TRAINING_STATE]
+        strangers = [
+            key
+            for key, value in content.items()
+            if key != inner and key not in _TRAINING_STATE and not isinstance(value, _PLAIN)
+        ]
         if strangers:
             raise UserError(f"{path} holds {_some(strangers)} beside {inner!r}; is it of family {family!r}?")
         state = content[inner]
-    strangers = [name for name, value in state.items() if not isinstance(value, Tensor)]
-    if strangers or not state:
-        raise UserError(f"{path} is no state dict of family {family!r}; not tensors: {_some(strangers)}")
-    return dict(state)
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor) and isinstance(name, str)}
+    strangers = [name for name, value in state.items() if name not in tensors and not isinstance(value, _PLAIN)]
+    if strangers or not tensors:
+        raise UserError(f"{path} is no state dict of family {family!r}; not named tensors: {_some(strangers)}")
+    require_backed(path, tensors)
+    return tensors
 
 
 def _some(keys: Any) -> str:
-    keys = [repr(key) for key in keys]
+    keys = [f"{key!r:.100}" for key in keys]
     return ", ".join(keys[:8]) + (" …" if len(keys) > 8 else "") if keys else "nothing"
 
 
@@ -216,19 +246,35 @@ def infer_spec(
     grid = img_size // patch_size
     kind = FAMILIES[family]
     positions = kind.read_positions(path, tensors, grid, num_heads)
-    blocks = {int(match[1]) for name in tensors if (match := re.match(r"blocks\.(\d+)\.", name))}
     hidden = len(tensor("blocks.0.mlp.fc1.weight", 2))
-    return EncoderSpec(
-        family=family,
-        image_size=img_size,
-        patch_size=patch_size,
-        width=width,
-        depth=max(blocks) + 1,
-        heads=num_heads,
-        mlp_ratio=_ratio(hidden, width),
-        positions=positions,
-        layer_scale=1.0 if kind.layer_scale in tensors else None,  # its start, which trained weights no longer tell
-    )
+    fields = {
+        "family": family,
+        "image_size": img_size,
+        "patch_size": patch_size,
+        "width": width,
+        "depth": count_blocks(path, tensors),
+        "heads": num_heads,
+        "mlp_ratio": _ratio(hidden, width),
+        "positions": positions,
+        "layer_scale": 1.0 if kind.layer_scale in tensors else None,  # its start, which trained weights no longer tell
+    }
+    return described(path, EncoderSpec, fields)
+
+
+def count_blocks(path: Path, tensors: Mapping[str, Tensor]) -> int:
+    """Blocks of which there are tensors, which must be those from 0 on.
+
+    Raises:
+        UserError: one is left out.
+    """
+    numbers = {match[1] for name in tensors if (match := re.match(r"blocks\.(\d+)\.", name))}
+    odd = sorted(numbers - {str(number) for number in range(len(numbers))}, key=len)
+    if odd:
+        raise UserError(
+            f"{path} has tensors of block {odd[-1]:.40}, but of {len(numbers)} blocks in all, which should be "
+            f"0 … {len(numbers) - 1}"
+        )
+    return len(numbers)
 
 
 def _ratio(hidden: int, width: int) -> float:

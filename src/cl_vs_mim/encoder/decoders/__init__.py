@@ -17,10 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from cl_vs_mim.core.registry import Register
-from cl_vs_mim.encoder.spec import EncoderSpec
+from cl_vs_mim.encoder.spec import MAX_DEPTH, MAX_RATIO, MAX_WIDTH, EncoderSpec, require_number, require_whole
 
 if TYPE_CHECKING:
     from cl_vs_mim.encoder.model import Encoder
+
+_MAX_CODES = 1_000_000
 
 DECODERS = Register("decoder", "cl_vs_mim.encoder.decoders", "DECODER")
 
@@ -36,6 +38,16 @@ class DecoderSpec:
     mlp_ratio: float = 4.0
     norm_pix: bool = False  # it predicts patches with mean 0 and variance 1
     codes: int = 0  # entries of a tokenizer's codebook
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a field out of range: it may come from the header of any file."""
+        for name, most in (("width", MAX_WIDTH), ("depth", MAX_DEPTH), ("heads", MAX_WIDTH), ("codes", _MAX_CODES)):
+            require_whole(name, getattr(self, name), 0, most)
+        require_number("mlp_ratio", self.mlp_ratio, 1e-6, MAX_RATIO)
+        if not isinstance(self.method, str) or not isinstance(self.norm_pix, bool):
+            raise ValueError(f"method should be a name and norm_pix true or false, not {self.method!r:.80}")
+        if self.heads and self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
 
     def to_dict(self) -> dict[str, object]:
         """The specification as plain data."""

@@ -74,6 +74,11 @@ class ViT(Family):
             raise UserError(f"{path} has no pos_embed with 3 dimensions; its positions are not those of a plain ViT")
         _, rows, width = table.shape  # (1, 1+N, D)
         if rows != grid**2 + 1:
+            if rows == grid**2:
+                raise UserError(
+                    f"{path}: its position embedding has {rows} rows, one for each of {grid}x{grid} patches and none "
+                    "for CLS (DeiT III is such a one); encoders whose CLS token has no position are not supported"
+                )
             side = math.isqrt(max(rows - 1, 0))
             stored = f"{rows - 1} patches ({side}x{side})" if side**2 == rows - 1 else f"{rows} rows"
             raise UserError(

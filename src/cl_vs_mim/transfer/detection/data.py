@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import detectron2.data.transforms as transforms
@@ -20,8 +21,10 @@ from detectron2.data.detection_utils import SizeMismatchError
 from torch.utils.data import DataLoader, Dataset
 
 from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.pictures import require_eight_bits
 from cl_vs_mim.core.randomness import derive_seed, generator_for
 from cl_vs_mim.data.coco import CocoSplit
+from cl_vs_mim.pretrain.carried import Carried, delivered
 from cl_vs_mim.transfer.detection.settings import Detection
 
 Record = dict[str, Any]  # an image in detectron2's format
@@ -80,8 +83,9 @@ def map_record(mapper: DatasetMapper, record: Record) -> Record:
     """The mapper's result.
 
     Raises:
-        UserError: the file is no image, or has not the size of its row.
+        UserError: the file is no image of 8 bits, or has not the size of its row.
     """
+    require_eight_bits(Path(record["file_name"]))  # detectron2 opens it by itself, whatever it is
     try:
         return mapper(record)
     except SizeMismatchError as error:
@@ -142,14 +146,14 @@ class TrainingSamples(Dataset):
 def training_batches(samples: TrainingSamples, batch_size: int, first: int, workers: int) -> Iterator[list[Record]]:
     """Batches from iteration ``first`` on, read ahead by ``workers`` processes (0: read when asked for)."""
     loader = DataLoader(
-        samples,
+        Carried(samples),
         batch_size=batch_size,
         sampler=range(first * batch_size, len(samples)),
         num_workers=workers,
         collate_fn=list,
         prefetch_factor=4 if workers else None,
     )
-    return iter(loader)
+    return map(delivered, loader)
 
 
 def category_names(split: CocoSplit) -> list[str]:

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from cl_vs_mim.config.analysis import Probe as ProbeSettings
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import atomic_path
+from cl_vs_mim.core.untrusted import parsing, require_regular
 from cl_vs_mim.encoder.pooling import POOLINGS
 from cl_vs_mim.transfer.linear_probe.fitting import Standardisation
 from cl_vs_mim.transfer.linear_probe.selection import Choice
@@ -80,7 +81,8 @@ def load_probe(path: Path, labels: str, depth: int, pooling: str) -> Probe:
     Raises:
         UserError: the file is missing, damaged or of something else, or holds no such probe.
     """
-    try:
+    with parsing(path, "", "fit the probes again"):
+        require_regular(path, "checkpoint")
         with safe_open(path, framework="pt") as file:
             stated = (file.metadata() or {}).get(_HEADER)
             if stated is None:
@@ -97,8 +99,9 @@ def load_probe(path: Path, labels: str, depth: int, pooling: str) -> Probe:
             place = header["poolings"].index(pooling)
             names = ("mean", "scale", f"{labels}.weight", f"{labels}.bias")
             parts = [file.get_slice(name)[depth, place] for name in names]
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a readable file of probes ({error}); fit them again") from error
-    kind = header["labels"][labels]
-    rate = kind["learning_rates"][depth][place]
-    return Probe(tuple(kind["classes"]), rate, header["final_norm"], *parts)
+        kind = header["labels"][labels]
+        probe = Probe(tuple(kind["classes"]), kind["learning_rates"][depth][place], header["final_norm"], *parts)
+        shapes = [(probe.weight.shape[1],)] * 2 + [probe.weight.shape, (len(probe.classes),)]
+        if [part.shape for part in parts] != shapes or not all(part.dtype == torch.float32 for part in parts):
+            raise ValueError("its tensors are not those of probes with these classes")
+        return probe

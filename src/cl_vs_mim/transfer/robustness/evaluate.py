@@ -20,7 +20,7 @@ from cl_vs_mim.config.analysis import FourierNoise, Robustness
 from cl_vs_mim.core.blocks import block_index
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.progress import progress
-from cl_vs_mim.core.tables import with_columns
+from cl_vs_mim.core.tables import read_text_table, with_columns
 from cl_vs_mim.data.identity import data_hash
 from cl_vs_mim.data.images import ImageFolderIndex, index_image_folder, normalise
 from cl_vs_mim.data.labels import image_labels
@@ -79,7 +79,11 @@ def cue_table(data: Path, index: ImageFolderIndex) -> pd.DataFrame:
     path = data / "images.csv"
     if not path.exists():
         raise UserError(f"{path} does not exist, so the cues are unknown; build the data set again")
-    table = pd.read_csv(path, keep_default_na=False, dtype=str).set_index("path")
+    columns = ("path", "shape_category", "texture_category", "material")
+    table = read_text_table(path, columns, "build the data set again")
+    if (twice := table["path"].duplicated()).any():
+        raise UserError(f"{path} has two rows for image {table['path'][twice].iloc[0]}; build the data set again")
+    table = table.set_index("path")
     absent = [name for name in index.paths if name not in table.index]
     if absent:
         raise UserError(f"{path} has no row for image {absent[0]} ({len(absent)} in all); build the data set again")

@@ -1,0 +1,133 @@
+"""YAML of others: plain data only, bounded in size and depth however its aliases multiply, faults named by line.
+
+A few lines of anchors and aliases, or of merge keys (``<<: *anchor``), can stand for more data than any memory holds.
+What they stand for is therefore counted while the text is read, before anything is built of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.untrusted import read_text, reason
+
+DECIDES_NO_RESULT = True
+
+_NODES = 100_000  # values that a file may stand for, its aliases written out; config/paper.yaml has under a thousand
+_DEPTH = 50
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """Plain data. Of two equal keys YAML silently keeps the last; here the second is an error."""
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._depth = 0
+        self._counts: dict[int, int] = {}  # values that a finished node stands for, by its id
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Every node passes here, an alias as well, for which the node of its anchor is given out again."""
+        mark = self.peek_event().start_mark
+        alias = self.check_event(yaml.AliasEvent)
+        self._depth += 1
+        if self._depth > _DEPTH:
+            raise _fault(f"nested deeper than {_DEPTH} levels", mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if node is None:
+            return None
+        if alias and id(node) not in self._counts:
+            raise _fault("an alias of what it stands in", mark)
+        if not alias:
+            self._counts[id(node)] = 1 + sum(self._counts[id(part)] for part in _parts(node))
+        if self._counts[id(node)] > _NODES:
+            raise _fault(f"its aliases stand for more than {_NODES:,} values", mark)
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """A value that is none of its kind, such as the 40th of May, is a fault of its line too."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, OverflowError, ArithmeticError, AttributeError, LookupError, TypeError) as error:
+            raise _fault(reason(error), node.start_mark) from error
+
+
+def _parts(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
+
+
+def _fault(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+
+
+def _construct_unique_mapping(loader: UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        merged = key_node.tag == _MERGE  # whose keys may be written again
+        key = key_node.value if merged else loader.construct_object(key_node, deep=True)
+        if not isinstance(key, Hashable) or not isinstance(key_node, yaml.ScalarNode):
+            raise _fault(
+                "a list or mapping cannot be a key; brackets or braces want quotes around them", key_node.start_mark
+            )
+        if key in seen:
+            raise _fault(f"the key {key!r} occurs twice", key_node.start_mark)
+        seen.add(key)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_unique_mapping)
+
+
+def parse_yaml(text: str) -> Any:
+    """Plain data of a YAML text.
+
+    Raises:
+        ValueError: naming the line.
+    """
+    try:
+        return yaml.load(text, Loader=UniqueKeyLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        said = ", ".join(part for part in (error.context, error.problem) if part) or "not YAML"
+        raise ValueError(f"line {mark.line + 1}: {said}" if mark else said) from error
+    except yaml.reader.ReaderError as error:
+        place = error.position if isinstance(error.position, int) else 0
+        line = text.count("\n", 0, place) + 1
+        raise ValueError(f"line {line}: a control character, which no text has") from error
+    except yaml.YAMLError as error:
+        raise ValueError(reason(error)) from error
+
+
+def read_yaml(path: Path, what: str = "config") -> dict[Any, Any]:
+    """The mapping that a YAML file holds.
+
+    Args:
+        path: the file.
+        what: how it is called in an error.
+
+    Raises:
+        UserError: it is no ordinary file, too large, no UTF-8, not valid YAML, or no mapping; with the line.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        raw = parse_yaml(read_text(path, "yaml"))
+    except FileNotFoundError:
+        raise
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{what} {path}, line {line}: not UTF-8 text; save it as UTF-8") from error
+    except (OSError, ValueError) as error:
+        said = reason(error)
+        where = f", {said}" if said.startswith("line ") else f": {said}"
+        raise UserError(f"{what} {path} is not valid YAML{where}") from error
+    if not isinstance(raw, dict):
+        there = "is empty" if raw is None else f"holds a {type(raw).__name__}"
+        raise UserError(f"{what} {path} {there}; it should be a mapping of keys to values")
+    return raw
