@@ -12,12 +12,13 @@ from importlib.resources import files
 from pathlib import Path
 
 import yaml
-from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
+from pydantic import Field, PositiveInt, ValidationError
 
 from cl_vs_mim.audit.claims import ClaimFile
 from cl_vs_mim.config.sections import Section
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import sha256_json
+from cl_vs_mim.core.yaml_files import read_yaml
 
 DECIDES_NO_RESULT = True
 
@@ -39,7 +40,10 @@ class Registration(Section):
     studies: list[str] = Field(default_factory=list)  # run under it
 
 
-_FILE = TypeAdapter(list[Registration])
+class Register(Section):
+    """The file: every version, the latest last."""
+
+    versions: list[Registration]
 
 
 def at_hand(file: ClaimFile, reason: str = "") -> Registration:
@@ -66,8 +70,8 @@ def read(path: Path) -> list[Registration]:
     if not path.exists():
         return []
     try:
-        return _FILE.validate_python(yaml.safe_load(path.read_text(encoding="utf-8")) or [])
-    except (yaml.YAMLError, ValidationError) as error:
+        return Register.model_validate(read_yaml(path, "preregistration")).versions
+    except ValidationError as error:
         raise UserError(f"{path} is not a list of registered versions; write it with: cl-vs-mim preregister") from error
 
 
@@ -102,4 +106,5 @@ def registered(now: Registration, known: list[Registration], study: str = "") ->
 
 def as_yaml(known: list[Registration]) -> str:
     """The file's content."""
-    return _HEAD + yaml.safe_dump(_FILE.dump_python(known, mode="json"), sort_keys=False, width=120, allow_unicode=True)
+    content = Register(versions=known).model_dump(mode="json")
+    return _HEAD + yaml.safe_dump(content, sort_keys=False, width=120, allow_unicode=True)
