@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.io import is_flagged
 
 from cl_vs_mim.cli import commands
 from cl_vs_mim.config import FolderData, load_study
@@ -73,6 +74,18 @@ def needed_by(wildcards):
 def read_by(reads):
     """Every file that a figure or a table of results is made from."""
     return sum(paths_of(STUDY, reads, Path(TABLE_FOLDER), Path(REFERENCE)).values(), [])
+
+
+def out_of_date(dag):
+    """Make what a job that failed was to renew, and which is kept (``update``), older than all it is made from.
+
+    Snakemake puts the old file back with the time of now, and notes the job as done; the file would be taken for new.
+    """
+    for job in dag.needrun_jobs(exclude_finished=True):
+        for file in job.output:
+            if is_flagged(file, "update") and os.path.exists(file):
+                workflow.persistence.cleanup_metadata(file)
+                os.utime(file, (1, 1))  # 1970; at 0 Snakemake does not compare
 
 
 def known_figure(wildcards):

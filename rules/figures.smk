@@ -12,13 +12,13 @@ rule figure:
         lambda wildcards: read_by(FIGURE_REGISTER[FIGURES[wildcards.figure]].reads),
     output:
         pdf=report(
-            f"{RESULTS}/figures/{{figure}}.pdf",
+            update(f"{RESULTS}/figures/{{figure}}.pdf"),
             caption="../report/figure.rst",
             category="Figures",
             labels={"figure": "{figure}"},
         ),
-        png=f"{RESULTS}/figures/{{figure}}.png",
-        csv=f"{RESULTS}/figures/{{figure}}.csv",
+        png=update(f"{RESULTS}/figures/{{figure}}.png"),
+        csv=update(f"{RESULTS}/figures/{{figure}}.csv"),
     params:
         config=CONFIG,
         tables=TABLE_FOLDER,
@@ -56,8 +56,8 @@ if STUDY.study == DOCUMENTED:
             png=f"{RESULTS}/figures/fig3.png",
             csv=f"{RESULTS}/figures/fig3.csv",
         output:
-            png="docs/images/fig3.png",
-            csv="docs/images/fig3.csv",
+            png=update("docs/images/fig3.png"),
+            csv=update("docs/images/fig3.csv"),
         log:
             f"{RESULTS}/logs/figures/readme_figure.log",
         benchmark:

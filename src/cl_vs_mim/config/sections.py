@@ -12,7 +12,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 Quality = Annotated[int, Field(ge=50, le=100)]  # of JPEG
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+NAME = r"[a-z][a-z0-9_]*"  # of studies, models, architectures
+Name = Annotated[str, Field(pattern=rf"^{NAME}$")]
 Range = tuple[float, float]
 
 
