@@ -90,8 +90,9 @@ def out_of_date(dag):
 
 def known_figure(wildcards):
     """Nothing: says which figures there are."""
-    names = ", ".join(FIGURES)
-    raise WorkflowError(f"there is no figure {wildcards.other!r} in study {STUDY.study!r}; there are: {names}")
+    near = nearest(wildcards.other, FIGURES)
+    said = f"there is no figure {wildcards.other!r} in study {STUDY.study!r}{near.split('; valid')[0]}"
+    raise WorkflowError(f"{said}; there are: {', '.join(FIGURES)}")
 
 
 def encoder_options(wildcards, input):

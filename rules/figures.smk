@@ -42,9 +42,10 @@ rule no_such_figure:
     input:
         known_figure,
     output:
-        "figures/{other}.pdf",
+        "figures/{other}.{kind}",
     wildcard_constraints:
-        other=rf"(?!(?:{'|'.join(FIGURES)})\.pdf$)[^/]+",
+        other=rf"(?!(?:{'|'.join(FIGURES)})\.)[^/.]+",
+        kind="pdf|png|csv",
 
 
 # The README's picture and the numbers it quotes, made by the same rule as everybody's; run after that study has changed,

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from cl_vs_mim.config.places import PlacedList, PlacedMapping, not_yaml, placed, places_of
 from cl_vs_mim.config.validation import UniqueKeyLoader
 from cl_vs_mim.core.errors import UserError, nearest
 
@@ -38,7 +39,10 @@ def expand(raw: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]
     """
     expansion = _Expansion(raw, folder)
     names = {key: raw[key] for key in (_VIEWS, _TRAINING) if isinstance(raw.get(key), dict)}
-    study = {key: expansion.written_out(value, key, ()) for key, value in raw.items() if key not in names}
+    study = PlacedMapping(
+        {key: expansion.written_out(value, key, ()) for key, value in raw.items() if key not in names}
+    )
+    study.places = places_of(raw)
     for key, named in names.items():
         if unused := [f"{key}.{name}" for name in named if f"{key}.{name}" not in expansion.used]:
             raise UserError(f"{', '.join(unused)}: used nowhere; leave it out")
@@ -58,15 +62,19 @@ class _Expansion:
         if isinstance(node, list):
             names = here.rpartition(".")[2] == _VIEWS
             places = {f"{here}.{number}": item for number, item in enumerate(node)}
-            return [
+            items = [
                 self._view(item, place, behind)
                 if names and isinstance(item, str)
                 else self.written_out(item, place, behind)
                 for place, item in places.items()
             ]
+            return placed(PlacedList(items), places_of(node).items())
         if not isinstance(node, dict):
             return node
-        own = {key: self.written_out(value, f"{here}.{key}", behind) for key, value in node.items() if key != _LIKE}
+        own = PlacedMapping(
+            {key: self.written_out(value, f"{here}.{key}", behind) for key, value in node.items() if key != _LIKE}
+        )
+        own.places = places_of(node)
         if _LIKE not in node:
             return own
         place = str(node[_LIKE])
@@ -102,15 +110,26 @@ class _Expansion:
                 raise UserError(f"{here}: there is no recipe {name!r} in {folder}{nearest(name, known)}")
             path = folder / f"{name}.yaml"
             try:
-                self._recipes[place] = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
+                recipe = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
             except yaml.YAMLError as error:
-                raise UserError(f"recipe {path} is not valid YAML: {error}") from error
+                raise not_yaml(f"recipe {path}", error) from error
+            self._recipes[place] = _of_file(recipe, f"{place}.yaml")
         return self._recipes[place]
+
+
+def _of_file(node: Any, file: str) -> Any:
+    """What was read from another file than the study's, whose places name that file."""
+    if isinstance(node, PlacedMapping | PlacedList):
+        node.places = {part: f"{file}, {place}" for part, place in node.places.items()}
+        for inner in node.values() if isinstance(node, dict) else node:
+            _of_file(inner, file)
+    return node
 
 
 def _merged(model: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """The model's keys and one's own, which win; sections on both sides are merged in the same way."""
-    merged = dict(model)
+    merged = PlacedMapping(model)
+    merged.places = places_of(model) | places_of(own)
     for key, value in own.items():
         before = merged.get(key)
         merged[key] = _merged(before, value) if isinstance(before, dict) and isinstance(value, dict) else value

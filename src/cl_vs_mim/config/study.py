@@ -15,6 +15,7 @@ from cl_vs_mim.config.analysis import Analysis, Figures, block_index
 from cl_vs_mim.config.data import Data, KitData
 from cl_vs_mim.config.expansion import expand
 from cl_vs_mim.config.models import Architecture, Model
+from cl_vs_mim.config.places import not_yaml, with_place
 from cl_vs_mim.config.sections import Name, Section
 from cl_vs_mim.config.transfer import Transfer
 from cl_vs_mim.config.validation import UniqueKeyLoader, describe, nearest
@@ -186,13 +187,13 @@ def load_study(path: Path) -> Study:
         known = ", ".join(sorted(studies)) or "none"
         raise UserError(f"config {path} does not exist; studies at hand: {known}") from error
     except yaml.YAMLError as error:
-        raise UserError(f"config {path} is not valid YAML: {error}") from error
+        raise not_yaml(f"config {path}", error) from error
     if not isinstance(raw, dict):
         raise UserError(f"config {path} should be a mapping of keys to values")
     try:
         raw = expand(raw, path.parent)
     except UserError as error:
-        raise UserError(f"config {path} is not valid:\n  {error}") from error
+        raise UserError(f"config {path} is not valid:\n  {with_place(str(error), raw)}") from error
     try:
         study = Study.model_validate(raw)
     except ValidationError as error:
