@@ -22,6 +22,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 import cl_vs_mim
 from cl_vs_mim.core.commands import Command
 from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.files import remedy
 from cl_vs_mim.core.registry import using
 
 DECIDES_NO_RESULT = True
@@ -142,6 +143,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app()(arguments)
     except UserError as error:
         _stop(str(error))
+    except OSError as error:  # where no command has said it better
+        if (what := remedy(error)) is None:
+            raise
+        _stop(f"cannot use {error.filename or 'a file'}: {what}")
     except CycloptsError as error:
         _stop(" ".join(str(error).split()))
     except KeyboardInterrupt:
