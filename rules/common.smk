@@ -20,6 +20,7 @@ from cl_vs_mim.config.encoders import (
 )
 from cl_vs_mim.config.tasks import study_tasks
 from cl_vs_mim.core.errors import UserError, nearest
+from cl_vs_mim.core.workflow_lock import hold_workflow
 from cl_vs_mim.figures.figure import FIGURES as FIGURE_REGISTER
 from cl_vs_mim.figures.figure import figures_of
 from cl_vs_mim.figures.sources import paths_of
@@ -28,6 +29,8 @@ from cl_vs_mim.transfer.commands import task_command
 # Rules call `cl-vs-mim`: the one beside the Python that runs Snakemake, also when the environment is not active. A conda
 # environment of Snakemake's own (--sdm conda) goes before it.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]))
+
+HELD = hold_workflow(Path(".snakemake"))  # as long as this workflow lives; clears the lock of one that was killed
 
 DOCUMENTED = "demo"  # the study that README and docs/ quote; no other writes there
 
