@@ -62,7 +62,7 @@ def test_the_command_writes_what_it_reads(tmp_path: Path, capsys) -> None:
     preregister(study="demo", claims=CLAIMS, output=path)
     (one,) = read(path)
     assert (one.reason, one.studies) == ("the first", ["demo"]) and "version" in capsys.readouterr().out
-    path.write_text("- 3")
+    path.write_text("versions: [3]")
     with pytest.raises(UserError, match="not a list of registered versions"):
         read(path)
 

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.places import PlacedList, PlacedMapping, placed
 from cl_vs_mim.core.untrusted import read_text, reason
 
 DECIDES_NO_RESULT = True
@@ -67,7 +68,7 @@ def _fault(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
-def _construct_unique_mapping(loader: UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+def _construct_unique_mapping(loader: UniqueKeyLoader, node: yaml.MappingNode) -> PlacedMapping:
     seen: set[Any] = set()
     for key_node, _ in node.value:
         merged = key_node.tag == _MERGE  # whose keys may be written again
@@ -79,10 +80,22 @@ def _construct_unique_mapping(loader: UniqueKeyLoader, node: yaml.MappingNode) -
         if key in seen:
             raise _fault(f"the key {key!r} occurs twice", key_node.start_mark)
         seen.add(key)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+    values = yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+    places = ((loader.construct_object(key, deep=True), _line(key)) for key, _ in node.value)  # those merged too
+    return placed(PlacedMapping(values), places)
+
+
+def _construct_list(loader: UniqueKeyLoader, node: yaml.SequenceNode) -> PlacedList:
+    values = yaml.SafeLoader.construct_sequence(loader, node, deep=True)
+    return placed(PlacedList(values), enumerate(map(_line, node.value)))
+
+
+def _line(node: yaml.Node) -> str:
+    return f"line {node.start_mark.line + 1}"
 
 
 UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_unique_mapping)
+UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_SEQUENCE_TAG, _construct_list)
 
 
 def parse_yaml(text: str) -> Any:
