@@ -4,7 +4,6 @@
 from cl_vs_mim.audit import pitfalls
 from cl_vs_mim.audit.claims import claimed_figures, load_claims
 from cl_vs_mim.audit.reads import tables_of_claims, tables_of_contrasts
-from cl_vs_mim.config.sections import NAME
 
 CLAIM_FILE = "config/claims.yaml"
 REGISTERED = "config/preregistration.yaml"
@@ -57,12 +56,6 @@ rule audit_rates:
         f"{RESULTS}/benchmarks/audit/rates.tsv"
     shell:
         "cl-vs-mim audit-rates --claims {input.claims:q} --output {output:q} 2>&1 | tee {log:q}"
-
-
-def other_claims():
-    """The claims of other studies: of folders that are named as a study may be, and of no others."""
-    found = {path for path in Path("results").glob("*/claims.json") if re.fullmatch(NAME, path.parent.name)}
-    return found - {Path(RESULTS, "claims.json")}
 
 
 # The page also shows other studies whose audit is there: shipped, or built here before.

@@ -1,6 +1,7 @@
 # The study, checked as a whole before any rule exists, and what several rules ask of it.
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from cl_vs_mim.config.encoders import (
     runs_with_decoder,
     trained_runs,
 )
+from cl_vs_mim.config.sections import NAME
 from cl_vs_mim.config.tasks import study_tasks
 from cl_vs_mim.core.errors import UserError, nearest
 from cl_vs_mim.core.workflow_lock import hold_workflow
@@ -148,3 +150,9 @@ def task_options(task):
 def task_decided(task):
     """Wildcards of a job -> what decides its tables."""
     return lambda wildcards: task_command(task).decided(STUDY, wildcards.run)
+
+
+def other_claims():
+    """The claims of other studies: of folders that are named as a study may be, and of no others."""
+    found = {path for path in Path("results").glob("*/claims.json") if re.fullmatch(NAME, path.parent.name)}
+    return found - {Path(RESULTS, "claims.json")}

@@ -29,7 +29,7 @@ SEEN = {"moco_v3": [0, 1000, 2000, 4000], "simmim": [0, 1010, 2010, 4010]}  # ba
 
 @pytest.fixture
 def study(workplace: Workplace) -> Study:
-    workplace.study["analysis"]["phenomena"] = {"images": 8, "memory": 8}
+    workplace.study["analysis"]["phenomena"] = {"images": 8, "memory": 8, "neighbours": 4}
     for name in ("moco_v3", "simmim"):
         workplace.training(name)["snapshots"] = {"first": 16}
     return load_study(workplace.config())

@@ -141,6 +141,6 @@ def read_yaml(path: Path, what: str = "config") -> dict[Any, Any]:
         where = f", {said}" if said.startswith("line ") else f": {said}"
         raise UserError(f"{what} {path} is not valid YAML{where}") from error
     if not isinstance(raw, dict):
-        there = "is empty" if raw is None else f"holds a {type(raw).__name__}"
+        there = "is empty" if raw is None else f"holds a {'list' if isinstance(raw, list) else type(raw).__name__}"
         raise UserError(f"{what} {path} {there}; it should be a mapping of keys to values")
     return raw
