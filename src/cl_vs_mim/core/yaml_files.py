@@ -67,7 +67,7 @@ def _fault(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
-def _construct_unique_mapping(loader: UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+def construct_unique_mapping(loader: UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
         merged = key_node.tag == _MERGE  # whose keys may be written again
@@ -82,17 +82,17 @@ def _construct_unique_mapping(loader: UniqueKeyLoader, node: yaml.MappingNode) -
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
 
-UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_unique_mapping)
+UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, construct_unique_mapping)
 
 
-def parse_yaml(text: str) -> Any:
-    """Plain data of a YAML text.
+def parse_yaml(text: str, loader: type[UniqueKeyLoader] = UniqueKeyLoader) -> Any:
+    """Plain data of a YAML text; ``loader`` may make more of it, such as the lines of its values.
 
     Raises:
         ValueError: naming the line.
     """
     try:
-        return yaml.load(text, Loader=UniqueKeyLoader)
+        return yaml.load(text, Loader=loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         said = ", ".join(part for part in (error.context, error.problem) if part) or "not YAML"
@@ -105,19 +105,20 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(reason(error)) from error
 
 
-def read_yaml(path: Path, what: str = "config") -> dict[Any, Any]:
+def read_yaml(path: Path, what: str = "config", loader: type[UniqueKeyLoader] = UniqueKeyLoader) -> dict[Any, Any]:
     """The mapping that a YAML file holds.
 
     Args:
         path: the file.
         what: how it is called in an error.
+        loader: see :func:`parse_yaml`.
 
     Raises:
         UserError: it is no ordinary file, too large, no UTF-8, not valid YAML, or no mapping; with the line.
         FileNotFoundError: there is no such file.
     """
     try:
-        raw = parse_yaml(read_text(path, "yaml"))
+        raw = parse_yaml(read_text(path, "yaml"), loader)
     except FileNotFoundError:
         raise
     except UnicodeDecodeError as error:
