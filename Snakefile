@@ -5,6 +5,8 @@
 #
 # A study is one file of config/.
 
+import re
+
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -43,7 +45,13 @@ rule all:
 for each in workflow.rules:
     each.message = each.message or "{rule} {wildcards}"
     if each.shellcmd:
-        each.conda_env = str(Path(workflow.basedir) / "environment.yml")
+        # braces of the clone's path are no wildcards
+        each.conda_env = re.sub(r"[{}]", r"\g<0>\g<0>", str(Path(workflow.basedir) / "environment.yml"))
+
+
+# What people read (figures, tables, the page) is `update`: a failed job leaves the old one in its place.
+onerror:
+    out_of_date(workflow.dag)
 
 
 onsuccess:

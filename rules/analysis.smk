@@ -134,7 +134,7 @@ rule snapshots:
     wildcard_constraints:
         run="|".join(PRETRAINED) or "none",
     shell:
-        "cl-vs-mim snapshots --config {params.config:q} --run {wildcards.run} --runs {params.runs:q}"
+        "cl-vs-mim snapshots --config {params.config:q} --run {wildcards.run:q} --runs {params.runs:q}"
         " --data {params.data:q} --tables {params.tables:q} --log-table {input.log:q} --threads {threads} 2>&1 | tee {log:q}"
 
 
@@ -156,5 +156,5 @@ rule card:
     wildcard_constraints:
         run="|".join(HANDED_ON) or "none",
     shell:
-        "cl-vs-mim card --config {params.config:q} --run {wildcards.run} --weights {input.weights:q}"
+        "cl-vs-mim card --config {params.config:q} --run {wildcards.run:q} --weights {input.weights:q}"
         " --tables {params.tables:q} --output {output:q} 2>&1 | tee {log:q}"

@@ -1,11 +1,10 @@
 # Every claim of config/claims.yaml, judged by the tables of the study: for programs (claims.json) and for readers
 # (report.html), with the study's figures, which are drawn first. Which tables and figures that needs, the claims say.
 
-from glob import glob
-
 from cl_vs_mim.audit import pitfalls
 from cl_vs_mim.audit.claims import claimed_figures, load_claims
 from cl_vs_mim.audit.reads import tables_of_claims, tables_of_contrasts
+from cl_vs_mim.config.sections import NAME
 
 CLAIM_FILE = "config/claims.yaml"
 try:
@@ -26,8 +25,8 @@ rule claims:
         reference=REFERENCE,
         tables=table_files(tables_of_claims(CLAIMED, STUDY)),
     output:
-        claims=f"{RESULTS}/claims.json",
-        schema=f"{RESULTS}/claims.schema.json",
+        claims=update(f"{RESULTS}/claims.json"),
+        schema=update(f"{RESULTS}/claims.schema.json"),
     params:
         config=CONFIG,
         tables=lambda wildcards: TABLE_FOLDER,
@@ -41,14 +40,20 @@ rule claims:
         " --reference {input.reference:q} --output {output.claims:q} 2>&1 | tee {log:q}"
 
 
+def other_claims():
+    """The claims of other studies: of folders that are named as a study may be, and of no others."""
+    found = {path for path in Path("results").glob("*/claims.json") if re.fullmatch(NAME, path.parent.name)}
+    return found - {Path(RESULTS, "claims.json")}
+
+
 # The page also shows other studies whose audit is there: shipped, or built here before.
 rule audit_report:
     input:
         claims=f"{RESULTS}/claims.json",
         figures=expand(f"{RESULTS}/figures/{{figure}}.png", figure=[one for one in claimed_figures(CLAIMED) if one in FIGURES]),
-        others=sorted(path for path in glob("results/*/claims.json") if path != f"{RESULTS}/claims.json"),
+        others=sorted(map(str, other_claims())),
     output:
-        report(f"{RESULTS}/report.html", caption="../report/audit.rst", category="Audit"),
+        report(update(f"{RESULTS}/report.html"), caption="../report/audit.rst", category="Audit"),
     params:
         decided=lambda wildcards: COMMAND["report"].decided(STUDY, STUDY.study),
     log:
@@ -67,7 +72,7 @@ if STUDY.study == DOCUMENTED:
         input:
             table_files(tables_of_contrasts(pitfalls.contrasts(STUDY).values(), STUDY)),
         output:
-            "docs/pitfalls.md",
+            update("docs/pitfalls.md"),
         params:
             config=CONFIG,
             tables=lambda wildcards: TABLE_FOLDER,

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.io import is_flagged
 
 from cl_vs_mim.cli import commands
 from cl_vs_mim.config import FolderData, load_study
@@ -19,6 +20,7 @@ from cl_vs_mim.config.encoders import (
 )
 from cl_vs_mim.config.tasks import study_tasks
 from cl_vs_mim.core.errors import UserError, nearest
+from cl_vs_mim.core.workflow_lock import hold_workflow
 from cl_vs_mim.figures.figure import FIGURES as FIGURE_REGISTER
 from cl_vs_mim.figures.figure import figures_of
 from cl_vs_mim.figures.sources import paths_of
@@ -27,6 +29,8 @@ from cl_vs_mim.transfer.commands import task_command
 # Rules call `cl-vs-mim`: the one beside the Python that runs Snakemake, also when the environment is not active. A conda
 # environment of Snakemake's own (--sdm conda) goes before it.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]))
+
+HELD = hold_workflow(Path(".snakemake"))  # as long as this workflow lives; clears the lock of one that was killed
 
 DOCUMENTED = "demo"  # the study that README and docs/ quote; no other writes there
 
@@ -75,10 +79,23 @@ def read_by(reads):
     return sum(paths_of(STUDY, reads, Path(TABLE_FOLDER), Path(REFERENCE)).values(), [])
 
 
+def out_of_date(dag):
+    """Make what a job that failed was to renew, and which is kept (``update``), older than all it is made from.
+
+    Snakemake puts the old file back with the time of now, and notes the job as done; the file would be taken for new.
+    """
+    for job in dag.needrun_jobs(exclude_finished=True):
+        for file in job.output:
+            if is_flagged(file, "update") and os.path.exists(file):
+                workflow.persistence.cleanup_metadata(file)
+                os.utime(file, (1, 1))  # 1970; at 0 Snakemake does not compare
+
+
 def known_figure(wildcards):
     """Nothing: says which figures there are."""
-    names = ", ".join(FIGURES)
-    raise WorkflowError(f"there is no figure {wildcards.other!r} in study {STUDY.study!r}; there are: {names}")
+    near = nearest(wildcards.other, FIGURES)
+    said = f"there is no figure {wildcards.other!r} in study {STUDY.study!r}{near.split('; valid')[0]}"
+    raise WorkflowError(f"{said}; there are: {', '.join(FIGURES)}")
 
 
 def encoder_options(wildcards, input):

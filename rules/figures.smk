@@ -12,13 +12,13 @@ rule figure:
         lambda wildcards: read_by(FIGURE_REGISTER[FIGURES[wildcards.figure]].reads),
     output:
         pdf=report(
-            f"{RESULTS}/figures/{{figure}}.pdf",
+            update(f"{RESULTS}/figures/{{figure}}.pdf"),
             caption="../report/figure.rst",
             category="Figures",
             labels={"figure": "{figure}"},
         ),
-        png=f"{RESULTS}/figures/{{figure}}.png",
-        csv=f"{RESULTS}/figures/{{figure}}.csv",
+        png=update(f"{RESULTS}/figures/{{figure}}.png"),
+        csv=update(f"{RESULTS}/figures/{{figure}}.csv"),
     params:
         config=CONFIG,
         tables=TABLE_FOLDER,
@@ -42,9 +42,10 @@ rule no_such_figure:
     input:
         known_figure,
     output:
-        "figures/{other}.pdf",
+        "figures/{other}.{kind}",
     wildcard_constraints:
-        other=rf"(?!(?:{'|'.join(FIGURES)})\.pdf$)[^/]+",
+        other=rf"(?!(?:{'|'.join(FIGURES)})\.)[^/.]+",
+        kind="pdf|png|csv",
 
 
 # The README's picture and the numbers it quotes, made by the same rule as everybody's; run after that study has changed,
@@ -56,8 +57,8 @@ if STUDY.study == DOCUMENTED:
             png=f"{RESULTS}/figures/fig3.png",
             csv=f"{RESULTS}/figures/fig3.csv",
         output:
-            png="docs/images/fig3.png",
-            csv="docs/images/fig3.csv",
+            png=update("docs/images/fig3.png"),
+            csv=update("docs/images/fig3.csv"),
         log:
             f"{RESULTS}/logs/figures/readme_figure.log",
         benchmark:

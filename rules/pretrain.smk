@@ -45,7 +45,7 @@ rule import_encoder:
     wildcard_constraints:
         run="|".join(run for run in TRAINED if run not in PRETRAINED) or "none",
     shell:
-        "cl-vs-mim import-encoder --config {params.config:q} --run {wildcards.run} --checkpoint {input:q}"
+        "cl-vs-mim import-encoder --config {params.config:q} --run {wildcards.run:q} --checkpoint {input:q}"
         " --output {output:q} 2>&1 | tee {log:q}"
 
 
@@ -70,7 +70,7 @@ rule export_weights:
     wildcard_constraints:
         run="|".join(PRETRAINED) or "none",
     shell:
-        "cl-vs-mim export-weights --config {params.config:q} --run {wildcards.run} --encoder {input:q}"
+        "cl-vs-mim export-weights --config {params.config:q} --run {wildcards.run:q} --encoder {input:q}"
         " --output {output:q} 2>&1 | tee {log:q}"
 
 

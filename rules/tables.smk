@@ -7,9 +7,9 @@ rule table:
     input:
         lambda wildcards: read_by(result_tables.reads(wildcards.table, STUDY)),
     output:
-        csv=f"{RESULTS}/summary/{{table}}.csv",
-        md=f"{RESULTS}/summary/{{table}}.md",
-        tex=f"{RESULTS}/summary/{{table}}.tex",
+        csv=update(f"{RESULTS}/summary/{{table}}.csv"),
+        md=update(f"{RESULTS}/summary/{{table}}.md"),
+        tex=update(f"{RESULTS}/summary/{{table}}.tex"),
     params:
         config=CONFIG,
         tables=TABLE_FOLDER,

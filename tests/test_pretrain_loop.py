@@ -255,7 +255,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_rate_and_checkpoint(workplace
     checkpoint = str(stop.value).split("last good checkpoint: ")[1].split(";")[0]
     if checkpoint != "none":
         state = torch.load(checkpoint, weights_only=True)
-        assert state["step"] == int(str(stop.value).split("at step ")[1].split(" ")[0]) - 1
+        assert state["step"] < int(str(stop.value).split("at step ")[1].split(" ")[0]) - 1, "its loss was not finite"
 
 
 def test_a_second_process_on_the_same_run_is_refused(workplace, processes):

@@ -164,3 +164,10 @@ def test_clean_results_takes_one_study_with_its_pictures(root: Path, two_studies
     subprocess.run([*clean, "STUDY=demo"], cwd=two_studies, env=environment, check=True)
     assert not (two_studies / "results/demo").exists() and not (two_studies / "figures").exists()
     assert (two_studies / "results/reference").exists()
+
+
+@pytest.mark.parametrize("target", ["figures/fig13.pdf", "figures/fig13.png", "figures/fg3.csv"])
+def test_an_unknown_figure_lists_the_known_ones(checkout: Path, target: str) -> None:
+    said = r"there is no figure 'f.*' in study 'smoke'; did you mean 'fig\d+'\?; there are: .*fig3, "
+    with pytest.raises(WorkflowError, match=said):
+        needed(checkout, "smoke", target)

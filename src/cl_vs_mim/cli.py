@@ -22,7 +22,9 @@ from cyclopts import App, CycloptsError, Group, Parameter
 import cl_vs_mim
 from cl_vs_mim.core.commands import Command
 from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.files import remedy
 from cl_vs_mim.core.registry import using
+from cl_vs_mim.core.workflow_lock import hold_command
 
 DECIDES_NO_RESULT = True
 
@@ -138,14 +140,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: the words of the command line; those of the process where left out.
     """
+    held = hold_command()  # until it ends, where a workflow runs it
     try:
         app()(arguments)
     except UserError as error:
         _stop(str(error))
+    except OSError as error:  # where no command has said it better
+        if (what := remedy(error)) is None:
+            raise
+        _stop(f"cannot use {error.filename or 'a file'}: {what}")
     except CycloptsError as error:
         _stop(" ".join(str(error).split()))
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on")
+    finally:
+        if held is not None:
+            held.close()
 
 
 def _stop(message: str) -> None:

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model_validator
 
+from cl_vs_mim.config.places import read_placed
 from cl_vs_mim.config.sections import Name, Section
 from cl_vs_mim.config.validation import describe
 from cl_vs_mim.core.errors import UserError, nearest
-from cl_vs_mim.core.yaml_files import read_yaml
 from cl_vs_mim.figures.figure import FIGURES, file_name
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -173,7 +173,7 @@ def load_claims(path: Path) -> ClaimFile:
         UserError: it is missing, is not YAML, or a claim is not valid; all problems are listed.
     """
     try:
-        raw = read_yaml(path, "claims")
+        raw = read_placed(path, "claims")
     except FileNotFoundError as error:
         raise UserError(
             f"claims {path} cannot be read: it does not exist; the repository has config/claims.yaml"

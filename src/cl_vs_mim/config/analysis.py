@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from cl_vs_mim.config.sections import Count, Fraction, Name, NonNegative, Section
+from cl_vs_mim.config.sections import Count, Decay, Fraction, Name, NonNegative, Ordered, Section, Seed, Seeds, Unique
 from cl_vs_mim.core.files import sha256_json
 
 Block = int  # 1 … L, or negative from the end (-1 = the last one)
@@ -41,36 +41,43 @@ class Embedding(Section):
     labels: Labels
     classes: PositiveInt = 3
     images_per_class: PositiveInt = 6
-    blocks: Annotated[list[Block], Field(min_length=1)]  # UNKNOWN in the paper
+    blocks: Annotated[list[Block], Field(min_length=1), Unique]  # UNKNOWN in the paper
     perplexity: PositiveFloat = 20.0  # drawn
-    alternatives: tuple[PositiveFloat, ...] = (10.0, 40.0)  # perplexities whose purities are computed too
+    alternatives: Annotated[tuple[PositiveFloat, ...], Unique] = (
+        10.0,
+        40.0,
+    )  # perplexities whose purities are computed too
     iterations: PositiveInt = 1000
     neighbours: PositiveInt = 10  # of the purity
-    seed: int = 0  # of the choice of images and of the embedding
+    seed: Seed = 0  # of the choice of images and of the embedding
 
 
 class Probe(Section):
     """Linear probes on cached features, protocol ``cached`` (Figure 10). UNKNOWN in the paper: pooling and norm."""
 
-    labels: Annotated[list[Labels], Field(min_length=1)]
-    learning_rates: Annotated[list[PositiveFloat], Field(min_length=1)]  # per 256 images; chosen on held-back images
+    labels: Annotated[list[Labels], Field(min_length=1), Unique]
+    learning_rates: Annotated[
+        list[PositiveFloat], Field(min_length=1), Unique
+    ]  # per 256 images; chosen on held-back images
     selection_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1  # of the training images, held back for the choice
     epochs: PositiveInt
     batch_size: PositiveInt
-    momentum: Fraction = 0.9
+    momentum: Decay = 0.9
     weight_decay: NonNegative = 0.0
     final_norm: bool = False  # the encoder's last LayerNorm before the probe
     precision: Literal["float32", "float16"] = "float32"  # of the cached features (ImageNet: float16 halves 100 GB)
-    seed: int = 0
+    seed: Seed = 0
 
 
 class FourierNoise(Section):
     """Figure 9 (b). UNKNOWN in the paper: bands, amplitude."""
 
-    frequencies: Annotated[list[PositiveFloat], Field(min_length=1)]  # centres of the bands, in units of pi
-    widths: Annotated[list[PositiveFloat], Field(min_length=1)]  # in units of pi; the first is drawn
+    frequencies: Annotated[
+        list[PositiveFloat], Field(min_length=1), Ordered, Unique
+    ]  # centres of the bands, in units of pi
+    widths: Annotated[list[PositiveFloat], Field(min_length=1), Unique]  # in units of pi; the first is drawn
     rms: PositiveFloat  # root mean square of the noise, pixels being 0 … 1; the same in every band
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Robustness(Section):
@@ -85,8 +92,8 @@ class Robustness(Section):
 class Reconstruction(Section):
     """Figure 11: masked images as the decoders paint them."""
 
-    images: Annotated[list[Count], Field(min_length=1)]  # indices into the analysed images
-    seed: int = 0  # of the masks
+    images: Annotated[list[Count], Field(min_length=1), Unique]  # indices into the analysed images
+    seed: Seed = 0  # of the masks
 
 
 class Phenomena(Section):
@@ -107,17 +114,25 @@ class Phenomena(Section):
     agree: Fraction = 0.7  # … while the cosine between the maps of different queries is at least that
     late: Annotated[float, Field(gt=0, le=1)] = 0.34  # share of the blocks, from the end, that count as late
 
+    @model_validator(mode="after")
+    def _enough_neighbours(self) -> Phenomena:
+        if self.neighbours > self.memory:
+            raise ValueError(f"neighbours: {self.neighbours} of memory {self.memory}")
+        return self
+
 
 class Analysis(Section):
     """What the trained and untrained encoders are measured on."""
 
     images: PositiveInt  # of the validation set, spread evenly over its classes
-    seed: int = 0  # of the selection
+    seed: Seed = 0  # of the selection
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # centre crop (ImageNet: 0.875; composed images: 1)
     batch_size: PositiveInt
-    grids: list[Annotated[int, Field(ge=2)]] = Field(default_factory=list)  # patches a side: measured on images of
+    grids: Annotated[list[Annotated[int, Field(ge=2)]], Unique] = Field(
+        default_factory=list
+    )  # patches a side: measured on images of
     # other sizes too, for the audit's multiverse; positions are resampled
-    control_seeds: Annotated[list[Count], Field(min_length=1)]  # of the untrained encoder of each architecture
+    control_seeds: Seeds  # of the untrained encoder of each architecture
     spectrum: Spectrum
     movement: Movement
     embedding: Embedding
@@ -141,7 +156,7 @@ class Bootstrap(Section):
 
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
     resamples: PositiveInt = 2000
-    seed: int = 0
+    seed: Seed = 0
 
 
 class AttentionMapFigure(Section):

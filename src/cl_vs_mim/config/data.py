@@ -7,13 +7,13 @@ from typing import Annotated
 
 from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
-from cl_vs_mim.config.sections import Count, Fraction, Quality, Range, Section
+from cl_vs_mim.config.sections import Count, Fraction, Pixels, Quality, Range, Section, Seed
 
 
 class ObjectImages(Section):
     """Single-object images, written as an ImageFolder whose classes are the identities of the train objects."""
 
-    image_size: PositiveInt  # px
+    image_size: Pixels
     train_per_identity: PositiveInt
     val_per_identity: PositiveInt
     heldout_per_object: PositiveInt  # second validation set: test-split objects, labelled by category
@@ -36,7 +36,7 @@ class ObjectImages(Section):
 class SceneImages(Section):
     """Scenes of several objects, written as COCO and as ADE20K."""
 
-    image_size: PositiveInt  # px
+    image_size: Pixels
     train: PositiveInt
     val: PositiveInt
     objects: tuple[PositiveInt, PositiveInt] = (2, 6)  # fewest and most objects in a scene
@@ -52,7 +52,7 @@ class SceneImages(Section):
 class CueConflictImages(Section):
     """Images whose shape is of one category and whose texture is of another, or of a material."""
 
-    image_size: PositiveInt  # px
+    image_size: Pixels
     images: PositiveInt
     material_fraction: Fraction = 0.25  # share filled with a material instead of another category's interior
     jpeg_quality: Quality = 93
@@ -62,7 +62,7 @@ class KitData(Section):
     """Data sets composed from the embedded cut-outs on the user's machine."""
 
     kit: Path = Path("data/kit")
-    seed: int = 0
+    seed: Seed = 0
     objects: ObjectImages
     scenes: SceneImages
     cue_conflict: CueConflictImages

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cl_vs_mim.config.places import PlacedList, PlacedMapping, placed, places_of, read_placed
 from cl_vs_mim.core.errors import UserError, nearest
-from cl_vs_mim.core.yaml_files import read_yaml
 
 _LIKE, _VIEWS, _TRAINING = "like", "views", "training"
 _RECIPES = "recipes/"
@@ -38,9 +38,12 @@ def expand(raw: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]
     expansion = _Expansion(raw, folder)
     names = {key: raw[key] for key in (_VIEWS, _TRAINING) if isinstance(raw.get(key), dict)}
     try:
-        study = {key: expansion.written_out(value, str(key), ()) for key, value in raw.items() if key not in names}
+        study = PlacedMapping(
+            {key: expansion.written_out(value, str(key), ()) for key, value in raw.items() if key not in names}
+        )
     except RecursionError as error:
         raise UserError(f"what is {_LIKE!r} something else is nested too deeply") from error
+    study.places = places_of(raw)
     for key, named in names.items():
         if unused := [f"{key}.{name}" for name in named if f"{key}.{name}" not in expansion.used]:
             raise UserError(f"{', '.join(unused)}: used nowhere; leave it out")
@@ -66,15 +69,19 @@ class _Expansion:
         if isinstance(node, list):
             names = here.rpartition(".")[2] == _VIEWS
             places = {f"{here}.{number}": item for number, item in enumerate(node)}
-            return [
+            items = [
                 self._view(item, place, behind)
                 if names and isinstance(item, str)
                 else self.written_out(item, place, behind)
                 for place, item in places.items()
             ]
+            return placed(PlacedList(items), places_of(node).items())
         if not isinstance(node, dict):
             return node
-        own = {key: self.written_out(value, f"{here}.{key}", behind) for key, value in node.items() if key != _LIKE}
+        own = PlacedMapping(
+            {key: self.written_out(value, f"{here}.{key}", behind) for key, value in node.items() if key != _LIKE}
+        )
+        own.places = places_of(node)
         if _LIKE not in node:
             return own
         place = str(node[_LIKE])
@@ -109,13 +116,23 @@ class _Expansion:
             if name not in known:
                 raise UserError(f"{here}: there is no recipe {name!r} in {folder}{nearest(name, known)}")
             path = folder / f"{name}.yaml"
-            self._recipes[place] = read_yaml(path, "recipe")
+            self._recipes[place] = _of_file(read_placed(path, "recipe"), f"{place}.yaml")
         return self._recipes[place]
+
+
+def _of_file(node: Any, file: str) -> Any:
+    """What was read from another file than the study's, whose places name that file."""
+    if isinstance(node, PlacedMapping | PlacedList):
+        node.places = {part: f"{file}, {place}" for part, place in node.places.items()}
+        for inner in node.values() if isinstance(node, dict) else node:
+            _of_file(inner, file)
+    return node
 
 
 def _merged(model: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """The model's keys and one's own, which win; sections on both sides are merged in the same way."""
-    merged = dict(model)
+    merged = PlacedMapping(model)
+    merged.places = places_of(model) | places_of(own)
     for key, value in own.items():
         before = merged.get(key)
         merged[key] = _merged(before, value) if isinstance(before, dict) and isinstance(value, dict) else value

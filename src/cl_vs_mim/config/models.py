@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from cl_vs_mim.config.objective import Objective, ObjectiveConfig
-from cl_vs_mim.config.sections import Count, Fraction, Name, NonNegative, Section
+from cl_vs_mim.config.sections import Decay, Name, NonNegative, Ordered, Pixels, Section, Seeds, Unique
 from cl_vs_mim.core.errors import UserError, nearest
 from cl_vs_mim.encoder.families import FAMILIES
 from cl_vs_mim.encoder.spec import EncoderSpec
@@ -27,15 +27,15 @@ class Architecture(Section):
 
     label: str  # as written in figures, e.g. "ViT-Ti/8"
     family: Annotated[str, AfterValidator(_known_family)]
-    image_size: PositiveInt  # px
-    patch_size: PositiveInt  # px
-    width: PositiveInt
-    depth: PositiveInt
+    image_size: Pixels
+    patch_size: Pixels
+    width: Annotated[int, Field(ge=1, le=16384)]
+    depth: Annotated[int, Field(ge=1, le=1024)]
     heads: PositiveInt
-    mlp_ratio: PositiveFloat = 4.0
+    mlp_ratio: Annotated[float, Field(gt=0, le=64)] = 4.0
     positions: str  # of those that the family takes
     layer_scale: PositiveFloat | None = None
-    layer_norm_eps: PositiveFloat = 1e-6
+    layer_norm_eps: Annotated[float, Field(gt=0, lt=1)] = 1e-6
 
     @model_validator(mode="after")
     def _consistent(self) -> Architecture:
@@ -58,11 +58,13 @@ class Training(Section):
     """Optimisation: linear warm-up, then the schedule."""
 
     optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
-    momentum: Fraction = 0.9  # of sgd and lars
+    momentum: Decay = 0.9  # of sgd and lars
     epochs: PositiveInt
     warmup_epochs: NonNegative
     schedule: Literal["cosine", "linear", "multistep"] = "cosine"  # down to min_lr, or steps at the milestones
-    milestones: tuple[PositiveFloat, ...] = ()  # epochs at which the multistep schedule multiplies the rate by gamma
+    milestones: Annotated[
+        tuple[PositiveFloat, ...], Ordered, Unique
+    ] = ()  # epochs at which the multistep schedule multiplies the rate by gamma
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
     batch_size: PositiveInt  # global
     accumulate: PositiveInt = 1  # parts a batch is cut into, one after the other; refused where the loss needs it whole
@@ -71,9 +73,9 @@ class Training(Section):
     min_lr: NonNegative = 0.0
     weight_decay: NonNegative
     weight_decay_end: NonNegative | None = None  # reached on a half cosine (DINO: 0.04 to 0.4); constant by default
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)  # of adamw
+    betas: tuple[Decay, Decay] = (0.9, 0.999)  # of adamw
     clip_norm: PositiveFloat | None = None
-    drop_path: Fraction = 0.0
+    drop_path: Decay = 0.0
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     # auto: bf16 on a GPU; on a CPU what is faster there when a pre-training starts, float32 in transfers
     compile: bool = False  # the blocks by torch.compile: faster after a minute or so; other last digits
@@ -97,6 +99,9 @@ class Training(Section):
             raise ValueError(f"milestones: {max(self.milestones):g} is not before the last epoch ({self.epochs})")
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate: {self.accumulate} does not divide batch_size {self.batch_size}")
+        highest = self.base_lr * self.batch_size / self.lr_batch
+        if self.min_lr > highest:
+            raise ValueError(f"min_lr: {self.min_lr:g} is above the highest rate (base_lr scaled: {highest:g})")
         return self
 
 
@@ -126,7 +131,7 @@ class Model(Section):
     paradigm: Literal["cl", "mim", "hybrid", "supervised", "tokenizer"]
     # decides colour and marker; a tokenizer is trained for others and not analysed
     architecture: Name
-    seeds: Annotated[list[Count], Field(min_length=1)]
+    seeds: Seeds
     objective: Objective | None = None
     training: Training | None = None
     checkpoint: Checkpoint | None = None

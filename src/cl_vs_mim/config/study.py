@@ -12,16 +12,16 @@ import yaml
 from pydantic import ModelWrapValidatorHandler, PositiveInt, ValidationError, model_validator
 
 from cl_vs_mim.config.analysis import Analysis, Figures, block_index
-from cl_vs_mim.config.data import Data
+from cl_vs_mim.config.data import Data, KitData
 from cl_vs_mim.config.expansion import expand
 from cl_vs_mim.config.models import Architecture, Model
+from cl_vs_mim.config.places import read_placed, with_place
 from cl_vs_mim.config.sections import Name, Section
 from cl_vs_mim.config.transfer import Transfer
 from cl_vs_mim.config.validation import describe, nearest
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.registry import using
 from cl_vs_mim.core.untrusted import Limits, read_text, set_limits
-from cl_vs_mim.core.yaml_files import read_yaml
 
 
 class Compute(Section):
@@ -105,6 +105,7 @@ class Study(Section):
                     model.objective.check(model, self)
             except ValueError as error:
                 raise ValueError(f"models.{name}.{error}") from error
+        self._paths_hold_no_wildcards()
         self._blocks_and_heads_exist()
         self._images_exist()
         for name, paradigm in zip(self.figures.pair, ("cl", "mim"), strict=True):
@@ -132,6 +133,17 @@ class Study(Section):
         """Names of the two models of the main figures and of the controls of their architectures."""
         architectures = dict.fromkeys(self.models[name].architecture for name in self.figures.pair)
         return [*self.figures.pair, *(f"untrained_{name}" for name in architectures)]
+
+    def _paths_hold_no_wildcards(self) -> None:
+        files = {"data.kit": self.data.kit} if isinstance(self.data, KitData) else {}
+        for name, model in self.models.items():
+            if model.objective is not None and (given := model.objective.given()) is not None:
+                files[f"models.{name}.objective"] = Path(given)
+            if (taken := model.checkpoint_file(name, model.seeds[0])) is not None:
+                files[f"models.{name}.checkpoint.file"] = taken
+        for key, path in files.items():
+            if re.search(r"[{}]", str(path)):
+                raise ValueError(f"{key}: braces in {str(path)!r} would be a wildcard of Snakemake; rename the file")
 
     def _blocks_and_heads_exist(self) -> None:
         blocks = {
@@ -183,14 +195,14 @@ def load_study(path: Path) -> Study:
     """
     path = Path(path)
     try:
-        raw = read_yaml(path)
+        raw: dict[str, Any] = read_placed(path)
     except FileNotFoundError as error:
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml") if _is_study(p))) or "none"
         raise UserError(f"config {path} does not exist; studies at hand: {known}") from error
     try:
         raw = expand(raw, path.parent)
     except UserError as error:
-        raise UserError(f"config {path} is not valid:\n  {error}") from error
+        raise UserError(f"config {path} is not valid:\n  {with_place(str(error), raw)}") from error
     try:
         study = Study.model_validate(raw)
     except ValidationError as error:
@@ -213,7 +225,7 @@ def _is_study(path: Path) -> bool:
 def extensions_of_file(path: Path) -> tuple[Path, ...]:
     """The extensions that a study's file names, read without checking the rest; none where it cannot be read."""
     try:
-        return _extensions_of(read_yaml(Path(path)))
+        return _extensions_of(read_placed(Path(path)))
     except (OSError, UserError):
         return ()  # load_study says what is wrong
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from cl_vs_mim.config.objective import ObjectiveConfig, config_of
+from cl_vs_mim.config.places import with_place
 from cl_vs_mim.config.transfer import BuiltFrom
 from cl_vs_mim.core.errors import nearest
 
@@ -19,8 +21,12 @@ from cl_vs_mim.core.errors import nearest
 
 
 def describe(detail: ErrorDetails, raw: dict[str, Any], root: type[BaseModel]) -> str:
-    """One line for one pydantic error: the dotted key, what is wrong, and the nearest valid key if it is unknown."""
-    location = _real_path(detail["loc"], raw)
+    """One line for one pydantic error: line and dotted key, what is wrong, and the nearest valid key or name."""
+    return with_place(_described(detail, raw, root), raw)
+
+
+def _described(detail: ErrorDetails, raw: dict[str, Any], root: type[BaseModel]) -> str:
+    location = _real_path(detail["loc"], raw, missing=detail["type"] == "missing")
     where = ".".join(map(str, location))
     if detail["type"] == "extra_forbidden":
         valid = _valid_keys(location[:-1], raw, root)
@@ -29,13 +35,34 @@ def describe(detail: ErrorDetails, raw: dict[str, Any], root: type[BaseModel]) -
         return f"{where}: this key is missing"
     message = detail["msg"].removeprefix("Value error, ")
     given = detail.get("input")
+    if detail["type"] == "literal_error" and isinstance(given, str):
+        return f"{where}: {given!r} is unknown{nearest(given, _names(detail['ctx']['expected']))}"
     if isinstance(given, dict):  # a check across several keys: its message names them
-        return f"{where}: {message}" if where else message
+        return (
+            f"{where}.{message}" if where and _is_key(message, given) else f"{where}: {message}" if where else message
+        )
     return f"{where}: {message} (given: {given!r})"
 
 
-def _real_path(location: tuple[Any, ...], raw: Any) -> list[Any]:
-    """Drop the union tags that pydantic puts into an error's location and that are no keys of the YAML."""
+def _names(expected: str) -> list[str]:
+    """Of ``'a', 'b' or 'c'`` the three."""
+    return re.findall(r"'([^']*)'", expected)
+
+
+def _is_key(message: str, section: dict[str, Any]) -> bool:
+    """Whether a message begins with a key of the section, and goes on with what is wrong with it."""
+    key, colon, _ = message.partition(":")
+    return bool(colon) and key.partition(".")[0] in section
+
+
+def _real_path(location: tuple[Any, ...], raw: Any, missing: bool = False) -> list[Any]:
+    """Drop the names of types that pydantic puts into an error's location and that are no keys of the YAML.
+
+    Args:
+        location: as pydantic gives it.
+        raw: the YAML.
+        missing: whether the last part is a key that should be there.
+    """
     path: list[Any] = []
     node = raw
     for index, part in enumerate(location):
@@ -44,7 +71,7 @@ def _real_path(location: tuple[Any, ...], raw: Any) -> list[Any]:
         is_item = isinstance(node, list) and isinstance(part, int) and part < len(node)
         if is_key or is_item:
             node = node[part]
-        elif not last:
+        elif not (last and missing):
             continue
         path.append(part)
     return path

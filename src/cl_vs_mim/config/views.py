@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from cl_vs_mim.config.sections import Fraction, NonNegative, Range, Section
+from cl_vs_mim.config.sections import Fraction, NonNegative, Pixels, PositiveRange, Section, ShareRange
 
 
 class Blur(Section):
     """Gaussian blur of one view."""
 
     probability: Fraction
-    sigma: Range = (0.1, 2.0)  # px at the reference size of 224 px; scaled with the image
+    sigma: PositiveRange = (0.1, 2.0)  # px at the reference size of 224 px; scaled with the image
 
 
 class RandAugment(Section):
@@ -26,9 +26,9 @@ class RandAugment(Section):
 class View(Section):
     """How one augmented view is drawn. Strengths as in torchvision's transforms of the same names."""
 
-    size: PositiveInt | None = None  # px; the encoder's image size by default (DINO's small crops differ)
-    crop_scale: Range  # area fraction of RandomResizedCrop
-    crop_ratio: Range = (3 / 4, 4 / 3)  # aspect ratio, width over height
+    size: Pixels | None = None  # px; the encoder's image size by default (DINO's small crops differ)
+    crop_scale: ShareRange  # area fraction of RandomResizedCrop
+    crop_ratio: PositiveRange = (3 / 4, 4 / 3)  # aspect ratio, width over height
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"  # of the resized crop
     flip: Fraction = 0.5
     jitter_probability: Fraction = 0.0

@@ -85,24 +85,32 @@ def construct_unique_mapping(loader: UniqueKeyLoader, node: yaml.MappingNode) ->
 UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, construct_unique_mapping)
 
 
+class YamlFault(ValueError):
+    """What is wrong with a text that is not YAML, and in which line, counted from 1, where that is known."""
+
+    def __init__(self, problem: str, line: int | None) -> None:
+        super().__init__(problem)
+        self.line = line
+
+
 def parse_yaml(text: str, loader: type[UniqueKeyLoader] = UniqueKeyLoader) -> Any:
     """Plain data of a YAML text; ``loader`` may make more of it, such as the lines of its values.
 
     Raises:
-        ValueError: naming the line.
+        YamlFault: it is none.
     """
     try:
         return yaml.load(text, Loader=loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        said = ", ".join(part for part in (error.context, error.problem) if part) or "not YAML"
-        raise ValueError(f"line {mark.line + 1}: {said}" if mark else said) from error
+        said = error.problem or error.context or "something is wrong"
+        said = f"{error.context}, {said}" if said.startswith("but ") else said
+        raise YamlFault(said, mark.line + 1 if mark else None) from error
     except yaml.reader.ReaderError as error:
         place = error.position if isinstance(error.position, int) else 0
-        line = text.count("\n", 0, place) + 1
-        raise ValueError(f"line {line}: a control character, which no text has") from error
-    except yaml.YAMLError as error:
-        raise ValueError(reason(error)) from error
+        raise YamlFault("a control character, which no text has", text.count("\n", 0, place) + 1) from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise YamlFault(reason(error), None) from error
 
 
 def read_yaml(path: Path, what: str = "config", loader: type[UniqueKeyLoader] = UniqueKeyLoader) -> dict[Any, Any]:
@@ -124,11 +132,10 @@ def read_yaml(path: Path, what: str = "config", loader: type[UniqueKeyLoader] = 
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise UserError(f"{what} {path}, line {line}: not UTF-8 text; save it as UTF-8") from error
-    except (OSError, ValueError) as error:
-        said = reason(error)
-        where = f", {said}" if said.startswith("line ") else f": {said}"
-        raise UserError(f"{what} {path} is not valid YAML{where}") from error
+    except (OSError, YamlFault) as error:
+        where = f", line {error.line}" if isinstance(error, YamlFault) and error.line else ""
+        raise UserError(f"{what} {path}{where} is not valid YAML: {reason(error)}") from error
     if not isinstance(raw, dict):
-        there = "is empty" if raw is None else f"holds a {type(raw).__name__}"
+        there = "is empty" if raw is None else "holds a list" if isinstance(raw, list) else "holds a single value"
         raise UserError(f"{what} {path} {there}; it should be a mapping of keys to values")
     return raw

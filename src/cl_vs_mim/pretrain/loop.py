@@ -25,6 +25,7 @@ from cl_vs_mim.pretrain.schedule import snapshot_steps
 from cl_vs_mim.pretrain.sources import Source
 from cl_vs_mim.pretrain.state import RunFolder
 from cl_vs_mim.pretrain.trainer import Trainer
+from cl_vs_mim.pretrain.watch import LossWatch
 
 # ------------------------------------------------------------------------------------------------
 # Training
@@ -53,6 +54,8 @@ def train(
         unit="image",
         quiet=not fabric.is_global_zero,
     )
+    watch = LossWatch()
+    watch.restore(run.watched)
     watched = source.first(WATCHED)
     kept = snapshot_steps(trainer.steps, training)
     events = EventLog(run.path, trainer.step, wanted=fabric.is_global_zero)
@@ -61,10 +64,11 @@ def train(
             try:
                 line, features = trainer.run_step(source)
             except FloatingPointError as error:
-                roll_back(trainer, run, error)
+                roll_back(trainer, run, error, watch)
                 done = saved = trainer.step
                 before, began = run.cut_log(trainer.step) if fabric.is_global_zero else 0.0, time.monotonic()
                 continue
+            watch.add(line["loss"])
             bar.set_postfix(loss=f"{line['loss']:.4f}", refresh=False)
             bar.update(training.batch_size)
             epoch_ends = trainer.step % trainer.per_epoch == 0
@@ -81,17 +85,19 @@ def train(
             if trainer.step in kept and fabric.is_global_zero:
                 keep_snapshot(trainer, run, provenance or {})
             if trainer.step % training.checkpoint_steps == 0:
-                save(trainer, run)
+                save(trainer, run, watch)
                 saved = trainer.step
     if trainer.step > saved:
-        save(trainer, run)
+        save(trainer, run, watch)
     return trainer.step == trainer.steps
 
 
-def save(trainer: Trainer, run: RunFolder) -> None:
-    """One process writes the state; the others wait until it is whole."""
+def save(trainer: Trainer, run: RunFolder, watch: LossWatch) -> None:
+    """One process writes the state, and whether the one before was good; the others wait until it is whole."""
     if trainer.fabric.is_global_zero:
-        run.save(trainer.step, trainer.state())
+        run.judge_newest(watch.good)
+        run.save(trainer.step, {**trainer.state(), "watch": watch.state()})
+    watch.saved()
     trainer.fabric.barrier()
 
 
@@ -103,21 +109,28 @@ def keep_snapshot(trainer: Trainer, run: RunFolder, provenance: Mapping[str, Any
     save_encoder(path, trainer.objective.encoder, {**provenance, **now}, dtype=torch.float16)
 
 
-def roll_back(trainer: Trainer, run: RunFolder, error: FloatingPointError) -> None:
-    """Back to the last checkpoint with a lower learning rate, if the configuration says so, and once only.
+def roll_back(trainer: Trainer, run: RunFolder, error: FloatingPointError, watch: LossWatch) -> None:
+    """Back to the last good checkpoint with a lower learning rate, if the configuration says so, and once only.
 
     Raises:
-        UserError: it does not say so, it has been done before, or there is no checkpoint.
+        UserError: it does not say so, it has been done before, or there is no good checkpoint.
     """
     factor = trainer.training.rollback_factor
-    good = next((str(path) for path in run.checkpoints()), "none")
-    state = run.load_latest(trainer.fabric.device) if factor is not None and trainer.lr_scale == 1 else None
+    if trainer.fabric.is_global_zero:
+        run.judge_newest(watch.good)
+    trainer.fabric.barrier()
+    good = next((str(path) for path in run.checkpoints() if run.is_good(path)), "none")
+    state = run.load_good(trainer.fabric.device) if factor is not None and trainer.lr_scale == 1 else None
     if factor is None or state is None:
         again = "" if trainer.lr_scale == 1 else " again, after a rollback"
         raise UserError(
             f"training stopped{again}: {error}; last good checkpoint: {good}; lower base_lr or lengthen the warm-up"
         ) from error
+    trainer.fabric.barrier()
+    if trainer.fabric.is_global_zero:
+        run.drop_after(state["step"])
     trainer.restore(state)
+    watch.restore(state.get("watch"))
     trainer.lr_scale = factor
     if trainer.fabric.is_global_zero:
         warn(f"{error}; back to step {trainer.step} with the learning rate times {factor:g}")

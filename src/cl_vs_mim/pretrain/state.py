@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from cl_vs_mim.core.untrusted import reason
 from cl_vs_mim.encoder.checkpoints.files import require_harmless
 
 FORMAT = 1  # of the training state and of the arithmetic; raised when a newer code cannot go on with an older run
-_KEPT = 2  # checkpoints
+_KEPT = 2  # checkpoints, and the newest good one beside them
 
 
 def resolve_run(
@@ -67,6 +68,7 @@ class RunFolder:
         self.resolved = dict(resolved)
         self.path = Path(runs) / f"{name}_seed{resolved['seed']}_{self.digest[:12]}"
         self.metrics = self.path / "metrics.csv"
+        self.watched: dict[str, Any] | None = None  # of the loss, in the checkpoint that was loaded
         self._lock = filelock.FileLock(self.path / "lock")
 
     def __enter__(self) -> RunFolder:
@@ -82,6 +84,9 @@ class RunFolder:
                 ) from error
         for leftover in self.path.rglob(".*.part*"):  # of a process that was killed while writing
             leftover.unlink()
+        for leftover in self.path.glob("checkpoint_*.pt"):  # of one that was killed before it could vouch for it
+            if not leftover.with_suffix(".json").exists():
+                leftover.unlink()
         if not (self.path / "config.json").exists():
             write_json(self.path / "config.json", self.resolved)
         return self
@@ -97,26 +102,62 @@ class RunFolder:
         return sorted((path.with_suffix(".pt") for path in self.path.glob("checkpoint_*.json")), reverse=True)
 
     def save(self, step: int, state: Mapping[str, Any]) -> Path:
-        """Write the state after ``step`` steps; the two newest checkpoints are kept.
+        """Write the state after ``step`` steps; the two newest checkpoints are kept, and the newest good one.
 
         Raises:
-            UserError: the folder is full or read-only.
+            UserError: the folder is full, read-only or gone.
         """
+        self._still_there()
         path = self.path / f"checkpoint_{step:09d}.pt"
         with atomic_path(path) as temporary:
-            torch.save({"step": step, **state}, temporary)
+            with temporary.open("wb") as stream:  # not the path: torch's own writer hides why it failed
+                torch.save({"step": step, **state}, stream)
             digest = sha256_file(temporary)
         write_json(path.with_suffix(".json"), {"step": step, "sha256": digest})
-        for old in self.checkpoints()[_KEPT:]:
-            self._discard(old)
+        found = self.checkpoints()
+        good = next((one for one in found if self.is_good(one)), None)
+        for old in found[_KEPT:]:
+            if old != good:
+                self._discard(old)
         return path
+
+    def judge_newest(self, good: bool) -> None:
+        """Write down whether the losses after the newest checkpoint were as they should be."""
+        newest = next(iter(self.checkpoints()), None)
+        if newest is not None and good and not self.is_good(newest):
+            note = newest.with_suffix(".json")
+            with suppress(ValueError):  # a damaged one is not good
+                write_json(note, {**json.loads(note.read_text(encoding="utf-8")), "good": True})
+
+    @staticmethod
+    def is_good(path: Path) -> bool:
+        """Whether a checkpoint was judged to be good."""
+        try:
+            return bool(json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["good"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def load_good(self, device: torch.device) -> dict[str, Any] | None:
+        """The newest whole state that is good, or None."""
+        for path in filter(self.is_good, self.checkpoints()):
+            with suppress(OSError, ValueError):  # a damaged one
+                return self._load(path, device)
+        return None
+
+    def drop_after(self, step: int) -> None:
+        """Remove the checkpoints of later steps, so that no later start goes on from them."""
+        for path in self.checkpoints():
+            if int(path.stem.rpartition("_")[2]) > step:
+                self._discard(path)
 
     def load_latest(self, device: torch.device) -> dict[str, Any] | None:
         """The newest whole state, or None. Damaged checkpoints are named on the standard error stream and removed."""
         found = self.checkpoints()
         for path in found:
             try:
-                return self._load(path, device)
+                state = self._load(path, device)
+                self.watched = state.get("watch")
+                return state
             except (OSError, ValueError) as error:
                 warn(f"checkpoint {path} is damaged ({error}); going on with the one before")
                 self._discard(path)
@@ -140,10 +181,24 @@ class RunFolder:
         path.with_suffix(".json").unlink(missing_ok=True)  # first: without it the rest does not count
         path.unlink(missing_ok=True)
 
+    def _still_there(self) -> None:
+        """The folder, which somebody may have deleted while it was trained in.
+
+        Raises:
+            UserError: it is gone.
+        """
+        if not (self.path / "config.json").is_file():
+            raise UserError(f"the run folder {self.path} was removed during the training; run the same command again")
+
     # ---- log -------------------------------------------------------------------------------------
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Append one line to ``metrics.csv``."""
+        """Append one line to ``metrics.csv``.
+
+        Raises:
+            UserError: the folder is full, read-only or gone.
+        """
+        self._still_there()
         with clear_os_errors(self.metrics), self.metrics.open("a", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             if stream.tell() == 0:
@@ -154,10 +209,10 @@ class RunFolder:
         """Drop lines after ``step``: they will be written again. Returns the seconds of training up to there."""
         if not self.metrics.exists():
             return 0.0
-        if step == 0:
+        frame = self.read_log()
+        if step == 0 or frame.empty:  # a kill may have come between opening the file and writing its first line
             self.metrics.unlink()
             return 0.0
-        frame = self.read_log()
         frame = frame[pd.to_numeric(frame["step"], errors="coerce") <= step]
         write_table(self.metrics, frame)
         return float(frame["seconds"].iloc[-1]) if len(frame) else 0.0
@@ -170,4 +225,7 @@ class RunFolder:
         """
         if not self.metrics.exists():
             raise UserError(f"the training log {self.metrics} is missing; delete {self.path} to train again")
-        return pd.read_csv(self.metrics, on_bad_lines="skip").dropna(subset=["step", "seconds"])
+        try:
+            return pd.read_csv(self.metrics, on_bad_lines="skip").dropna(subset=["step", "seconds"])
+        except (pd.errors.EmptyDataError, KeyError):  # not even its first line is whole
+            return pd.DataFrame({"step": [], "seconds": []})

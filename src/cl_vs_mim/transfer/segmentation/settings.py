@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from cl_vs_mim.config.analysis import Block
 from cl_vs_mim.config.models import Training
-from cl_vs_mim.config.sections import Fraction, NonNegative, Range, Section
+from cl_vs_mim.config.sections import Fraction, NonNegative, PositiveRange, Section
 
 
 class Segmentation(Section):
@@ -20,7 +20,7 @@ class Segmentation(Section):
     auxiliary_channels: PositiveInt  # of the second head, on the third map (the original: 256)
     auxiliary_weight: NonNegative = 0.4
     layer_decay: Annotated[float, Field(gt=0, le=1)]
-    scale_range: Range = (0.5, 2.0)  # of the shorter side over image_size, before cropping
+    scale_range: PositiveRange = (0.5, 2.0)  # of the shorter side over image_size, before cropping
     category_max_ratio: Annotated[float, Field(gt=0, le=1)] = 0.75  # another crop where one category fills more
     jitter_probability: Fraction = 0.5
     brightness: NonNegative = 0.125
