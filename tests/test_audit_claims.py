@@ -414,6 +414,7 @@ def test_published_values_are_those_of_the_reference(claim, contrast, figure, mo
         (("figure: fig1", "figur: fig1"), r"claims\.C1\.figur: unknown key; did you mean 'figure'"),
         (("  C1:", "  claim1:"), "claim1"),
         (("heads: [mean, median", "heads: [median"), "first choices must be those of the verdict"),
+        (("heads: [mean, median, max, min]", "heads: []"), "first choices must be those of the verdict"),
         (("true, more: {model: mim}", "true, more: {model: mim, depths: [0.0, 0.5]}"), "same depths"),
     ],
 )

@@ -153,7 +153,7 @@ class Multiverse(Section):
 
     @model_validator(mode="after")
     def _starts_with_the_verdict(self) -> Multiverse:
-        if (self.heads[0], self.images[0], self.shifts[0]) != ("mean", 1.0, 0.0):
+        if (self.heads[:1], self.images[:1], self.shifts[:1]) != (["mean"], [1.0], [0.0]):
             raise ValueError("the first choices must be those of the verdict: heads mean, images 1, shifts 0")
         return self
 
