@@ -14,7 +14,7 @@ SNAKEMAKE_CONFIG = $(if $(STUDY),--config study=$(STUDY))
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fig3 figures all audit test lint types bench lock clean-results
+.PHONY: help setup fig3 figures all audit test faults lint types bench lock clean-results
 
 help: ## List the targets and the settings
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ audit: setup ## Every claim with its verdict: results/<study>/report.html, and w
 # With TEST_STATUS=<file>, pytest's exit status goes there and make adds no line of its own (used by .ci/run).
 test: setup ## Run the tests
 	.venv/bin/python -m pytest $(PYTEST_PARALLEL) $(PYTEST_COVERAGE) $(PYTEST_ARGS)$(if $(TEST_STATUS),; echo $$? > "$(TEST_STATUS)")
+
+faults: setup ## Every command with a fault at every one of its file operations: kills, full and read-only disks (hours)
+	FAULTS=every .venv/bin/python -m pytest -s tests/test_faults.py
 
 lint: types ## Check style, types and workflow
 	.venv/bin/ruff check
