@@ -14,7 +14,7 @@ SNAKEMAKE_CONFIG = $(if $(STUDY),--config study=$(STUDY))
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fig3 figures all audit test fuzz lint types bench lock clean-results
+.PHONY: help setup fig3 figures all audit test fuzz faults lint types bench lock clean-results
 
 help: ## List the targets and the settings
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,9 @@ test: setup ## Run the tests
 
 fuzz: setup ## Attack the readers of files of others (MINUTES=10)
 	OMP_NUM_THREADS=1 .venv/bin/python tests/fuzzing.py --minutes $(or $(MINUTES),10)
+
+faults: setup ## Every command with a fault at every one of its file operations: kills, full and read-only disks (hours)
+	FAULTS=every .venv/bin/python -m pytest -s tests/test_faults.py
 
 lint: types ## Check style, types and workflow
 	.venv/bin/ruff check

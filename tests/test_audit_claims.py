@@ -418,6 +418,7 @@ def test_every_claim_of_the_specification_is_there_and_names_known_models() -> N
         (("heads: [mean, median", "heads: [median"), "first choices must be those of the verdict"),
         (("both, more: {model: mim}", "both, more: {model: mim, depths: [0.0, 0.5]}"), "same depths"),
         (("  least_seeds: 3", "  least_seed: 3"), r"rule\.least_seed: unknown key; did you mean 'least_seeds'"),
+        (("heads: [mean, median, max, min]", "heads: []"), "first choices must be those of the verdict"),
     ],
 )
 def test_a_faulty_claim_is_named(tmp_path: Path, change: tuple[str, str], message: str) -> None:

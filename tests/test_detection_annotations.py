@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 
 from cl_vs_mim.config import load_study
 from cl_vs_mim.core.errors import UserError
-from cl_vs_mim.data.coco import _decoded, read_coco
+from cl_vs_mim.data.coco import _check_polygons, _decoded, read_coco
 from cl_vs_mim.transfer.detection.settings import Detection
 from detection_scenes import SIDE, TINY, edit, tiny, write_scenes
 
@@ -72,6 +73,14 @@ BAD = {
     "a name twice": (set_row("categories", 1, name="disc"), "categories disc are there twice"),
     "a missing file": (set_row("images", 0, file_name="gone.png"), "lacks 1 of the 4 images .*gone.png"),
     "a huge polygon": (set_row("annotations", 1, segmentation=[[1e308, 0, 1, 0, 1, 1]]), "coordinate 1e.308, outside"),
+    "a polygon of 400 digits": (
+        set_row("annotations", 1, segmentation=[[10**400, 0.5, 1, 0, 1, 1]]),
+        "coordinate 1000",
+    ),
+    "an infinite polygon": (
+        set_row("annotations", 1, segmentation=[[float("inf"), 0, float("-inf"), 0, 1, 1]]),
+        "lists of finite numbers",
+    ),
     "a polygon of NaN": (
         set_row("annotations", 1, segmentation=[[float("nan"), 0, 1, 0, 1, 1]]),
         "lists of finite numbers",
@@ -240,3 +249,12 @@ def test_the_studies_have_a_detection(root: Path, name: str) -> None:
     detection = load_study(root / "config" / f"{name}.yaml").transfer.detection
     assert detection.image_size == 96
     assert Detection.model_validate(TINY).image_size == SIDE
+
+
+def test_forty_million_coordinates_take_a_minute_and_no_more() -> None:
+    generator = np.random.default_rng(0)
+    parts = [generator.uniform(0, 640, 60).round(2).tolist() for _ in range(3000)]
+    began = time.process_time()
+    for part in parts:
+        _check_polygons([part], "row", {"width": 640, "height": 640})
+    assert (time.process_time() - began) * 4e7 / (60 * len(parts)) < 120  # s, of which most processors take a quarter

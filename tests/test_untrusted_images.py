@@ -114,7 +114,8 @@ def png(path: Path, width: int, height: int) -> Path:
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("work", [open_rgb, upright_size, open_mask])
 def test_a_decompression_bomb_is_refused_and_not_warned_of(tmp_path: Path, work) -> None:
-    refused(png(tmp_path / "bomb.png", 20_000, 5_000), "more than 89 megapixels", work)
+    refused(png(tmp_path / "bomb.png", 20_000, 5_000), "20000x5000 px, more than 89 megapixels", work)
+    refused(png(tmp_path / "larger.png", 20_000, 20_000), "more than 89 megapixels", work)
 
 
 def test_a_study_may_raise_the_limit(tmp_path: Path) -> None:

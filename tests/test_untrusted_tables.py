@@ -17,14 +17,13 @@ from cl_vs_mim.audit.report import figure_data, read_report
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import sha256_file
 from cl_vs_mim.core.tables import read_table, read_text_table, write_table
-from cl_vs_mim.core.untrusted import Limits, set_limits
+from cl_vs_mim.core.untrusted import Limits, require_inside, set_limits
 from cl_vs_mim.data.identity import read_manifest as read_data_manifest
 from cl_vs_mim.data.identity import verify
 from cl_vs_mim.data.images import ImageFolderIndex
 from cl_vs_mim.data.kit import Kit
 from cl_vs_mim.data.labels import image_labels
 from cl_vs_mim.data.scenery import Scenery
-from cl_vs_mim.data.writer import _require_inside
 from cl_vs_mim.transfer.linear_probe.probes import load_probe
 from cl_vs_mim.transfer.robustness.evaluate import cue_table
 
@@ -155,10 +154,10 @@ def test_names_that_would_lead_out_of_the_data_set_are_refused(kit: Path, column
 
 
 def test_and_no_recipe_can_write_there(tmp_path: Path) -> None:
-    _require_inside(tmp_path, "train/bird/0001.jpg")
+    require_inside(tmp_path, "train/bird/0001.jpg")
     for name in ("../x.jpg", "/tmp/x.jpg", "train/../../x.jpg", ""):
-        with pytest.raises(UserError, match="outside the data set"):
-            _require_inside(tmp_path, name)
+        with pytest.raises(UserError, match="outside the folder"):
+            require_inside(tmp_path, name)
 
 
 @pytest.mark.parametrize("size", ["²", "0", "-3", "9" * 5000, "1e3", ""])

@@ -12,10 +12,10 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from cl_vs_mim.audit.contrasts import Contrast, Control, Enters, Heads, Share, Where
+from cl_vs_mim.config.places import read_placed
 from cl_vs_mim.config.sections import Name, Section
 from cl_vs_mim.config.validation import describe
 from cl_vs_mim.core.errors import UserError, nearest
-from cl_vs_mim.core.yaml_files import read_yaml
 from cl_vs_mim.figures.figure import FIGURES, file_name
 
 # ------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ class Multiverse(Section):
 
     @model_validator(mode="after")
     def _starts_with_the_verdict(self) -> Multiverse:
-        if (self.heads[0], self.images[0], self.shifts[0]) != ("mean", 1.0, 0.0):
+        if (self.heads[:1], self.images[:1], self.shifts[:1]) != (["mean"], [1.0], [0.0]):
             raise ValueError("the first choices must be those of the verdict: heads mean, images 1, shifts 0")
         return self
 
@@ -135,7 +135,7 @@ def load_claims(path: Path) -> ClaimFile:
         UserError: it is missing, is not YAML, or a claim is not valid; all problems are listed.
     """
     try:
-        raw = read_yaml(path, "claims")
+        raw = read_placed(path, "claims")
     except FileNotFoundError as error:
         raise UserError(
             f"claims {path} cannot be read: it does not exist; the repository has config/claims.yaml"

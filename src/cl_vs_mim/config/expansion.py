@@ -16,9 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cl_vs_mim.config.places import PlacedList, PlacedMapping, placed, places_of, read_placed
 from cl_vs_mim.core.errors import UserError, nearest
-from cl_vs_mim.core.places import PlacedList, PlacedMapping, placed, places_of
-from cl_vs_mim.core.yaml_files import read_yaml
 
 _LIKE, _VIEWS, _TRAINING = "like", "views", "training"
 _RECIPES = "recipes/"
@@ -117,7 +116,7 @@ class _Expansion:
             if name not in known:
                 raise UserError(f"{here}: there is no recipe {name!r} in {folder}{nearest(name, known)}")
             path = folder / f"{name}.yaml"
-            self._recipes[place] = _of_file(read_yaml(path, "recipe"), f"{place}.yaml")
+            self._recipes[place] = _of_file(read_placed(path, "recipe"), f"{place}.yaml")
         return self._recipes[place]
 
 

@@ -15,15 +15,14 @@ from cl_vs_mim.config.analysis import Analysis, Figures
 from cl_vs_mim.config.data import Data, KitData
 from cl_vs_mim.config.expansion import expand
 from cl_vs_mim.config.models import Architecture, Model
+from cl_vs_mim.config.places import read_placed, with_place
 from cl_vs_mim.config.sections import Name, Section
 from cl_vs_mim.config.transfer import Transfer
 from cl_vs_mim.config.validation import describe, nearest
 from cl_vs_mim.core.blocks import block_index
 from cl_vs_mim.core.errors import UserError
-from cl_vs_mim.core.places import with_place
 from cl_vs_mim.core.registry import using
 from cl_vs_mim.core.untrusted import Limits, read_text, set_limits
-from cl_vs_mim.core.yaml_files import read_yaml
 
 
 class Compute(Section):
@@ -206,7 +205,7 @@ def load_study(path: Path) -> Study:
     """
     path = Path(path)
     try:
-        raw = read_yaml(path)
+        raw: dict[str, Any] = read_placed(path)
     except FileNotFoundError as error:
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml") if _is_study(p))) or "none"
         raise UserError(f"config {path} does not exist; studies at hand: {known}") from error
@@ -236,7 +235,7 @@ def _is_study(path: Path) -> bool:
 def extensions_of_file(path: Path) -> tuple[Path, ...]:
     """The extensions that a study's file names, read without checking the rest; none where it cannot be read."""
     try:
-        return _extensions_of(read_yaml(Path(path)))
+        return _extensions_of(read_placed(Path(path)))
     except (OSError, UserError):
         return ()  # load_study says what is wrong
 

@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from cl_vs_mim.config.objective import ObjectiveConfig, config_of
+from cl_vs_mim.config.places import with_place
 from cl_vs_mim.config.transfer import BuiltFrom
 from cl_vs_mim.core.errors import nearest
-from cl_vs_mim.core.places import with_place
 
 # ------------------------------------------------------------------------------------------------
 # Messages

@@ -67,6 +67,8 @@ def opened(
             image = Image.open(io.BytesIO(content), formats=FORMATS)
         except Image.UnidentifiedImageError as error:
             raise ValueError(f"it is none of {', '.join(FORMATS)}, or damaged") from error
+        except Image.DecompressionBombError as error:
+            raise _too_many_pixels(path, "very many") from error
         with image:
             _require_bounded(path, image.size)
             if image.format in ("JPEG", "MPO") and content.count(b"\xff\xda") > _SCANS:
@@ -80,15 +82,19 @@ def _require_bounded(path: Path, size: tuple[int, int]) -> None:
     if min(size) < 1:
         raise ValueError(f"{width}x{height} px")
     if width * height > most.image_megapixels * 1_000_000:
-        raise UserError(
-            f"image {path} has {width}x{height} px, more than {most.image_megapixels} megapixels, as a decompression "
-            "bomb has; if it is as it should be, raise limits.image_megapixels in the study"
-        )
+        raise _too_many_pixels(path, f"{width}x{height}")
     if max(size) > most.image_ratio * min(size):
         raise UserError(
             f"image {path} has {width}x{height} px, one side more than {most.image_ratio} times the other; leave it "
             "out, or raise limits.image_ratio in the study"
         )
+
+
+def _too_many_pixels(path: Path, size: str) -> UserError:
+    return UserError(
+        f"image {path} has {size} px, more than {limits().image_megapixels} megapixels, as a decompression bomb has; "
+        "if it is as it should be, raise limits.image_megapixels in the study"
+    )
 
 
 def open_rgb(path: Path) -> Image.Image:

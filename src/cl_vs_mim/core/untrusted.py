@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from cl_vs_mim.core.errors import UserError
@@ -186,3 +186,16 @@ def plain_name(name: str) -> bool:
     return (
         bool(name) and name not in (".", "..") and len(name) <= 200 and name.isprintable() and not set(name) & {*"/\\"}
     )
+
+
+def require_inside(folder: Path, name: str) -> None:
+    """Hold a file's name that was made from names of others inside the folder that it is written to.
+
+    Raises:
+        UserError: it would lead out.
+    """
+    parts = PurePosixPath(name).parts
+    if not parts or PurePosixPath(name).is_absolute() or ".." in parts:
+        raise UserError(
+            f"{folder}: a file would be named {name!r}, outside the folder; correct the names it is made of"
+        )

@@ -13,7 +13,6 @@ from typing import Any
 import yaml
 
 from cl_vs_mim.core.errors import UserError
-from cl_vs_mim.core.places import PlacedList, PlacedMapping, placed
 from cl_vs_mim.core.untrusted import read_text, reason
 
 DECIDES_NO_RESULT = True
@@ -68,7 +67,7 @@ def _fault(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
-def _construct_unique_mapping(loader: UniqueKeyLoader, node: yaml.MappingNode) -> PlacedMapping:
+def construct_unique_mapping(loader: UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
         merged = key_node.tag == _MERGE  # whose keys may be written again
@@ -80,67 +79,63 @@ def _construct_unique_mapping(loader: UniqueKeyLoader, node: yaml.MappingNode) -
         if key in seen:
             raise _fault(f"the key {key!r} occurs twice", key_node.start_mark)
         seen.add(key)
-    values = yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-    places = ((loader.construct_object(key, deep=True), _line(key)) for key, _ in node.value)  # those merged too
-    return placed(PlacedMapping(values), places)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
 
-def _construct_list(loader: UniqueKeyLoader, node: yaml.SequenceNode) -> PlacedList:
-    values = yaml.SafeLoader.construct_sequence(loader, node, deep=True)
-    return placed(PlacedList(values), enumerate(map(_line, node.value)))
+UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, construct_unique_mapping)
 
 
-def _line(node: yaml.Node) -> str:
-    return f"line {node.start_mark.line + 1}"
+class YamlFault(ValueError):
+    """What is wrong with a text that is not YAML, and in which line, counted from 1, where that is known."""
+
+    def __init__(self, problem: str, line: int | None) -> None:
+        super().__init__(problem)
+        self.line = line
 
 
-UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_unique_mapping)
-UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_SEQUENCE_TAG, _construct_list)
-
-
-def parse_yaml(text: str) -> Any:
-    """Plain data of a YAML text.
+def parse_yaml(text: str, loader: type[UniqueKeyLoader] = UniqueKeyLoader) -> Any:
+    """Plain data of a YAML text; ``loader`` may make more of it, such as the lines of its values.
 
     Raises:
-        ValueError: naming the line.
+        YamlFault: it is none.
     """
     try:
-        return yaml.load(text, Loader=UniqueKeyLoader)
+        return yaml.load(text, Loader=loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        said = ", ".join(part for part in (error.context, error.problem) if part) or "not YAML"
-        raise ValueError(f"line {mark.line + 1}: {said}" if mark else said) from error
+        said = error.problem or error.context or "something is wrong"
+        said = f"{error.context}, {said}" if said.startswith("but ") else said
+        raise YamlFault(said, mark.line + 1 if mark else None) from error
     except yaml.reader.ReaderError as error:
         place = error.position if isinstance(error.position, int) else 0
-        line = text.count("\n", 0, place) + 1
-        raise ValueError(f"line {line}: a control character, which no text has") from error
-    except yaml.YAMLError as error:
-        raise ValueError(reason(error)) from error
+        raise YamlFault("a control character, which no text has", text.count("\n", 0, place) + 1) from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise YamlFault(reason(error), None) from error
 
 
-def read_yaml(path: Path, what: str = "config") -> dict[Any, Any]:
+def read_yaml(path: Path, what: str = "config", loader: type[UniqueKeyLoader] = UniqueKeyLoader) -> dict[Any, Any]:
     """The mapping that a YAML file holds.
 
     Args:
         path: the file.
         what: how it is called in an error.
+        loader: see :func:`parse_yaml`.
 
     Raises:
         UserError: it is no ordinary file, too large, no UTF-8, not valid YAML, or no mapping; with the line.
         FileNotFoundError: there is no such file.
     """
     try:
-        raw = parse_yaml(read_text(path, "yaml"))
+        raw = parse_yaml(read_text(path, "yaml"), loader)
     except FileNotFoundError:
         raise
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise UserError(f"{what} {path}, line {line}: not UTF-8 text; save it as UTF-8") from error
-    except (OSError, ValueError) as error:
-        said = reason(error)
-        where = f", {said}" if said.startswith("line ") else f": {said}"
-        raise UserError(f"{what} {path} is not valid YAML{where}") from error
+    except (OSError, YamlFault) as error:
+        where = f", line {error.line}" if isinstance(error, YamlFault) and error.line else ""
+        raise UserError(f"{what} {path}{where} is not valid YAML: {reason(error)}") from error
     if not isinstance(raw, dict):
-        there = "is empty" if raw is None else f"holds a {'list' if isinstance(raw, list) else type(raw).__name__}"
+        there = "is empty" if raw is None else "holds a list" if isinstance(raw, list) else "holds a single value"
         raise UserError(f"{what} {path} {there}; it should be a mapping of keys to values")
     return raw

@@ -7,6 +7,7 @@ rows of ``objectInfo*.txt``.
 from __future__ import annotations
 
 import csv
+import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ def read_classes(root: Path) -> tuple[str, ...]:
     if not found:
         raise UserError(f"{root} has no objectInfo….txt, which names the classes; is it a folder laid out as ADE20K?")
     with parsing(found[0], "table", "restore it"):
-        rows = list(csv.DictReader(read_text(found[0], "table").splitlines(), delimiter="\t"))
+        rows = list(csv.DictReader(io.StringIO(read_text(found[0], "table"), newline=""), delimiter="\t"))
     try:
         numbers = [int(row["Idx"]) for row in rows]
         names = [row["Name"].split(",")[0].strip() for row in rows]

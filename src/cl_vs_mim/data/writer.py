@@ -26,7 +26,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
@@ -37,6 +37,7 @@ from cl_vs_mim.core.closure import code_digest
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import clear_os_errors, sha256_file, sha256_json, write_json, write_text
 from cl_vs_mim.core.progress import progress
+from cl_vs_mim.core.untrusted import require_inside
 from cl_vs_mim.data.identity import data_hash, read_manifest, verify
 
 __all__ = ["Recipe", "Rendered", "build", "data_hash", "read_manifest", "verify"]
@@ -199,20 +200,12 @@ def _make_shard(recipe: Recipe, partial: Path, journals: Path, number: int, indi
             rendered = recipe.render(index)
             rows.append(rendered.row)
             for name, content in rendered.files.items():
-                _require_inside(partial, name)
+                require_inside(partial, name)
                 _write(partial / name, content)
                 files[name] = hashlib.sha256(content).hexdigest()
         journal = {"rows": rows, "files": files}
         write_text(journals / f"{number:06d}.json", json.dumps(journal))
     return journal
-
-
-def _require_inside(partial: Path, name: str) -> None:
-    parts = PurePosixPath(name).parts
-    if not parts or PurePosixPath(name).is_absolute() or ".." in parts:
-        raise UserError(
-            f"{partial}: a file would be named {name!r}, outside the data set; correct the image kit's names"
-        )
 
 
 def _write(path: Path, content: bytes) -> None:

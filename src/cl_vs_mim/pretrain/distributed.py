@@ -57,22 +57,24 @@ def mean_over_processes(values: Tensor) -> Tensor:
 class GlobalBatchNorm1d(nn.BatchNorm1d):
     """BatchNorm over the rows (B, C) of all processes.
 
-    torch's SyncBatchNorm does the same on GPUs and refuses CPUs, on which the tests run with two processes.
+    torch's SyncBatchNorm does the same on GPUs and refuses CPUs, on which the tests run with two processes. In float64,
+    first the mean and then the squares about it: features of an encoder can have a mean 70 times their spread, of whose
+    squares float32 keeps three digits.
     """
 
     def forward(self, rows: Tensor) -> Tensor:
         if not self.training or world_size() == 1:
             return super().forward(rows)
-        values = rows.float()
+        values = rows.double()
         count = len(values) * world_size()
-        sums = all_reduce(torch.stack([values.sum(0), values.square().sum(0)]))  # differentiable
-        mean = sums[0] / count
-        variance = (sums[1] / count - mean.square()).clamp_min(0)
+        mean = all_reduce(values.sum(0)) / count  # differentiable, as the next one
+        centred = values - mean
+        variance = all_reduce(centred.square().sum(0)) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-        normalised = (values - mean) * (variance + self.eps).rsqrt()
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+            self.running_var.lerp_((variance * count / (count - 1)).to(self.running_var.dtype), self.momentum)
+        normalised = centred * (variance + self.eps).rsqrt()
         if self.affine:
             normalised = normalised * self.weight + self.bias
         return normalised.to(rows.dtype)

@@ -22,6 +22,8 @@ from cl_vs_mim.core.closure import code_digest
 from cl_vs_mim.core.errors import UserError, warn
 from cl_vs_mim.core.files import atomic_path, clear_os_errors, sha256_file, sha256_json, write_json
 from cl_vs_mim.core.tables import write_table
+from cl_vs_mim.core.untrusted import reason
+from cl_vs_mim.encoder.checkpoints.files import require_harmless
 
 FORMAT = 1  # of the training state and of the arithmetic; raised when a newer code cannot go on with an older run
 _KEPT = 2  # checkpoints, and the newest good one beside them
@@ -168,7 +170,11 @@ class RunFolder:
         expected = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         if not isinstance(expected, dict) or sha256_file(path) != expected.get("sha256"):
             raise ValueError("its sha256 is not the recorded one")
-        return torch.load(path, map_location=device, weights_only=True)  # tensors and plain data only, no code
+        try:
+            require_harmless(path)
+            return torch.load(path, map_location=device, weights_only=True)  # tensors and plain data only, no code
+        except Exception as error:  # a foreign file with a digest of its own can fail in any way
+            raise ValueError(reason(error)) from error
 
     @staticmethod
     def _discard(path: Path) -> None:

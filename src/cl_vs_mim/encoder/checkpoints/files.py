@@ -74,12 +74,8 @@ def read_pickle(path: Path, verified: bool = False) -> Any:
     Raises:
         UserError: the file is damaged, or asks for a class or function that is not on the list of harmless ones.
     """
-    size = require_regular(path, "checkpoint")
     try:
-        archive = _is_archive(path)
-        if archive:
-            _require_stored(path, size)
-        _require_small_objects(path)
+        archive = require_harmless(path)
         damaged = None if verified or not archive else _damaged_member(path)
         if damaged is None:
             with torch.serialization.safe_globals(_STAND_INS):  # mmap: optimizer states are never read into memory
@@ -95,6 +91,20 @@ def read_pickle(path: Path, verified: bool = False) -> Any:
             ) from error
         raise UserError(f"{path} is not a checkpoint that can be read safely; {_FETCH_AGAIN}") from error
     raise UserError(f"{path} is damaged: the checksum of {damaged} does not match; {_FETCH_AGAIN}")
+
+
+def require_harmless(path: Path) -> bool:
+    """Refuse a file of torch that would take more memory than it is; returns whether it is a zip archive.
+
+    Raises:
+        UserError: it is no ordinary file, too large, compressed, or holds what may claim any memory.
+    """
+    size = require_regular(path, "checkpoint")
+    archive = _is_archive(path)
+    if archive:
+        _require_stored(path, size)
+    _require_small_objects(path)
+    return archive
 
 
 def _is_archive(path: Path) -> bool:

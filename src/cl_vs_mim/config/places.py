@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
+
+import yaml
+
+from cl_vs_mim.core.yaml_files import UniqueKeyLoader, construct_unique_mapping, read_yaml
 
 DECIDES_NO_RESULT = True
 
@@ -54,3 +59,32 @@ def with_place(message: str, raw: Any) -> str:
     key, colon, _ = message.partition(":")
     place = place_of(key.split("."), raw) if colon and " " not in key else None
     return f"{place}: {message}" if place else message
+
+
+class PlacedLoader(UniqueKeyLoader):
+    """Plain data that knows the lines of its keys and items."""
+
+
+def _line(node: yaml.Node) -> str:
+    return f"line {node.start_mark.line + 1}"
+
+
+def _construct_mapping(loader: PlacedLoader, node: yaml.MappingNode) -> PlacedMapping:
+    values = construct_unique_mapping(loader, node)
+    places = ((loader.construct_object(key), _line(key)) for key, _ in node.value)  # with those merged into it
+    return placed(PlacedMapping(values), places)
+
+
+def _construct_list(loader: PlacedLoader, node: yaml.SequenceNode) -> PlacedList:
+    values = yaml.SafeLoader.construct_sequence(loader, node, deep=True)
+    return placed(PlacedList(values), enumerate(map(_line, node.value)))
+
+
+PlacedLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
+PlacedLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_SEQUENCE_TAG, _construct_list)
+
+
+def read_placed(path: Path, what: str = "config") -> PlacedMapping:
+    """The mapping that a YAML file holds, with places; errors as of :func:`cl_vs_mim.core.yaml_files.read_yaml`."""
+    raw = read_yaml(path, what, PlacedLoader)
+    return raw if isinstance(raw, PlacedMapping) else PlacedMapping(raw)  # a tag may ask for another mapping
