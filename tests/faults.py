@@ -125,6 +125,8 @@ def study(folder: Path) -> dict[str, Any]:
         model["training"] |= {"epochs": 1, "warmup_epochs": 0, "batch_size": 32, "checkpoint_steps": 1, "log_steps": 1}
         model["training"]["snapshots"] = {"first": 32}
     tiny["analysis"] |= {"images": 12, "batch_size": 6}
+    tiny["analysis"]["phenomena"] = {"images": 12, "memory": 24, "neighbours": 5}
+    tiny["figures"]["attention_maps"]["block"] = 1
     tiny["analysis"]["probe"] |= {"epochs": 1}
     tiny["analysis"]["embedding"] |= {"perplexity": 5, "alternatives": [3], "classes": 2, "images_per_class": 2}
     tiny["analysis"]["embedding"]["iterations"] = 250

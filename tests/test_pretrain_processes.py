@@ -133,7 +133,7 @@ def test_shared_statistics_of_features_far_from_0_are_those_of_float64(monkeypat
 
 @pytest.mark.slow
 def test_in_float64_two_processes_are_one_for_every_method(place):
-    """Float32 amplifies rounding in 15 steps to a tenth of the way where the statistics of a batch are ill-conditioned."""
+    """In float32 the steps amplify rounding: docs/reproducibility.md has by how much."""
     found = []
     for devices in (1, 2):
         output = place / f"float64_{devices}.pt"
