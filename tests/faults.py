@@ -120,11 +120,12 @@ def study(folder: Path) -> dict[str, Any]:
     tiny["data"]["objects"] |= {"train_per_identity": 2, "val_per_identity": 1, "heldout_per_object": 1}
     tiny["data"]["kit"] = str(ROOT / "data" / "kit")
     for architecture in tiny["architectures"].values():
-        architecture.update(width=16, depth=2, heads=2)
+        architecture.update(width=16, depth=3, heads=2)
     for model in tiny["models"].values():
         model["training"] |= {"epochs": 1, "warmup_epochs": 0, "batch_size": 32, "checkpoint_steps": 1, "log_steps": 1}
         model["training"]["snapshots"] = {"first": 32}
     tiny["analysis"] |= {"images": 12, "batch_size": 6}
+    tiny["analysis"]["phenomena"] = {"images": 12, "memory": 24, "neighbours": 5}
     tiny["analysis"]["probe"] |= {"epochs": 1}
     tiny["analysis"]["embedding"] |= {"perplexity": 5, "alternatives": [3], "classes": 2, "images_per_class": 2}
     tiny["analysis"]["embedding"]["iterations"] = 250
@@ -161,10 +162,10 @@ def commands(base: Path, out: Path) -> dict[str, list[str]]:
         "snapshots": [config, run, data, f"--runs={base}/runs", to, f"--log-table={base}/tables/training/{RUN}.csv",
                       "--threads=1"],
         "card": [config, run, f"--weights={base}/weights.safetensors", tables, f"--output={out}/card.md"],
-        "figures": ["fig2", config, f"--tables={base}/drawn", reference, f"--output={out}/fig2.pdf"],
+        "figures": ["fig3", config, f"--tables={base}/drawn", reference, f"--output={out}/fig3.pdf"],
         "claims": [config, f"--claims={ROOT}/config/claims.yaml", f"--tables={base}/drawn", reference,
                    f"--output={out}/claims.json"],
-        "report": [f"--claims={base}/claims.json", f"--figures={base}/fig2.png", f"--output={out}/report.html"],
+        "report": [f"--claims={base}/claims.json", f"--figures={base}/fig3.png", f"--output={out}/report.html"],
     }  # fmt: skip
     return {verb: [verb, *words] for verb, words in given.items()}
 

@@ -133,7 +133,7 @@ def test_shared_statistics_of_features_far_from_0_are_those_of_float64(monkeypat
 
 @pytest.mark.slow
 def test_in_float64_two_processes_are_one_for_every_method(place):
-    """In float32, rounding grows to a tenth of the way in 15 steps where a batch's statistics are ill-conditioned."""
+    """In float32 the steps amplify rounding: docs/reproducibility.md has by how much."""
     found = []
     for devices in (1, 2):
         output = place / f"float64_{devices}.pt"

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from cl_vs_mim.data.pieces import Cutout
+from cl_vs_mim.data.products import products
 from cl_vs_mim.data.views import View
 
 _LUMA = np.array([0.114, 0.587, 0.299], np.float32)  # of BGR, ITU-R BT.601
@@ -57,7 +58,7 @@ def _linear(scale: float, rotation: float, mirror: bool) -> np.ndarray:
 
 def extent(cutout: Cutout, scale: float, rotation: float, mirror: bool) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of the opaque pixels relative to the picture's centre, in image px."""
-    points = cutout.hull @ _linear(scale, rotation, mirror).T
+    points = products(_linear(scale, rotation, mirror), cutout.hull)
     (left, top), (right, bottom) = points.min(0), points.max(0)
     return float(left), float(top), float(right), float(bottom)
 
@@ -73,7 +74,7 @@ def warp(cutout: Cutout, pose: Pose, size: int) -> tuple[np.ndarray, np.ndarray]
     matrix = _linear(pose.scale, pose.rotation, pose.mirror) * ratio[None, :]
     # Pixel centres: OpenCV puts pixel i at coordinate i, the geometry above puts it at i + 1/2.
     centre = np.array([picture.shape[1] / 2, picture.shape[0] / 2]) - 0.5
-    shift = np.array([pose.x, pose.y]) - 0.5 - matrix @ centre
+    shift = np.array([pose.x, pose.y]) - 0.5 - products(matrix, centre)
     warped = cv2.warpAffine(
         picture, np.column_stack([matrix, shift]), (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
     )
@@ -144,7 +145,7 @@ def harmonise(
     saturation = float(np.clip(0.82 + np.hypot(other[1], other[2]) / 100, 0.82, 1.0)) if setting != "space" else 1.0
     # One affine map of BGR does it all: saturation, contrast about the mean, then the gains.
     matrix = saturation * np.eye(3) + (1 - saturation) * np.tile(_LUMA, (3, 1))
-    offset = (1 - contrast) * (matrix @ cutout.mean)
+    offset = (1 - contrast) * products(matrix, cutout.mean)
     affine = np.column_stack([contrast * matrix, offset]) * gain[:, None]
     size = colour.shape[0]
     margin = 3 + size // 24  # blurs that follow must not reach beyond it

@@ -65,7 +65,8 @@ class Cutout:
         levels = [pixels]
         while max(levels[-1].shape[:2]) > 32:
             levels.append(_half_octave_smaller(levels[-1]))
-        lightness = inside @ np.array([0.114, 0.587, 0.299], np.float32)
+        blue, green, red = inside.T  # no matrix product, whose last digit depends on the processor
+        lightness = blue * np.float32(0.114) + green * np.float32(0.587) + red * np.float32(0.299)
         interior = (int(x), int(y), max(int(depth[y, x]) - 1, 1))
         return cls(file, tuple(levels), hull, inside.mean(0), float(lightness.std()), interior)
 
