@@ -159,8 +159,8 @@ def commands(base: Path, out: Path) -> dict[str, list[str]]:
         "embedding": about,
         "reconstruct": about,
         "linear-probe": [*about, f"--probes={out}/probes.safetensors"],
-        "snapshots": [config, run, data, f"--runs={base}/runs", to, f"--log-table={base}/tables/training/{RUN}.csv",
-                      "--threads=1"],
+        "snapshots": [config, run, data, encoder, f"--runs={base}/runs", to, "--threads=1",
+                      f"--log-table={base}/tables/training/{RUN}.csv"],
         "card": [config, run, f"--weights={base}/weights.safetensors", tables, f"--output={out}/card.md"],
         "figures": ["fig3", config, f"--tables={base}/drawn", reference, f"--output={out}/fig3.pdf"],
         "claims": [config, f"--claims={ROOT}/config/claims.yaml", f"--tables={base}/drawn", reference,
@@ -236,6 +236,8 @@ def sweep(folder: Path, verbs: Iterable[str], places: Callable[[int, str], Itera
             for at in places(operations, kind):
                 yield faulty(folder, words, kind, at, whole)
         shutil.rmtree(out, ignore_errors=True)
+        if verb == list(verbs)[-1]:
+            return
         words = commands(base, base)[verb]
         assert forked(lambda words=words: cli.main(words), said) == 0, said.read_text()  # type: ignore[misc]
 

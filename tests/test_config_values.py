@@ -121,8 +121,8 @@ def test_the_nearest_name_is_given_and_no_part_of_a_path_invented(
 def test_faulty_yaml_is_shown_by_its_line(tmp_path: Path) -> None:
     path = tmp_path / "smoke.yaml"
     path.write_text("study: smoke\ntitle: [a\nreduced: true\n")
-    with pytest.raises(UserError, match=r"smoke\.yaml is not valid YAML, line 3: .*expected ',' or ']'"):
+    with pytest.raises(UserError, match=r"smoke\.yaml, line 3 is not valid YAML: expected ',' or ']'"):
         load_study(path)
     path.write_text("study: smoke\nstudy: smoke\n")
-    with pytest.raises(UserError, match=r"smoke\.yaml is not valid YAML, line 2: the key 'study' occurs twice"):
+    with pytest.raises(UserError, match=r"smoke\.yaml, line 2 is not valid YAML: the key 'study' occurs twice"):
         load_study(path)

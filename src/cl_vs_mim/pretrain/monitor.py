@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -56,13 +57,23 @@ class EventLog:
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
 
     def __enter__(self) -> EventLog:
+        self._hook = threading.excepthook
+        threading.excepthook = self._in_a_thread
         return self
+
+    def _in_a_thread(self, fault: threading.ExceptHookArgs) -> None:
+        """TensorBoard writes in a thread. Its error is raised again by the next call, where it becomes one line."""
+        if not issubclass(fault.exc_type, OSError):
+            self._hook(fault)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        try:
+            if self._writer is not None:
+                self._writer.close()
+        finally:
+            threading.excepthook = self._hook
 
     def add(self, step: int, line: Mapping[str, float | None]) -> None:
         """The line that the log has for a step; empty values are left out."""
