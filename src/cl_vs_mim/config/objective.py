@@ -84,9 +84,9 @@ class ObjectiveConfig(Section):
         """One mask (1, grid, grid) in {0, 1} as in training, 1 being hidden; for methods that paint.
 
         Raises:
-            NotImplementedError: it hides nothing.
+            UserError: it hides nothing.
         """
-        raise NotImplementedError(f"method {self.method} hides no patches")
+        raise UserError(f"method {self.method} hides no patches, so there is no mask to draw")
 
 
 def config_of(method: str) -> type[ObjectiveConfig]:
