@@ -13,7 +13,7 @@ from cl_vs_mim.audit.claims import ClaimFile, load_claims
 from cl_vs_mim.audit.judge import Audit
 from cl_vs_mim.audit.measure import measure
 from cl_vs_mim.audit.simulate import allowed
-from cl_vs_mim.audit.verdict import CONTRADICTED, EQUIVALENT, INCONCLUSIVE, NOT_TESTED, SUPPORTED, Verdict
+from cl_vs_mim.audit.verdict import CONTRADICTED, EQUIVALENT, INCONCLUSIVE, NOT_TESTED, ON_THESE, SUPPORTED, Verdict
 
 NOT_MEASURED = {"C12b"}  # asks for two sizes of the measures of attention, which no published value stands for
 STUDY = study()
@@ -145,3 +145,10 @@ def test_the_collection_of_others_is_no_class(file: ClaimFile) -> None:
         "same image": {},
         "same class": {"group": "other"},
     }
+
+
+def test_one_random_initialisation_limits_what_needs_it(file: ClaimFile) -> None:
+    few = STUDY.model_copy(update={"analysis": STUDY.analysis.model_copy(update={"control_seeds": [0]})})
+    for number in ("C21", "C22"):
+        verdict, measured = Audit(file, PaperTables(few, 0), REFERENCE).judge_claim(file.claims[number])
+        assert verdict.verdict == SUPPORTED + ON_THESE and all(one.control_seeds is None for one in measured)

@@ -97,6 +97,14 @@ def test_few_seeds_speak_of_these_encoders_whatever_is_said(seeds, controls, lim
     assert unasked.verdict == INCONCLUSIVE
 
 
+def test_what_is_needed_is_known_from_as_many_seeds() -> None:
+    """C21 and C22 ask their untrained encoders in needs alone."""
+    asked = [contrast((0.7, 1.0))]
+    for need, limited in (({}, False), ({"seeds": 2}, True), ({"controls": 1}, True), ({"controls": 5}, False)):
+        said = judge(asked, THREE, 0.95, needs=[contrast((0.7, 1.0), **need)]).verdict
+        assert said == SUPPORTED + (ON_THESE if limited else "")
+
+
 @pytest.mark.parametrize(
     ("of_a", "of_b", "expected", "reason"),
     [

@@ -38,7 +38,7 @@ class Measured:
     untrained: Untrained
     enters: Enters
     seeds: int  # the fewest of any trained encoder in it
-    control_seeds: int | None  # the fewest of any untrained one; None: none enters
+    control_seeds: int | None  # the fewest of any untrained one, a term or a control; None: none enters
     images: int  # 0: the tables have no values by image
     smallest: float = 0.0  # effect beyond the margin that matters
     group: str = ""
@@ -113,14 +113,16 @@ def measure(
         beyond = estimate([*parts, *opposite])
     elif enters in ("beat", "differ"):
         encoders, own = _own(contrast, series, controls, choices.shift)
+    untrained = [*controls, *(one for one in series if one.model in study.controls())]
+    trained = [one for one in series if one.model not in study.controls()]
     return Measured(
         contrast.name,
         contrast.margin,
         estimate(parts),
         Untrained(beyond, own, either_way=enters == "differ"),
         enters,
-        min(len(one.values) for one in series),
-        min((len(one.values) for one in controls), default=None),
+        min(len(one.values) for one in trained or series),
+        min((len(one.values) for one in untrained), default=None),
         min(len(one.images) for one in series),
         contrast.smallest_effect(smallest_share),
         contrast.group,

@@ -31,8 +31,8 @@ RULE = (  # *…* is emphasised on the page
     "(*exceed*); each encoder must lie above its own untrained one (*beat*), or be different from it (*differ*); or "
     "they do not (*none*). What is asked for support is asked for a contradiction and for equivalence too.",
     "With fewer seeds of a trained encoder than the rules ask for, or fewer of an untrained one that enters than they "
-    "ask for or than there are of the trained ones, a verdict speaks *on these encoders*. With one seed the interval "
-    "is over images alone.",
+    "ask for or than there are of the trained ones, a verdict speaks *on these encoders*; so it does where what the "
+    "question needs is known from as few. With one seed the interval is over images alone.",
 )
 
 
@@ -50,7 +50,9 @@ class Verdict:
         return self.verdict.removesuffix(ON_THESE)
 
 
-def judge(measured: Sequence[Measured], rule: Rule, level: float, groups: int = 0) -> Verdict:
+def judge(
+    measured: Sequence[Measured], rule: Rule, level: float, groups: int = 0, needs: Sequence[Measured] = ()
+) -> Verdict:
     """The verdict of a claim that can be tested, by :data:`RULE`.
 
     Args:
@@ -58,6 +60,7 @@ def judge(measured: Sequence[Measured], rule: Rule, level: float, groups: int = 
         rule: what is fixed beforehand.
         level: of the intervals.
         groups: that the claim names, where it is enough that all contrasts of one group hold; 0: it names none.
+        needs: what the question needs, which holds: known from as few seeds, it limits the verdict as a contrast does.
     """
     by_group: dict[str, list[Measured]] = {}
     for one in measured:
@@ -66,7 +69,7 @@ def judge(measured: Sequence[Measured], rule: Rule, level: float, groups: int = 
     found = any_of(list(each.values()), groups) if groups else each[""]
     word = decide(found, level)
     p_value = {CONTRADICTED: found.contradiction, EQUIVALENT: found.equivalence}.get(word, found.support)
-    limited = ON_THESE if word != INCONCLUSIVE and any(_few(one, rule) for one in measured) else ""
+    limited = ON_THESE if word != INCONCLUSIVE and any(_few(one, rule) for one in (*measured, *needs)) else ""
     if groups:
         nearest = min(each, key=lambda group: float(each[group].support))
         reason = f"nearest is {nearest}: {_reason(by_group[nearest], word, level)}"
