@@ -271,6 +271,25 @@ def test_what_is_missing_is_not_tested_and_named(study: Study, folder: Path) -> 
     assert "has one image" in found().reason
 
 
+def test_a_seed_that_is_a_copy_of_another_is_refused(study: Study, folder: Path) -> None:
+    """Three of one and the same table would be three seeds without any spread."""
+    seeds = {name: model.model_copy(update={"seeds": [0, 1, 2]}) for name, model in study.models.items()}
+    analysis = study.analysis.model_copy(update={"control_seeds": list(range(5))})
+    three = study.model_copy(update={"models": seeds, "analysis": analysis})
+    for name, values in (("moco_v3", [0.5, 0.2, 0.1]), ("simmim", [0.5, 0.6, 0.7])):
+        for seed in (1, 2):
+            write_attention(folder, name, values, seed)
+    for name in ("untrained_vit", "untrained_beit"):
+        for seed in range(1, 5):
+            write_attention(folder, name, [0.0, 0.05, 0.1], seed)
+    claim = claim_of(late())
+    assert verdict_of(three, folder, claim).verdict == SUPPORTED
+    copied = pd.read_parquet(folder / "attention" / "simmim_seed0.parquet").assign(seed=2, git_commit="def")
+    copied.sample(frac=1, random_state=0).to_parquet(folder / "attention" / "simmim_seed2.parquet")
+    found = verdict_of(three, folder, claim)
+    assert found.verdict == NOT_TESTED and "simmim_seed0 and simmim_seed2 have the same value" in found.reason
+
+
 def test_what_a_question_needs_comes_first(study: Study, folder: Path) -> None:
     need = late(name="MoCo v3 has more", more={"model": "cl"}, less={"model": "mim"}).model_dump()
     found = verdict_of(study, folder, claim_of(late(), needs=[need]))
