@@ -16,7 +16,7 @@ from cl_vs_mim.audit.estimate import Effect, predicted
 from cl_vs_mim.audit.measure import Measured, measure
 from cl_vs_mim.audit.multiverse import universes
 from cl_vs_mim.audit.provenance import code_of_metric, snakemake_command, table_name, table_records
-from cl_vs_mim.audit.registration import Registration, at_hand, same
+from cl_vs_mim.audit.registration import Registration, Run, at_hand, same
 from cl_vs_mim.audit.result import (
     VERDICTS,
     AgreementRecord,
@@ -221,7 +221,8 @@ class Audit:
             claims=now.claims,
             rules=now.rules,
             registered=entry is not None,
-            before_the_study=entry is not None and self.tables.study.study in entry.studies,
+            before_the_study=entry is not None
+            and Run(study=self.tables.study.study, level=self.level, noted="before") in entry.studies,
         )
 
     def report(self, data_hash: str, config_hash: str) -> Report:
