@@ -216,6 +216,26 @@ def test_tables_without_images_vary_over_seeds_only(study: Study, tmp_path: Path
     assert measured(study, tmp_path, asked).interval(0.95).low is None, "one seed and no images: no interval"
 
 
+def test_images_of_one_identity_enter_once(study: Study, tmp_path: Path) -> None:
+    """Each image four times under other names is no more than each image once."""
+    rng, widths, values = np.random.default_rng(0), [], []
+    depths = rng.normal(0, 1, (12, 3))
+    for each in (1, 4):
+        rows = [
+            {"image": f"val/{place:02}/{copy}.jpg", "depth": depth, "value": depths[place, depth]}
+            for place in range(12)
+            for copy in range(each)
+            for depth in range(3)
+        ]
+        write_rows(tmp_path / str(each), "fourier", "moco_v3", rows)
+        for over in ("last", "max"):
+            asked = {"name": "x", "table": "fourier", "more": {"model": "cl", "over": over}}
+            found = measured(study, tmp_path / str(each), Contrast.model_validate(asked))
+            values.append(found.effect.value[0])
+            widths.append(found.effect.half_width(0.95)[0])
+    assert values[:2] == pytest.approx(values[2:]) and widths[:2] == pytest.approx(widths[2:])
+
+
 def test_half_blocks_do_not_count(study: Study, tmp_path: Path) -> None:
     rows = [
         {"image": f"{n}", "depth": d, "value": v + 0.1 * n} for n in range(6) for d, v in ((0, 1), (0.5, 99), (1, 2))

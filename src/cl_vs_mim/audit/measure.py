@@ -11,6 +11,7 @@ import numpy as np
 from cl_vs_mim.audit.contrasts import Contrast, Enters, Heads, Term, read_otherwise
 from cl_vs_mim.audit.estimate import Effect, Estimate, Part, estimate, least
 from cl_vs_mim.audit.evidence import Evidence, Untrained, of_contrast
+from cl_vs_mim.audit.identities import identities
 from cl_vs_mim.audit.series import Series, Tables, control_of, model_of, source_of
 from cl_vs_mim.audit.terms import CHOOSING, expanded, judging, reduced
 from cl_vs_mim.core.errors import UserError
@@ -142,9 +143,10 @@ def _parts(contrast: Contrast, series: Sequence[Series], arrays: Sequence[np.nda
     """One part a term. Errors that a table states are those of the mean of the window."""
     found = []
     for (its, term), one, values in zip(contrast.signed(), series, arrays, strict=True):
-        part = _part(sign * its, one, term, judging(contrast, values))
-        images = one.images[1::2] if part.values.shape[1] < len(one.images) else one.images
-        found.append(replace(part, images=images, chosen=term.over in CHOOSING))
+        judges = judging(contrast, one.images)
+        images = tuple(name for name, judging_it in zip(one.images, judges, strict=False) if judging_it)
+        part = _part(sign * its, replace(one, images=images), term, values[:, judges])
+        found.append(replace(part, chosen=term.over in CHOOSING))
     return found
 
 
@@ -154,7 +156,7 @@ def _part(sign: int, series: Series, term: Term, values: np.ndarray) -> Part:
         stated = Series(series.model, series.depths, series.errors[:, None] ** 2, (), None, series.paths)
         mean = reduced(stated, term, plain=True)[:, 0]  # variance of one depth
         errors = np.sqrt(mean) * np.ones(values.shape[-1])
-    return Part(sign, series.model, series.images, values, errors)
+    return Part(sign, series.model, series.images, values, errors, identities(series.images) if series.images else None)
 
 
 def _own(

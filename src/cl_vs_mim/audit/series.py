@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cl_vs_mim.audit.contrasts import Contrast, Heads, Term, Value
+from cl_vs_mim.audit.identities import identities
 from cl_vs_mim.config import Study
 from cl_vs_mim.config.encoders import run_name
 from cl_vs_mim.core.errors import UserError
@@ -199,6 +200,8 @@ class Tables:
             raise UserError(f"no image of a table {source.table} of {model} is decided in a way that counts")
         if len(images) == 1:
             raise UserError(f"a table {source.table} of {model} has one image, which has no interval")
+        if images and not identities(images).any():
+            raise UserError(f"a table {source.table} of {model} has images of one identity, which has no interval")
         depths = axes[1].to_numpy(dtype=np.float64)
         return Series(model, depths, values, images, np.stack(errors) if errors else None, tuple(paths))
 

@@ -22,8 +22,8 @@ RULE = (  # *…* is emphasised on the page
     "margin by the smallest effect; contradicted when both hold below; *equivalent to nothing* when the whole interval "
     "lies within the smallest effect on both sides.",
     "A contrast that is asked at many depths is supported when it is at every one of them, and contradicted when it is "
-    "at some depth after correction for looking at all. A depth that is chosen is chosen by one half of the images and "
-    "by the other seeds, and measured on the other half and this seed.",
+    "at some depth after correction for looking at all. A depth that is chosen is chosen by one half of the identities "
+    "that images show and by the other seeds, and measured on the other half and this seed.",
     "All contrasts supported: the claim is *supported*. One contradicted, or equivalent to nothing, after correction "
     "for their number: so is the claim. Where it is enough that one group of contrasts holds, support is corrected for "
     "the number of groups, and contradiction needs all of them. Otherwise it is *inconclusive*.",
