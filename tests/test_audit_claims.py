@@ -119,6 +119,8 @@ def test_every_depth_is_asked_where_the_claim_says_so(study: Study, folder: Path
     assert measured(study, folder, last).effect.value == pytest.approx([0.2, 0.5, 0.6], abs=0.02)
     pairs = measured(study, folder, late(**whole, every="pair"))
     assert len(pairs.effect.value) == len(pairs.depths) == 9 and pairs.depths[1] == "1 and 2"
+    level = measured(study, folder, late(more=[], less={"model": "cl"}, every="alone", margin=-0.9))
+    assert level.effect.value == pytest.approx([-0.5, -0.2, -0.1], abs=0.02) and level.depths == ("1", "2", "3")
     write_attention(folder, "simmim", [0.5, 0.6])
     with pytest.raises(UserError, match="different numbers of depths"):
         measured(study, folder, late(**whole, every="both"))
@@ -492,6 +494,7 @@ def test_the_documentation_says_what_the_rule_is() -> None:
         ({"contrasts": [late(smallest=None).model_dump()]}, "say which effect is the smallest that matters"),
         ({"contrasts": [ATTENTION | {"more": {"model": "cl"}, "less": {"model": "cl"}}]}, "always 0"),
         ({"contrasts": [ATTENTION | {"more": {"model": "cl"}, "every": "both"}]}, "one term with one other"),
+        ({"contrasts": [late(smallest=SMALL).model_dump() | {"every": "alone"}]}, "alone asks one term"),
     ],
 )
 def test_a_claim_that_says_nothing_is_refused(changes: dict, message: str) -> None:

@@ -63,6 +63,8 @@ def contrast(
         ([contrast((0.6, 1), beyond=[(0.1, 2)])], SUPPORTED, "every contrast"),
         ([contrast((0.6, 1), beyond=[(-0.1, 2)])], INCONCLUSIVE, "no more than the untrained encoders"),
         ([contrast((0.0, 0.3), beyond=[(-0.1, 2)])], INCONCLUSIVE, "so are the untrained encoders"),
+        ([contrast((0.6, 1), beyond=[(0.01, 0.15)])], INCONCLUSIVE, "beyond the untrained encoders, but by less"),
+        ([contrast((0.0, 0.3), beyond=[(-0.15, -0.01)])], INCONCLUSIVE, "below the untrained encoders by less"),
         ([contrast((0.0, 0.3), beyond=[(-2, -1)])], CONTRADICTED, "below the margin"),
         ([contrast((0.6, 1), own=[(0.1, 1), (0.2, 1)])], SUPPORTED, "every contrast"),
         ([contrast((0.6, 1), own=[(0.1, 1), (-0.2, 1)])], INCONCLUSIVE, "b is not surely above its own untrained"),

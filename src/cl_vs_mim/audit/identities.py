@@ -37,6 +37,5 @@ def by_identity(values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     if count == len(numbers):
         return values
     mean = values.mean(axis=1, keepdims=True)
-    sums = np.zeros((len(values), count, *values.shape[2:]))
-    np.add.at(sums, (slice(None), numbers), values - mean)
-    return mean + sums * (count / len(numbers))
+    sums = [(values - mean)[:, numbers == number].sum(axis=1) for number in range(count)]
+    return mean + np.stack(sums, axis=1) * (count / len(numbers))

@@ -12,7 +12,7 @@ from cl_vs_mim.audit.agreement import agree
 from cl_vs_mim.audit.bootstrap import Resampling, holm
 from cl_vs_mim.audit.claims import Claim, ClaimFile, Curve
 from cl_vs_mim.audit.contrasts import Contrast, Enters
-from cl_vs_mim.audit.estimate import Effect, predicted
+from cl_vs_mim.audit.estimate import Effect, least, predicted
 from cl_vs_mim.audit.measure import Measured, measure
 from cl_vs_mim.audit.multiverse import universes
 from cl_vs_mim.audit.provenance import code_of_metric, snakemake_command, table_name, table_records
@@ -173,6 +173,7 @@ class Audit:
                 OwnRecord(encoder=name, value=value, low=value - half, high=value + half)
                 for name, value, half in zip(one.encoders, own.value, own.half_width(self.level), strict=True)
             ],
+            untrained=None if one.before is None else _effect(least(one.before, self.level)),
             p_value=float(one.evidence.support),
             seeds=one.seeds,
             images=one.images,

@@ -47,6 +47,7 @@ class Measured:
     encoders: tuple[str, ...] = ()  # those of untrained.own
     effect_size: float | None = None  # in standard deviations between images
     paths: tuple[Path, ...] = ()  # the tables behind it
+    before: Estimate | None = None  # the contrast of the untrained encoders, where trained ones must differ from theirs
 
     @property
     def evidence(self) -> Evidence:
@@ -107,13 +108,15 @@ def measure(
     _check_images([*series, *controls])
     arrays, depths = expanded(contrast, series, choices.shift)
     parts = _parts(contrast, series, arrays)
-    beyond = own = None
+    beyond = own = before = None
     encoders: tuple[str, ...] = ()
     if enters == "exceed":
         opposite = _parts(contrast, controls, expanded(contrast, controls, choices.shift)[0], sign=-1)
         beyond = estimate([*parts, *opposite])
     elif enters in ("beat", "differ"):
         encoders, own = _own(contrast, series, controls, choices.shift)
+    if enters == "differ":
+        before = estimate(_parts(contrast, controls, expanded(contrast, controls, choices.shift)[0]))
     untrained = [*controls, *(one for one in series if one.model in study.controls())]
     trained = [one for one in series if one.model not in study.controls()]
     return Measured(
@@ -131,6 +134,7 @@ def measure(
         encoders,
         _between_images(parts),
         tuple(dict.fromkeys(path for one in (*series, *controls) for path in one.paths)),
+        before,
     )
 
 

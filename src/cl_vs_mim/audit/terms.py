@@ -97,15 +97,18 @@ def expanded(contrast: Contrast, series: list[Series], shift: float = 0.0) -> tu
     terms = [term for _, term in contrast.signed()]
     if contrast.every is None:
         return [reduced(one, term, shift) for one, term in zip(series, terms, strict=True)], [""]
+    if contrast.every == "alone":
+        inside = window(series[0].depths, terms[0], shift)
+        return [series[0].values[..., inside]], [f"{depth:g}" for depth in series[0].depths[inside]]
     more, less = series
     if contrast.every == "both" and len(more.depths) != len(less.depths):
         raise UserError(f"{contrast.name}: {more.model} and {less.model} have different numbers of depths")
-    inside = [window(one.depths, term, shift) for one, term in zip(series, terms, strict=True)]
-    of_more, of_less = (one.values[..., here] for one, here in zip(series, inside, strict=True))
-    names = [f"{depth:g}" for depth in less.depths[inside[1]]]
+    windows = [window(one.depths, term, shift) for one, term in zip(series, terms, strict=True)]
+    of_more, of_less = (one.values[..., here] for one, here in zip(series, windows, strict=True))
+    names = [f"{depth:g}" for depth in less.depths[windows[1]]]
     if contrast.every == "less":
         return [reduced(more, terms[0], shift), of_less], names
     if contrast.every == "both":
         return [of_more, of_less], names
-    pairs = [f"{one:g} and {other}" for one in more.depths[inside[0]] for other in names]
+    pairs = [f"{one:g} and {other}" for one in more.depths[windows[0]] for other in names]
     return [np.repeat(of_more, len(names), axis=-1), np.tile(of_less, of_more.shape[-1])], pairs
