@@ -119,6 +119,8 @@ def test_every_depth_is_asked_where_the_claim_says_so(study: Study, folder: Path
     assert measured(study, folder, last).effect.value == pytest.approx([0.2, 0.5, 0.6], abs=0.02)
     pairs = measured(study, folder, late(**whole, every="pair"))
     assert len(pairs.effect.value) == len(pairs.depths) == 9 and pairs.depths[1] == "1 and 2"
+    level = measured(study, folder, late(more=[], less={"model": "cl"}, every="alone", margin=-0.9))
+    assert level.effect.value == pytest.approx([-0.5, -0.2, -0.1], abs=0.02) and level.depths == ("1", "2", "3")
     write_attention(folder, "simmim", [0.5, 0.6])
     with pytest.raises(UserError, match="different numbers of depths"):
         measured(study, folder, late(**whole, every="both"))
@@ -216,6 +218,26 @@ def test_tables_without_images_vary_over_seeds_only(study: Study, tmp_path: Path
     assert measured(study, tmp_path, asked).interval(0.95).low is None, "one seed and no images: no interval"
 
 
+def test_images_of_one_identity_enter_once(study: Study, tmp_path: Path) -> None:
+    """Each image four times under other names is no more than each image once."""
+    rng, widths, values = np.random.default_rng(0), [], []
+    depths = rng.normal(0, 1, (12, 3))
+    for each in (1, 4):
+        rows = [
+            {"image": f"val/{place:02}/{copy}.jpg", "depth": depth, "value": depths[place, depth]}
+            for place in range(12)
+            for copy in range(each)
+            for depth in range(3)
+        ]
+        write_rows(tmp_path / str(each), "fourier", "moco_v3", rows)
+        for over in ("last", "max"):
+            asked = {"name": "x", "table": "fourier", "more": {"model": "cl", "over": over}}
+            found = measured(study, tmp_path / str(each), Contrast.model_validate(asked))
+            values.append(found.effect.value[0])
+            widths.append(found.effect.half_width(0.95)[0])
+    assert values[:2] == pytest.approx(values[2:]) and widths[:2] == pytest.approx(widths[2:])
+
+
 def test_half_blocks_do_not_count(study: Study, tmp_path: Path) -> None:
     rows = [
         {"image": f"{n}", "depth": d, "value": v + 0.1 * n} for n in range(6) for d, v in ((0, 1), (0.5, 99), (1, 2))
@@ -269,6 +291,25 @@ def test_what_is_missing_is_not_tested_and_named(study: Study, folder: Path) -> 
     assert "tables attention of simmim and moco_v3 are of different images" in found().reason
     frame[frame["image"] == "val/3"].to_parquet(folder / "attention" / "simmim_seed0.parquet")
     assert "has one image" in found().reason
+
+
+def test_a_seed_that_is_a_copy_of_another_is_refused(study: Study, folder: Path) -> None:
+    """Three of one and the same table would be three seeds without any spread."""
+    seeds = {name: model.model_copy(update={"seeds": [0, 1, 2]}) for name, model in study.models.items()}
+    analysis = study.analysis.model_copy(update={"control_seeds": list(range(5))})
+    three = study.model_copy(update={"models": seeds, "analysis": analysis})
+    for name, values in (("moco_v3", [0.5, 0.2, 0.1]), ("simmim", [0.5, 0.6, 0.7])):
+        for seed in (1, 2):
+            write_attention(folder, name, values, seed)
+    for name in ("untrained_vit", "untrained_beit"):
+        for seed in range(1, 5):
+            write_attention(folder, name, [0.0, 0.05, 0.1], seed)
+    claim = claim_of(late())
+    assert verdict_of(three, folder, claim).verdict == SUPPORTED
+    copied = pd.read_parquet(folder / "attention" / "simmim_seed0.parquet").assign(seed=2, git_commit="def")
+    copied.sample(frac=1, random_state=0).to_parquet(folder / "attention" / "simmim_seed2.parquet")
+    found = verdict_of(three, folder, claim)
+    assert found.verdict == NOT_TESTED and "simmim_seed0 and simmim_seed2 have the same value" in found.reason
 
 
 def test_what_a_question_needs_comes_first(study: Study, folder: Path) -> None:
@@ -453,6 +494,7 @@ def test_the_documentation_says_what_the_rule_is() -> None:
         ({"contrasts": [late(smallest=None).model_dump()]}, "say which effect is the smallest that matters"),
         ({"contrasts": [ATTENTION | {"more": {"model": "cl"}, "less": {"model": "cl"}}]}, "always 0"),
         ({"contrasts": [ATTENTION | {"more": {"model": "cl"}, "every": "both"}]}, "one term with one other"),
+        ({"contrasts": [late(smallest=SMALL).model_dump() | {"every": "alone"}]}, "alone asks one term"),
     ],
 )
 def test_a_claim_that_says_nothing_is_refused(changes: dict, message: str) -> None:

@@ -8,6 +8,8 @@ from scipy import stats
 
 from cl_vs_mim.audit.contrasts import Contrast
 from cl_vs_mim.audit.estimate import Estimate, Part, estimate, least
+from cl_vs_mim.audit.identities import by_identity, choosing, identities
+from cl_vs_mim.audit.simulate import allowed
 from cl_vs_mim.audit.terms import chosen, judging
 from cl_vs_mim.core.errors import UserError
 
@@ -79,6 +81,31 @@ def test_images_that_do_not_count_are_left_out() -> None:
     assert found.error[0] == pytest.approx(four.std(ddof=0) / 2, rel=0.1)
 
 
+def test_images_of_one_identity_are_one_observation() -> None:
+    """Intervals cover with a correlation of 0.3 within an identity; taken for independent, they would not."""
+    rng, count, each, replicates = np.random.default_rng(3), 30, 4, 3000
+    names = tuple(f"val/{place:02}/{number}.jpg" for place in range(count) for number in range(each))
+    numbers = identities(names)
+    for seeds in (1, 5):
+        covered = {}
+        alike = rng.normal(0, 0.3**0.5, (1, count, 1, replicates))[:, numbers]
+        values = alike + rng.normal(0, 0.7**0.5, (1, count * each, 1, replicates))
+        values = values + rng.normal(0, 0.02, (seeds, 1, 1, replicates))
+        for key in (numbers, None):
+            found = estimate([Part(1, "a", names, values, identities=key)])
+            covered[key is None] = float((np.abs(found.value) <= found.half_width(0.95)).mean())
+        assert covered[False] >= 1 - allowed(0.05, replicates) and covered[True] < 0.9, covered
+
+
+def test_identities_are_folders_or_what_stands_before_the_number() -> None:
+    names = ["val/owl/owl_00001.jpg", "val/owl/x.jpg", "val/bear/owl_00001.jpg", "cat/a_00001.jpg", "cat/a_00012.jpg"]
+    assert identities([*names, "val/3", "val/4"]).tolist() == [0, 0, 1, 2, 2, 3, 4]
+    assert choosing(["val/a/1", "val/a/2", "val/b/1", "val/b/2"]).tolist() == [True, True, False, False]
+    values = np.random.default_rng(0).normal(size=(2, 5, 1))
+    merged = by_identity(values, np.array([0, 0, 0, 1, 2]))
+    assert merged.shape == (2, 3, 1) and merged.mean(axis=1) == pytest.approx(values.mean(axis=1))
+
+
 def test_errors_that_a_table_states_are_carried_along() -> None:
     found = estimate([part(1, "a", np.full((1, 1), 5.0), (), errors=np.full((1, 1), 2.0))])
     assert (found.value[0], found.error[0]) == (5.0, 2.0)
@@ -122,18 +149,20 @@ def test_the_least_of_many_depths_has_an_interval_of_its_own() -> None:
 
 
 def test_a_depth_is_chosen_by_others() -> None:
-    values = np.zeros((2, 4, 3))
+    values, half, names = np.zeros((2, 4, 3)), np.arange(4) % 2 == 0, IMAGES[:4]
     values[0, :, 0], values[1, :, 2] = 5.0, 7.0
-    assert (chosen(values, "max")[0] == 0).all(), "seed 1 says the last depth, at which seed 0 has nothing"
+    assert (chosen(values, "max", half)[0] == 0).all(), "seed 1 says the last depth, at which seed 0 has nothing"
     by_image = np.zeros((1, 4, 3))
     by_image[0, ::2, 1] = 1.0  # the first half of the images points to the second depth
     by_image[0, 1::2, 0] = 9.0
     asked = Contrast.model_validate({"name": "x", "table": "t", "more": {"model": "cl", "over": "max"}})
-    assert (judging(asked, chosen(by_image, "max")) == 0).all(), "and it is measured on the second half alone"
+    assert (chosen(by_image, "max", half)[:, judging(asked, names)] == 0).all(), (
+        "and it is measured on the second half alone"
+    )
     plain = Contrast.model_validate({"name": "x", "table": "t", "more": {"model": "cl"}})
-    assert judging(plain, by_image).shape == by_image.shape
+    assert judging(plain, names).all()
     with pytest.raises(UserError, match="a second seed or a second image"):
-        chosen(np.zeros((1, 1, 3)), "min")
+        chosen(np.zeros((1, 1, 3)), "min", np.ones(1, dtype=bool))
 
 
 def test_seeds_that_choose_for_each_other_count_as_fewer() -> None:

@@ -10,13 +10,15 @@ from audit_tables import write_pair
 from cl_vs_mim.audit.claims import load_claims
 from cl_vs_mim.audit.commands import preregister
 from cl_vs_mim.audit.judge import Audit
-from cl_vs_mim.audit.registration import at_hand, read, registered, same
+from cl_vs_mim.audit.registration import Registration, Run, at_hand, read, registered, same
 from cl_vs_mim.audit.series import Tables
 from cl_vs_mim.config import load_study
+from cl_vs_mim.core import closure
 from cl_vs_mim.core.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 CLAIMS = ROOT / "config" / "claims.yaml"
+DEMO = ROOT / "config" / "demo.yaml"
 REGISTERED = ROOT / "config" / "preregistration.yaml"
 
 
@@ -46,8 +48,9 @@ def test_a_version_that_a_study_was_run_under_stays() -> None:
     assert registered(now, []) == [now]
     other = now.model_copy(update={"claims": "0" * 64, "reason": "second"})
     assert registered(other, [now]) == [other], "no study was run under it, so it is replaced"
-    (run,) = registered(now, [now], "demo")
-    assert run.studies == ["demo"] and registered(now, [run], "demo") == [run]
+    demo = Run(study="demo", level=0.95, noted="before")
+    (run,) = registered(now, [now], demo)
+    assert run.studies == [demo] and registered(now, [run], demo.model_copy(update={"noted": "after"})) == [run]
     with pytest.raises(UserError, match=r"under which demo was run; raise rule\.version"):
         registered(other, [run])
     later = other.model_copy(update={"version": now.version + 1})
@@ -59,12 +62,34 @@ def test_the_command_writes_what_it_reads(tmp_path: Path, capsys) -> None:
     with pytest.raises(UserError, match="say with --reason"):
         preregister(claims=CLAIMS, output=path)
     preregister(reason="the first", claims=CLAIMS, output=path)
-    preregister(study="demo", claims=CLAIMS, output=path)
+    preregister(config=DEMO, claims=CLAIMS, results=tmp_path, output=path)
     (one,) = read(path)
-    assert (one.reason, one.studies) == ("the first", ["demo"]) and "version" in capsys.readouterr().out
+    assert (one.reason, one.studies) == ("the first", [Run(study="demo", level=0.95, noted="before")])
+    assert "version" in capsys.readouterr().out
     path.write_text("versions: [3]")
     with pytest.raises(UserError, match="not a list of registered versions"):
         read(path)
+
+
+@pytest.mark.parametrize("there", ["claims.json", "tables/attention/moco_v3_seed0.parquet"])
+def test_a_study_that_was_run_is_noted_as_registered_after_it(tmp_path: Path, capsys, there: str) -> None:
+    path, result = tmp_path / "preregistration.yaml", tmp_path / "demo" / there
+    result.parent.mkdir(parents=True)
+    result.write_text("")
+    preregister(reason="late", config=DEMO, claims=CLAIMS, results=tmp_path, output=path)
+    assert "registered after it was run" in capsys.readouterr().out
+    result.unlink()
+    preregister(config=DEMO, claims=CLAIMS, results=tmp_path, output=path)
+    assert [one.noted for one in read(path)[-1].studies] == ["after"], "and stays so"
+
+
+@pytest.mark.parametrize("module", ["contrasts", "claims", "series", "judge", "multiverse", "terms", "estimate"])
+def test_the_rules_are_all_code_from_tables_to_verdicts(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    before = at_hand(load_claims(CLAIMS)).rules
+    changed = f"cl_vs_mim.audit.{module}"
+    code = closure._code
+    monkeypatch.setattr(closure, "_code", lambda name: code(name) + ("\nx = 1" if name == changed else ""))
+    assert at_hand(load_claims(CLAIMS)).rules != before
 
 
 def test_a_report_says_under_which_version_it_judged(tmp_path: Path) -> None:
@@ -72,10 +97,16 @@ def test_a_report_says_under_which_version_it_judged(tmp_path: Path) -> None:
     tables, file = Tables(load_study(ROOT / "config" / "smoke.yaml"), tmp_path), load_claims(CLAIMS)
     few = file.model_copy(update={"claims": {"C9": file.claims["C9"]}, "curves": []})
     now = at_hand(few)
+
+    def under(run: Run) -> Registration:
+        return now.model_copy(update={"studies": [run]})
+
     for known, expected in (
         ([], (False, False)),
         ([now], (True, False)),
-        ([now.model_copy(update={"studies": ["smoke"]})], (True, True)),
+        ([under(Run(study="smoke", level=0.95, noted="before"))], (True, True)),
+        ([under(Run(study="smoke", level=0.95, noted="after"))], (True, False)),
+        ([under(Run(study="smoke", level=0.5, noted="before"))], (True, False)),
     ):
         audit = Audit(few, tables, ROOT / "results/reference/reference_values.csv", known)
         found = audit.report("0" * 64, "1" * 64).registration

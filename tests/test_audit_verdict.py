@@ -63,6 +63,8 @@ def contrast(
         ([contrast((0.6, 1), beyond=[(0.1, 2)])], SUPPORTED, "every contrast"),
         ([contrast((0.6, 1), beyond=[(-0.1, 2)])], INCONCLUSIVE, "no more than the untrained encoders"),
         ([contrast((0.0, 0.3), beyond=[(-0.1, 2)])], INCONCLUSIVE, "so are the untrained encoders"),
+        ([contrast((0.6, 1), beyond=[(0.01, 0.15)])], INCONCLUSIVE, "beyond the untrained encoders, but by less"),
+        ([contrast((0.0, 0.3), beyond=[(-0.15, -0.01)])], INCONCLUSIVE, "below the untrained encoders by less"),
         ([contrast((0.0, 0.3), beyond=[(-2, -1)])], CONTRADICTED, "below the margin"),
         ([contrast((0.6, 1), own=[(0.1, 1), (0.2, 1)])], SUPPORTED, "every contrast"),
         ([contrast((0.6, 1), own=[(0.1, 1), (-0.2, 1)])], INCONCLUSIVE, "b is not surely above its own untrained"),
@@ -95,6 +97,14 @@ def test_few_seeds_speak_of_these_encoders_whatever_is_said(seeds, controls, lim
     assert found.verdict == expected + (ON_THESE if limited else "") and found.kind == expected
     unasked = judge([contrast((0.4, 1), own=own, seeds=seeds, controls=controls)], THREE, 0.95)
     assert unasked.verdict == INCONCLUSIVE
+
+
+def test_what_is_needed_is_known_from_as_many_seeds() -> None:
+    """C21 and C22 ask their untrained encoders in needs alone."""
+    asked = [contrast((0.7, 1.0))]
+    for need, limited in (({}, False), ({"seeds": 2}, True), ({"controls": 1}, True), ({"controls": 5}, False)):
+        said = judge(asked, THREE, 0.95, needs=[contrast((0.7, 1.0), **need)]).verdict
+        assert said == SUPPORTED + (ON_THESE if limited else "")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cl_vs_mim.audit.estimate import Effect
+from cl_vs_mim.audit.identities import identities
 from cl_vs_mim.audit.series import Series
 
 _DIGITS = 12  # of resamples: the last ones depend on the number of threads, and of answers right or wrong many are ties
@@ -40,9 +41,12 @@ class Resampling:
         return np.random.default_rng([self.seed, zlib.crc32(what.encode())])
 
     def image_weights(self, images: tuple[str, ...]) -> np.ndarray:
-        """(R, M), each row the share of every image in one resample."""
-        count = len(images)
-        return self._generator("\n".join(images)).multinomial(count, [1 / count] * count, size=self.resamples) / count
+        """(R, M), each row the share of every image in one resample, which draws identities with all their images."""
+        numbers = identities(images)
+        count = int(numbers.max()) + 1
+        drawn = self._generator("\n".join(images)).multinomial(count, [1 / count] * count, size=self.resamples)
+        weights = drawn[:, numbers]
+        return weights / weights.sum(axis=1, keepdims=True)
 
     def seed_weights(self, model: str, seeds: int) -> np.ndarray:
         """(R, S), the weight of every seed in each resample; each row adds up to 1.

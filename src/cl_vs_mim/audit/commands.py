@@ -14,6 +14,7 @@ DECIDES_NO_RESULT = True
 
 _CLAIMS = Path("config/claims.yaml")
 _REGISTERED = Path("config/preregistration.yaml")
+_RESULTS = Path("results")
 _REFERENCE = Path("results/reference/reference_values.csv")
 
 # ------------------------------------------------------------------------------------------------
@@ -64,12 +65,20 @@ def claims(
         print(f"{count:3} {verdict}")
 
 
-def preregister(*, reason: str = "", study: str = "", claims: Path = _CLAIMS, output: Path = _REGISTERED) -> None:
+def preregister(
+    *,
+    reason: str = "",
+    config: Path | None = None,
+    results: Path = _RESULTS,
+    claims: Path = _CLAIMS,
+    output: Path = _REGISTERED,
+) -> None:
     """Fix the claims and rules at hand, by their hashes, before a study is run; or note a study that is run under them.
 
     Args:
         reason: what is new in this version of them.
-        study: name of a study that is run under them, from which on they can only be changed as a new version.
+        config: YAML of a study that is run under them, from which on they can only be changed as a new version.
+        results: folder of all studies' results; a study with tables or an audit there is noted as registered after it.
         claims: the claims and what their rules leave to be fixed.
         output: the list of versions, which is added to.
 
@@ -81,16 +90,23 @@ def preregister(*, reason: str = "", study: str = "", claims: Path = _CLAIMS, ou
         cl-vs-mim preregister --reason "more seeds are asked for"
     """
     from cl_vs_mim.audit.claims import load_claims
-    from cl_vs_mim.audit.registration import as_yaml, at_hand, read, registered
+    from cl_vs_mim.audit.registration import as_yaml, at_hand, read, registered, run_of
+    from cl_vs_mim.config import load_study
     from cl_vs_mim.core.errors import UserError
     from cl_vs_mim.core.files import write_text
 
     known = read(output)
     now = at_hand(load_claims(claims), reason or (known[-1].reason if known and not known[-1].studies else ""))
-    found = registered(now, known, study)
+    run = None
+    if config is not None:
+        study = load_study(config)
+        run = run_of(study.study, study.figures.bootstrap.level, results)
+    found = registered(now, known, run)
     if not found[-1].reason:
         raise UserError("say with --reason what is new in this version")
     write_text(output, as_yaml(found))
+    if run is not None and run.noted == "after":
+        print(f"{results / run.study} was made already: the study is noted as registered after it was run")
     print(f"version {found[-1].version} of {found[-1].date}, claims {now.claims[:12]}, rules {now.rules[:12]}")
 
 

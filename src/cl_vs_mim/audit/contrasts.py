@@ -47,8 +47,9 @@ Terms = Annotated[list[Term], BeforeValidator(_listed)]
 class Control(Section):
     """How the untrained encoders of the same architectures enter a contrast, and why so.
 
-    ``exceed``: the contrast minus theirs must lie on the same side of 0. ``beat``: each encoder must lie above its own
-    untrained one (accuracies). ``differ``: each must differ from its own, in whichever direction. ``none``: not at all.
+    ``exceed``: the contrast minus theirs must lie on the same side of 0, by the smallest effect that
+    matters. ``beat``: each encoder must lie above its own untrained one (accuracies).
+    ``differ``: each must differ from its own, in whichever direction. ``none``: not at all.
     """
 
     enters: Enters
@@ -87,8 +88,8 @@ class Contrast(Section):
     more: Terms = Field(default_factory=list)
     less: Terms = Field(default_factory=list)
     # Asked at every depth of a window. both: more and less at the same depth; less: more as it is, against each depth
-    # of less; pair: each depth of more against each of less.
-    every: Literal["both", "less", "pair"] | None = None
+    # of less; pair: each depth of more against each of less; alone: each depth of the only term.
+    every: Literal["both", "less", "pair", "alone"] | None = None
     margin: float = 0.0
     smallest: Smallest | None = None  # None: a share of the published value; 0 with a margin, which is a bound
     published: float | None = None  # the paper's value of this contrast, in the units of the table
@@ -100,7 +101,9 @@ class Contrast(Section):
     def _can_vary(self) -> Contrast:
         if self.more == self.less:
             raise ValueError(f"{self.name}: more and less are the same; the effect is always 0")
-        if self.every and (len(self.more), len(self.less)) != (1, 1):
+        if self.every == "alone" and len(self.signed()) != 1:
+            raise ValueError(f"{self.name}: every: alone asks one term")
+        if self.every not in (None, "alone") and (len(self.more), len(self.less)) != (1, 1):
             raise ValueError(f"{self.name}: every compares one term with one other")
         if self.every == "both" and self.more[0].depths != self.less[0].depths:
             raise ValueError(f"{self.name}: every: both needs the same depths of both terms")

@@ -3,6 +3,7 @@
 Two things vary. Every encoder was trained (or initialised) from several seeds, and it was shown a sample of images. All
 that is compared is linear in the means over both, so nothing needs to be resampled: each level gives a variance, and
 
+- images of one identity are one observation, with the weight of all of them, so that there are as many as identities;
 - images that several encoders saw are one sample, so what makes an image hard for all of them cancels;
 - a seed of an encoder is the same training in all its tables, so what is particular to it moves together;
 - what is particular to one seed *and* one image shows in both levels, and is taken off once.
@@ -20,6 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from cl_vs_mim.audit.identities import by_identity
+
 _LIKE_NONE = 1e-12  # relative standard error below which nothing varies
 _POINT = 0.975  # the quantile at which the t distributions of the levels are averaged
 _DF = np.concatenate([np.geomspace(1, 50, 400), np.geomspace(51, 1e7, 200)])
@@ -35,6 +38,7 @@ class Part:
     images: Hashable  # names of the images: parts with the same ones are paired; empty where there are none
     values: np.ndarray  # (S, M, ...): seeds, images; NaN where an image does not count; M is 1 without images
     errors: np.ndarray | None = None  # (S, ...): standard errors that the table itself states
+    identities: np.ndarray | None = None  # (M,) integers: which images show one and the same; None: none do
     chosen: bool = False  # at depths that the other seeds chose, so that seeds are not independent
 
 
@@ -78,7 +82,10 @@ def estimate(parts: Sequence[Part]) -> Estimate:
         if part.images and part.values.shape[1] < 2:
             raise ValueError(f"two images or more are needed, not {part.values.shape[1]}")
         key = (part.encoder, part.images)
-        together[key] = together.get(key, 0.0) + part.sign * _influence(part.values)
+        values = _influence(part.values)
+        if part.identities is not None and part.images:
+            values = by_identity(values, part.identities)
+        together[key] = together.get(key, 0.0) + part.sign * values
         if part.errors is not None:
             stated.append((part.errors**2).sum(axis=0) / len(part.errors) ** 2)
     seeds = {encoder: _added(one.mean(axis=1) for key, one in together.items() if key[0] == encoder)

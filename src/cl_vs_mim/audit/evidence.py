@@ -62,7 +62,8 @@ def of_contrast(effect: Estimate, margin: float, smallest: float, untrained: Unt
 
     It is supported where it surely exceeds the margin and its value exceeds it by the smallest effect that matters;
     contradicted where both hold below; and there is nothing where it surely lies within the smallest effect on both
-    sides (two one-sided tests).
+    sides (two one-sided tests). What it shows beyond the untrained encoders has to matter as well, or the smallest
+    effect would be met by the architectures alone.
 
     Args:
         effect: (K, ...).
@@ -75,8 +76,8 @@ def of_contrast(effect: Estimate, margin: float, smallest: float, untrained: Unt
     opposite = effect.below(margin)
     nothing = np.maximum(effect.above(margin - smallest), effect.below(margin + smallest))
     if beyond is not None:
-        holds = np.maximum(holds, beyond.above(0.0))
-        opposite = np.maximum(opposite, beyond.below(0.0))
+        holds = np.where(beyond.value >= smallest, np.maximum(holds, beyond.above(0.0)), 1.0)
+        opposite = np.where(beyond.value <= -smallest, np.maximum(opposite, beyond.below(0.0)), 1.0)
         nothing = np.maximum(nothing, np.maximum(beyond.above(-smallest), beyond.below(smallest)))
     holds = np.where(effect.value >= margin + smallest, holds, 1.0)
     opposite = np.where(effect.value <= margin - smallest, opposite, 1.0)

@@ -12,11 +12,11 @@ from cl_vs_mim.audit.agreement import agree
 from cl_vs_mim.audit.bootstrap import Resampling, holm
 from cl_vs_mim.audit.claims import Claim, ClaimFile, Curve
 from cl_vs_mim.audit.contrasts import Contrast, Enters
-from cl_vs_mim.audit.estimate import Effect, predicted
+from cl_vs_mim.audit.estimate import Effect, least, predicted
 from cl_vs_mim.audit.measure import Measured, measure
 from cl_vs_mim.audit.multiverse import universes
 from cl_vs_mim.audit.provenance import code_of_metric, snakemake_command, table_name, table_records
-from cl_vs_mim.audit.registration import Registration, at_hand, same
+from cl_vs_mim.audit.registration import Registration, Run, at_hand, same
 from cl_vs_mim.audit.result import (
     VERDICTS,
     AgreementRecord,
@@ -69,27 +69,30 @@ class Audit:
             return Verdict(NOT_TESTED, claim.not_tested), []
         groups = {one.group for one in claim.contrasts} if claim.any_group else set()
         measured: list[Measured] = []
+        needs: list[Measured] = []
         faults: list[str] = []
         for group in sorted(groups) or [""]:
             try:
-                measured += self._group(claim, group)
+                needed, found = self._group(claim, group)
+                needs, measured = [*needs, *needed], [*measured, *found]
             except UserError as error:
                 faults.append(str(error))
         if not measured:
             return Verdict(NOT_TESTED, faults[0]), []
-        return judge(measured, self.file.rule, self.level, len(groups)), measured
+        return judge(measured, self.file.rule, self.level, len(groups), needs), measured
 
-    def _group(self, claim: Claim, group: str) -> list[Measured]:
-        """The contrasts of one group, or of the whole claim.
+    def _group(self, claim: Claim, group: str) -> tuple[list[Measured], list[Measured]]:
+        """What one group, or the whole claim, needs, and its contrasts.
 
         Raises:
             UserError: a table or a model is missing, or what it needs does not hold.
         """
-        for need in self._measure((one for one in claim.needs if one.group in ("", group)), "none"):
+        needs = self._measure((one for one in claim.needs if one.group in ("", group)), "none")
+        for need in needs:
             low = need.interval(self.level).low
             if low is None or low <= need.margin:
                 raise UserError(f"it does not hold that {need.name}")
-        return [self._one(one, claim.enters(one)) for one in claim.contrasts if one.group == group]
+        return needs, [self._one(one, claim.enters(one)) for one in claim.contrasts if one.group == group]
 
     def _one(self, contrast: Contrast, enters: Enters) -> Measured:
         return measure(self.tables, contrast, enters, smallest_share=self.file.rule.smallest_share)
@@ -112,8 +115,9 @@ class Audit:
         names = {one.name for one in measured}
         there = claim.model_copy(update={"contrasts": [one for one in claim.contrasts if one.name in names]})
         groups = len({one.group for one in claim.contrasts}) if claim.any_group else 0
-        varied = list(universes(there, self.tables, self.file, self.level, groups)) if measured else []
         beside, needs = self._measure_if_there(claim.beside), self._measure_if_there(claim.needs)
+        held = [one for one in needs if one.group in ("", *(each.group for each in measured))]
+        varied = list(universes(there, self.tables, self.file, self.level, groups, held)) if measured else []
         elsewhere = [one for universe in varied for one in universe.measured]
         self._paths.update(path for one in (*measured, *beside, *needs, *elsewhere) for path in one.paths)
         return ClaimRecord(
@@ -125,8 +129,10 @@ class Audit:
             needs=self._contrasts(claim, needs, claim.needs),
             p_value=verdict.p_value,
             p_holm=None,
-            seeds=min((one.seeds for one in measured), default=0),
-            control_seeds=min((one.control_seeds for one in measured if one.control_seeds is not None), default=None),
+            seeds=min((one.seeds for one in (*measured, *held)), default=0) if measured else 0,
+            control_seeds=min(
+                (one.control_seeds for one in (*measured, *held) if one.control_seeds is not None), default=None
+            ),
             images=min((one.images for one in measured), default=0),
             multiverse=[
                 Universe(
@@ -167,6 +173,7 @@ class Audit:
                 OwnRecord(encoder=name, value=value, low=value - half, high=value + half)
                 for name, value, half in zip(one.encoders, own.value, own.half_width(self.level), strict=True)
             ],
+            untrained=None if one.before is None else _effect(least(one.before, self.level)),
             p_value=float(one.evidence.support),
             seeds=one.seeds,
             images=one.images,
@@ -215,7 +222,8 @@ class Audit:
             claims=now.claims,
             rules=now.rules,
             registered=entry is not None,
-            before_the_study=entry is not None and self.tables.study.study in entry.studies,
+            before_the_study=entry is not None
+            and Run(study=self.tables.study.study, level=self.level, noted="before") in entry.studies,
         )
 
     def report(self, data_hash: str, config_hash: str) -> Report:

@@ -11,6 +11,7 @@ import numpy as np
 from cl_vs_mim.audit.contrasts import Contrast, Enters, Heads, Term, read_otherwise
 from cl_vs_mim.audit.estimate import Effect, Estimate, Part, estimate, least
 from cl_vs_mim.audit.evidence import Evidence, Untrained, of_contrast
+from cl_vs_mim.audit.identities import identities
 from cl_vs_mim.audit.series import Series, Tables, control_of, model_of, source_of
 from cl_vs_mim.audit.terms import CHOOSING, expanded, judging, reduced
 from cl_vs_mim.core.errors import UserError
@@ -38,7 +39,7 @@ class Measured:
     untrained: Untrained
     enters: Enters
     seeds: int  # the fewest of any trained encoder in it
-    control_seeds: int | None  # the fewest of any untrained one; None: none enters
+    control_seeds: int | None  # the fewest of any untrained one, a term or a control; None: none enters
     images: int  # 0: the tables have no values by image
     smallest: float = 0.0  # effect beyond the margin that matters
     group: str = ""
@@ -46,6 +47,7 @@ class Measured:
     encoders: tuple[str, ...] = ()  # those of untrained.own
     effect_size: float | None = None  # in standard deviations between images
     paths: tuple[Path, ...] = ()  # the tables behind it
+    before: Estimate | None = None  # the contrast of the untrained encoders, where trained ones must differ from theirs
 
     @property
     def evidence(self) -> Evidence:
@@ -106,21 +108,25 @@ def measure(
     _check_images([*series, *controls])
     arrays, depths = expanded(contrast, series, choices.shift)
     parts = _parts(contrast, series, arrays)
-    beyond = own = None
+    beyond = own = before = None
     encoders: tuple[str, ...] = ()
     if enters == "exceed":
         opposite = _parts(contrast, controls, expanded(contrast, controls, choices.shift)[0], sign=-1)
         beyond = estimate([*parts, *opposite])
     elif enters in ("beat", "differ"):
         encoders, own = _own(contrast, series, controls, choices.shift)
+    if enters == "differ":
+        before = estimate(_parts(contrast, controls, expanded(contrast, controls, choices.shift)[0]))
+    untrained = [*controls, *(one for one in series if one.model in study.controls())]
+    trained = [one for one in series if one.model not in study.controls()]
     return Measured(
         contrast.name,
         contrast.margin,
         estimate(parts),
         Untrained(beyond, own, either_way=enters == "differ"),
         enters,
-        min(len(one.values) for one in series),
-        min((len(one.values) for one in controls), default=None),
+        min(len(one.values) for one in trained or series),
+        min((len(one.values) for one in untrained), default=None),
         min(len(one.images) for one in series),
         contrast.smallest_effect(smallest_share),
         contrast.group,
@@ -128,6 +134,7 @@ def measure(
         encoders,
         _between_images(parts),
         tuple(dict.fromkeys(path for one in (*series, *controls) for path in one.paths)),
+        before,
     )
 
 
@@ -140,9 +147,10 @@ def _parts(contrast: Contrast, series: Sequence[Series], arrays: Sequence[np.nda
     """One part a term. Errors that a table states are those of the mean of the window."""
     found = []
     for (its, term), one, values in zip(contrast.signed(), series, arrays, strict=True):
-        part = _part(sign * its, one, term, judging(contrast, values))
-        images = one.images[1::2] if part.values.shape[1] < len(one.images) else one.images
-        found.append(replace(part, images=images, chosen=term.over in CHOOSING))
+        judges = judging(contrast, one.images)
+        images = tuple(name for name, judging_it in zip(one.images, judges, strict=False) if judging_it)
+        part = _part(sign * its, replace(one, images=images), term, values[:, judges])
+        found.append(replace(part, chosen=term.over in CHOOSING))
     return found
 
 
@@ -152,7 +160,7 @@ def _part(sign: int, series: Series, term: Term, values: np.ndarray) -> Part:
         stated = Series(series.model, series.depths, series.errors[:, None] ** 2, (), None, series.paths)
         mean = reduced(stated, term, plain=True)[:, 0]  # variance of one depth
         errors = np.sqrt(mean) * np.ones(values.shape[-1])
-    return Part(sign, series.model, series.images, values, errors)
+    return Part(sign, series.model, series.images, values, errors, identities(series.images) if series.images else None)
 
 
 def _own(

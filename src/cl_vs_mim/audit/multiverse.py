@@ -7,7 +7,7 @@ tables do not have (heads of a table without heads) are not varied.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -29,7 +29,14 @@ class Universe:
     verdict: Verdict
 
 
-def universes(claim: Claim, tables: Tables, file: ClaimFile, level: float, groups: int = 0) -> Iterator[Universe]:
+def universes(
+    claim: Claim,
+    tables: Tables,
+    file: ClaimFile,
+    level: float,
+    groups: int = 0,
+    needs: Sequence[Measured] = (),
+) -> Iterator[Universe]:
     """Every combination but that of the verdict itself; those that a table cannot show are left out.
 
     Args:
@@ -38,6 +45,7 @@ def universes(claim: Claim, tables: Tables, file: ClaimFile, level: float, group
         file: the free choices, and the rule.
         level: of the intervals.
         groups: that the claim names, where it is enough that one holds.
+        needs: what the question needs, as the verdict has it.
     """
     for choices in _combinations(claim, tables, file.multiverse):
         try:
@@ -53,7 +61,7 @@ def universes(claim: Claim, tables: Tables, file: ClaimFile, level: float, group
             ]
         except UserError:  # a shifted window may hold no depth, an alternative may not be in the tables
             continue
-        yield Universe(_named(claim, choices), measured, judge(measured, file.rule, level, groups))
+        yield Universe(_named(claim, choices), measured, judge(measured, file.rule, level, groups, needs))
 
 
 def _combinations(claim: Claim, tables: Tables, options: Multiverse) -> Iterator[Choices]:

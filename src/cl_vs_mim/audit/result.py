@@ -79,6 +79,7 @@ class ContrastRecord(_Record):
     effect: EffectRecord
     beyond_control: EffectRecord | None
     own: list[OwnRecord]
+    untrained: EffectRecord | None  # the contrast of the untrained encoders; null: not asked to differ from it
     p_value: float  # of support
     seeds: int
     images: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cl_vs_mim.audit.contrasts import Contrast, Heads, Term, Value
+from cl_vs_mim.audit.identities import identities
 from cl_vs_mim.config import Study
 from cl_vs_mim.config.encoders import run_name
 from cl_vs_mim.core.errors import UserError
@@ -21,6 +22,7 @@ from cl_vs_mim.metrics.yardstick import uniform_attention_distance
 
 _SIZES = {":smallest": min, ":largest": max}
 _UNTRAINED = "_untrained"
+_PLACES = ("image", "depth", "head", "metric", "frequency", "width", "rank", "labels", "pooling", "split")  # of values
 _KEPT = 16  # tables; one of a large study's spectra holds millions of rows
 
 # ------------------------------------------------------------------------------------------------
@@ -132,18 +134,37 @@ class Tables:
         self.study = study
         self.folder = folder
         self.frame = lru_cache(_KEPT)(read_table)  # a table as it is
+        self._contents: dict[Path, int | None] = {}
         self._series: dict[tuple[str, Source], Series] = {}
 
     def series(self, model: str, source: Source) -> Series:
         """Values of an encoder; heads are pooled.
 
         Raises:
-            UserError: a table is missing, lacks what is asked for, or has images or depths of some seeds only.
+            UserError: a table is missing, lacks what is asked for, has images or depths of some seeds only, or is the
+                table of another seed over again.
         """
         key = (model, source)
         if key not in self._series:
             self._series[key] = self._read(model, source)
         return self._series[key]
+
+    def _refuse_copies(self, model: str, paths: Sequence[Path]) -> None:
+        """Two seeds never agree in every value of every image; where they do, one training would count twice.
+
+        Raises:
+            UserError: the tables of two seeds do.
+        """
+        seen: dict[int, Path] = {}
+        for path in paths:
+            if path not in self._contents:
+                self._contents[path] = _content(self.frame(path))
+            content = self._contents[path]
+            if content is not None and seen.setdefault(content, path) is not path:
+                raise UserError(
+                    f"{seen[content].stem} and {path.stem} have the same value of every image in table "
+                    f"{path.parent.name}, so that they are no two seeds of {model}; rebuild one"
+                )
 
     def _read(self, model: str, source: Source) -> Series:
         arrays, errors, paths, axes = [], [], [], None
@@ -166,6 +187,7 @@ class Tables:
             if "standard_error" in frame:
                 errors.append(frame.set_index("depth")["standard_error"].loc[pivot.columns].to_numpy())
         assert axes is not None, f"{model} has no seeds"
+        self._refuse_copies(model, paths)
         images = tuple(map(str, axes[0])) if "image" in self.frame(paths[0]) else ()
         values = np.stack(arrays)
         if not np.isfinite(values).all() and source.decision is None:
@@ -178,8 +200,19 @@ class Tables:
             raise UserError(f"no image of a table {source.table} of {model} is decided in a way that counts")
         if len(images) == 1:
             raise UserError(f"a table {source.table} of {model} has one image, which has no interval")
+        if images and not identities(images).any():
+            raise UserError(f"a table {source.table} of {model} has images of one identity, which has no interval")
         depths = axes[1].to_numpy(dtype=np.float64)
         return Series(model, depths, values, images, np.stack(errors) if errors else None, tuple(paths))
+
+
+def _content(frame: pd.DataFrame) -> int | None:
+    """What a table measured, as a number, whatever the order of its rows and its origin; None where nothing varies."""
+    measured = next((name for name in ("value", "decision") if name in frame), None)
+    if measured is None or "image" not in frame or frame[measured].nunique() < 2:
+        return None
+    kept = [name for name in (*_PLACES, "value", "decision") if name in frame]
+    return int(pd.util.hash_pandas_object(frame[kept], index=False).to_numpy().sum())
 
 
 def _chosen(frame: pd.DataFrame, source: Source, path: Path, level: float) -> pd.DataFrame:

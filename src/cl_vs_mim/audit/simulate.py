@@ -28,6 +28,7 @@ _DEPTHS, _PARTS = 6, 3
 _SHARED, _BY_IMAGE, _BY_BOTH = 2.0, 0.5, 0.5  # standard deviations between images: for all, an encoder, a training
 _IMAGES = tuple(range(12))
 _LEAST_CONTROLS = 5
+_OF_EACH, _ALIKE, _BY_CLUSTER = 4, 0.3, 1.5  # images of an identity, their correlation, and their standard deviation
 
 # ------------------------------------------------------------------------------------------------
 # Studies
@@ -61,6 +62,16 @@ class _World:
         values = values + self.rng.normal(0, _BY_IMAGE, (1, *shape[1:])) + self.rng.normal(0, _BY_BOTH, shape)
         self._drawn += 1
         return Part(sign, f"encoder {self._drawn}", _IMAGES, values)
+
+    def clustered(self, mean: float, sign: int = 1) -> Part:
+        """Values (S, M, 1, R) of an encoder on several images of every identity, correlated for this encoder alone."""
+        numbers = np.repeat(np.arange(len(_IMAGES)), _OF_EACH)
+        seeds, replicates = self.design.seeds, self.design.replicates
+        alike = self.rng.normal(0, _BY_CLUSTER * _ALIKE**0.5, (1, len(_IMAGES), 1, replicates))[:, numbers]
+        apart = self.rng.normal(0, _BY_CLUSTER * (1 - _ALIKE) ** 0.5, (1, len(numbers), 1, replicates))
+        self._drawn += 1
+        values = mean + self.rng.normal(0, 1.0, (seeds, 1, 1, replicates)) + alike + apart
+        return Part(sign, f"encoder {self._drawn}", tuple(range(len(numbers))), values, identities=numbers)
 
     def untrained(self, means: Sequence[float], sign: int = 1) -> Part:
         """The same of an untrained encoder, which has five seeds or more."""
@@ -128,7 +139,9 @@ def _each(world: _World, effect: float) -> Outcome:
 def _chosen(world: _World, effect: float) -> Outcome:
     """The highest of early depths over the last one of the same encoder; one early depth has the effect."""
     drawn = world.encoder([effect, *[0.0] * _DEPTHS]).values  # noqa: PD011
-    early = chosen(drawn[:, :, :-1], "max")[:, 1::2, None]  # one half of the images chooses, the other judges
+    early = chosen(drawn[:, :, :-1], "max", np.arange(len(_IMAGES)) % 2 == 0)[
+        :, 1::2, None
+    ]  # one half of the images chooses, the other judges
     last = drawn[:, 1::2, -1:]
     images = _IMAGES[1::2]
     found = estimate([Part(1, "encoder", images, early, chosen=True), Part(-1, "encoder", images, last)])
@@ -162,6 +175,12 @@ def _any(world: _World, effect: float) -> Outcome:
     return any_of(evidence), [part for group in groups for part in group]
 
 
+def _clustered(world: _World, effect: float) -> Outcome:
+    """Several images of every identity, which are hard or easy for an encoder together."""
+    found = estimate([world.clustered(effect), world.clustered(0.0, -1)])
+    return _judged(found), [(found, effect)]
+
+
 KINDS: dict[str, Kind] = {
     "one contrast": _contrast,
     "one contrast, one encoder steady": _unequal,
@@ -174,6 +193,7 @@ KINDS: dict[str, Kind] = {
     f"conjunction of {_PARTS}, {_PARTS - 1} of them there": _all_but_one,
     f"order of {_PARTS + 1}": _order,
     f"any of {_PARTS} groups of 2": _any,
+    "one contrast, images alike by identity": _clustered,
 }
 
 # ------------------------------------------------------------------------------------------------

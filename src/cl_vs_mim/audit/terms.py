@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from cl_vs_mim.audit.contrasts import Contrast, Term
+from cl_vs_mim.audit.identities import choosing, identities
 from cl_vs_mim.audit.series import Series
 from cl_vs_mim.core.errors import UserError
 
 CHOOSING = ("max", "min")  # a depth
 
-_LEAST_IMAGES = 4  # two to choose by, and two to measure on
+_LEAST_IDENTITIES = 4  # two to choose by, and two to measure on
 _NEAR = 1e-9  # of relative depths
 
 
@@ -43,29 +44,32 @@ def reduced(series: Series, term: Term, shift: float = 0.0, *, plain: bool = Fal
     """
     inside = series.values[..., window(series.depths, term, shift)]
     if term.over in CHOOSING and not plain:
-        return chosen(inside, term.over)[..., None]
+        return chosen(inside, term.over, choosing(series.images))[..., None]
     if term.over in ("first", "last"):
         return inside[..., [0 if term.over == "first" else -1]]
     return inside.mean(axis=-1, keepdims=True)
 
 
-def judging(contrast: Contrast, values: np.ndarray) -> np.ndarray:
-    """The images (S, M, ...) that a contrast is measured on: every other one, where the rest chooses a depth.
+def judging(contrast: Contrast, images: tuple[str, ...]) -> np.ndarray:
+    """Which images (M,) a contrast is measured on: those of every other identity, where the rest chooses a depth.
 
     Raises:
-        UserError: there are images, but too few to be halved.
+        UserError: there are images, but of too few identities to be halved.
     """
-    if values.shape[1] == 1 or not any(term.over in CHOOSING for _, term in contrast.signed()):
-        return values
-    if values.shape[1] < _LEAST_IMAGES:
-        raise UserError(f"{contrast.name}: a depth that is chosen needs {_LEAST_IMAGES} images, not {values.shape[1]}")
-    return values[:, 1::2]
+    if not images or not any(term.over in CHOOSING for _, term in contrast.signed()):
+        return np.ones(max(len(images), 1), dtype=bool)
+    count = int(identities(images).max()) + 1
+    if count < _LEAST_IDENTITIES:
+        raise UserError(
+            f"{contrast.name}: a depth that is chosen needs images of {_LEAST_IDENTITIES} identities, not {count}"
+        )
+    return ~choosing(images)
 
 
-def chosen(values: np.ndarray, over: str) -> np.ndarray:
+def chosen(values: np.ndarray, over: str, chooses: np.ndarray) -> np.ndarray:
     """(S, M) of values (S, M, D, ...) at the depth that is highest or lowest for the others.
 
-    The depth of a seed is chosen by the other seeds, where there are several, and on every other image alone
+    The depth of a seed is chosen by the other seeds, where there are several, and on the images (M,) that choose
     (:func:`judging` leaves those out).
 
     Raises:
@@ -75,7 +79,7 @@ def chosen(values: np.ndarray, over: str) -> np.ndarray:
     if depths > 1 and seeds == images == 1:
         raise UserError("a depth that is chosen needs a second seed or a second image to be measured on")
     place = np.argmax if over == "max" else np.argmin
-    by_seed = np.nanmean(values[:, ::2], axis=1)  # (S, D, ...)
+    by_seed = np.nanmean(values[:, chooses], axis=1)  # (S, D, ...)
     found = np.empty(values.shape[:2] + values.shape[3:])
     for seed in range(seeds):
         others = by_seed[np.arange(seeds) != seed] if seeds > 1 else by_seed
@@ -93,15 +97,18 @@ def expanded(contrast: Contrast, series: list[Series], shift: float = 0.0) -> tu
     terms = [term for _, term in contrast.signed()]
     if contrast.every is None:
         return [reduced(one, term, shift) for one, term in zip(series, terms, strict=True)], [""]
+    if contrast.every == "alone":
+        inside = window(series[0].depths, terms[0], shift)
+        return [series[0].values[..., inside]], [f"{depth:g}" for depth in series[0].depths[inside]]
     more, less = series
     if contrast.every == "both" and len(more.depths) != len(less.depths):
         raise UserError(f"{contrast.name}: {more.model} and {less.model} have different numbers of depths")
-    inside = [window(one.depths, term, shift) for one, term in zip(series, terms, strict=True)]
-    of_more, of_less = (one.values[..., here] for one, here in zip(series, inside, strict=True))
-    names = [f"{depth:g}" for depth in less.depths[inside[1]]]
+    windows = [window(one.depths, term, shift) for one, term in zip(series, terms, strict=True)]
+    of_more, of_less = (one.values[..., here] for one, here in zip(series, windows, strict=True))
+    names = [f"{depth:g}" for depth in less.depths[windows[1]]]
     if contrast.every == "less":
         return [reduced(more, terms[0], shift), of_less], names
     if contrast.every == "both":
         return [of_more, of_less], names
-    pairs = [f"{one:g} and {other}" for one in more.depths[inside[0]] for other in names]
+    pairs = [f"{one:g} and {other}" for one in more.depths[windows[0]] for other in names]
     return [np.repeat(of_more, len(names), axis=-1), np.tile(of_less, of_more.shape[-1])], pairs

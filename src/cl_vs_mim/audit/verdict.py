@@ -22,17 +22,18 @@ RULE = (  # *…* is emphasised on the page
     "margin by the smallest effect; contradicted when both hold below; *equivalent to nothing* when the whole interval "
     "lies within the smallest effect on both sides.",
     "A contrast that is asked at many depths is supported when it is at every one of them, and contradicted when it is "
-    "at some depth after correction for looking at all. A depth that is chosen is chosen by one half of the images and "
-    "by the other seeds, and measured on the other half and this seed.",
+    "at some depth after correction for looking at all. A depth that is chosen is chosen by one half of the identities "
+    "that images show and by the other seeds, and measured on the other half and this seed.",
     "All contrasts supported: the claim is *supported*. One contradicted, or equivalent to nothing, after correction "
     "for their number: so is the claim. Where it is enough that one group of contrasts holds, support is corrected for "
     "the number of groups, and contradiction needs all of them. Otherwise it is *inconclusive*.",
     "How the untrained encoders enter stands with each claim: the contrast minus theirs must lie on the same side of 0 "
-    "(*exceed*); each encoder must lie above its own untrained one (*beat*), or be different from it (*differ*); or "
+    "by the smallest effect or more (*exceed*); each encoder must lie above its own untrained one (*beat*), or be "
+    "different from it (*differ*); or "
     "they do not (*none*). What is asked for support is asked for a contradiction and for equivalence too.",
     "With fewer seeds of a trained encoder than the rules ask for, or fewer of an untrained one that enters than they "
-    "ask for or than there are of the trained ones, a verdict speaks *on these encoders*. With one seed the interval "
-    "is over images alone.",
+    "ask for or than there are of the trained ones, a verdict speaks *on these encoders*; so it does where what the "
+    "question needs is known from as few. With one seed the interval is over images alone.",
 )
 
 
@@ -50,7 +51,9 @@ class Verdict:
         return self.verdict.removesuffix(ON_THESE)
 
 
-def judge(measured: Sequence[Measured], rule: Rule, level: float, groups: int = 0) -> Verdict:
+def judge(
+    measured: Sequence[Measured], rule: Rule, level: float, groups: int = 0, needs: Sequence[Measured] = ()
+) -> Verdict:
     """The verdict of a claim that can be tested, by :data:`RULE`.
 
     Args:
@@ -58,6 +61,7 @@ def judge(measured: Sequence[Measured], rule: Rule, level: float, groups: int = 
         rule: what is fixed beforehand.
         level: of the intervals.
         groups: that the claim names, where it is enough that all contrasts of one group hold; 0: it names none.
+        needs: what the question needs, which holds: known from as few seeds, it limits the verdict as a contrast does.
     """
     by_group: dict[str, list[Measured]] = {}
     for one in measured:
@@ -66,7 +70,7 @@ def judge(measured: Sequence[Measured], rule: Rule, level: float, groups: int = 
     found = any_of(list(each.values()), groups) if groups else each[""]
     word = decide(found, level)
     p_value = {CONTRADICTED: found.contradiction, EQUIVALENT: found.equivalence}.get(word, found.support)
-    limited = ON_THESE if word != INCONCLUSIVE and any(_few(one, rule) for one in measured) else ""
+    limited = ON_THESE if word != INCONCLUSIVE and any(_few(one, rule) for one in (*measured, *needs)) else ""
     if groups:
         nearest = min(each, key=lambda group: float(each[group].support))
         reason = f"nearest is {nearest}: {_reason(by_group[nearest], word, level)}"
@@ -103,7 +107,7 @@ def _few(one: Measured, rule: Rule) -> bool:
 def _reason(measured: Sequence[Measured], word: str, level: float) -> str:
     alpha = 1 - level
     if word == SUPPORTED:
-        return "every contrast exceeds its margin, by an effect that matters"
+        return "every contrast exceeds its margin, by an effect that matters" + "".join(map(_untrained, measured))
     if word == CONTRADICTED:
         one = min(measured, key=lambda one: float(one.evidence.contradiction))
         return f"{_at(one)}: the whole interval lies below the margin"
@@ -112,6 +116,14 @@ def _reason(measured: Sequence[Measured], word: str, level: float) -> str:
         return f"{_at(one)}: the whole interval lies within the smallest effect that matters"
     one = max(measured, key=lambda one: (not one.has_interval, float(one.evidence.support)))
     return f"{_at(one)}: {_open(one, one.interval(level), alpha)}"
+
+
+def _untrained(one: Measured) -> str:
+    """What the architectures show untrained, where training was only asked to change it."""
+    if one.before is None:
+        return ""
+    value = f"{float(one.before.value.min()):.3g} ({one.name})"
+    return f"; the architectures differ untrained by {value}" if len(set(one.encoders)) > 1 else f"; untrained {value}"
 
 
 def _open(one: Measured, effect: Effect, alpha: float) -> str:
@@ -127,6 +139,8 @@ def _open(one: Measured, effect: Effect, alpha: float) -> str:
     beyond = one.untrained.beyond
     if beyond is not None and float(beyond.above(0.0).max()) >= alpha:
         return "no more than the untrained encoders of the same architectures show"
+    if beyond is not None and float(beyond.value.min()) < one.smallest:
+        return "beyond the untrained encoders, but by less than matters"
     own = one.untrained.own
     if own is not None and float(one.untrained.trained()) >= alpha:
         p = own.away(0.0) if one.untrained.either_way else own.above(0.0)
@@ -142,6 +156,8 @@ def _not_below(one: Measured, alpha: float) -> str:
     beyond = one.untrained.beyond
     if beyond is not None and float(beyond.below(0.0).min()) >= alpha:
         return "so are the untrained encoders of the same architectures"
+    if beyond is not None and float(beyond.value.min()) > -one.smallest:
+        return "below the untrained encoders by less than matters"
     if float(one.untrained.trained()) >= alpha:
         return "some encoder is not surely beyond its own untrained one"
     return "not surely so after correction for all that is asked"
