@@ -121,6 +121,7 @@ def test_every_depth_is_asked_where_the_claim_says_so(study: Study, folder: Path
     assert len(pairs.effect.value) == len(pairs.depths) == 9 and pairs.depths[1] == "1 and 2"
     level = measured(study, folder, late(more=[], less={"model": "cl"}, every="alone", margin=-0.9))
     assert level.effect.value == pytest.approx([-0.5, -0.2, -0.1], abs=0.02) and level.depths == ("1", "2", "3")
+    assert level.least_seen == pytest.approx(-0.5, abs=0.02) and pairs.least_seen is None
     write_attention(folder, "simmim", [0.5, 0.6])
     with pytest.raises(UserError, match="different numbers of depths"):
         measured(study, folder, late(**whole, every="both"))

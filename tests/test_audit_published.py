@@ -123,6 +123,8 @@ def test_hybrids_that_change_no_token_are_not_asked(file: ClaimFile) -> None:
     in_one = np.array([0.9] * 6 + [0.99999] + [0.9] * 5)  # the mean over depths would not show it
     said = found(file, "C31", {("hybrid_02", "depth_similarity_blocks"): in_one})
     assert said.verdict == NOT_TESTED and "tokens change from block to block in λ 0.2" in said.reason
+    barely = {("hybrid_02", "depth_similarity_blocks"): np.array([0.9] * 11 + [0.9993])}  # some seeds lie above 0.999
+    assert found(file, "C31", barely).verdict == NOT_TESTED
     alone = {key: means for key, means in still.items() if key[0] != "hybrid_02"}
     assert found(file, "C28", alone).kind == SUPPORTED, "one mixture is enough, and the others are left out"
 

@@ -88,7 +88,8 @@ class Contrast(Section):
     more: Terms = Field(default_factory=list)
     less: Terms = Field(default_factory=list)
     # Asked at every depth of a window. both: more and less at the same depth; less: more as it is, against each depth
-    # of less; pair: each depth of more against each of less; alone: each depth of the only term.
+    # of less; pair: each depth of more against each of less; alone: each depth of the only term,
+    # and as a need in every seed by its value, because it asks what these encoders are and not what training does.
     every: Literal["both", "less", "pair", "alone"] | None = None
     margin: float = 0.0
     smallest: Smallest | None = None  # None: a share of the published value; 0 with a margin, which is a bound

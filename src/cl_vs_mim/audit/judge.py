@@ -89,7 +89,8 @@ class Audit:
         """
         needs = self._measure((one for one in claim.needs if one.group in ("", group)), "none")
         for need in needs:
-            low = need.interval(self.level).low
+            # what is asked of each encoder as it is needs no interval: it speaks of these encoders, seed by seed
+            low = need.interval(self.level).low if need.least_seen is None else need.least_seen
             if low is None or low <= need.margin:
                 raise UserError(f"it does not hold that {need.name}")
         return needs, [self._one(one, claim.enters(one)) for one in claim.contrasts if one.group == group]

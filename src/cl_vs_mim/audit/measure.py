@@ -48,6 +48,7 @@ class Measured:
     effect_size: float | None = None  # in standard deviations between images
     paths: tuple[Path, ...] = ()  # the tables behind it
     before: Estimate | None = None  # the contrast of the untrained encoders, where trained ones must differ from theirs
+    least_seen: float | None = None  # of every: alone, the least value of any seed at any depth
 
     @property
     def evidence(self) -> Evidence:
@@ -135,6 +136,7 @@ def measure(
         _between_images(parts),
         tuple(dict.fromkeys(path for one in (*series, *controls) for path in one.paths)),
         before,
+        _least_seen(parts) if contrast.every == "alone" else None,
     )
 
 
@@ -193,6 +195,12 @@ def _between_images(parts: Sequence[Part]) -> float | None:
     each = sum((one.sign * one.values.mean(axis=0) for one in parts), start=np.zeros(()))
     spread = float(np.std(each, ddof=1))
     return float(each.mean()) / spread if spread > 0 else None
+
+
+def _least_seen(parts: Sequence[Part]) -> float:
+    """The least of the means over images, of any seed at any depth, of the one part that there is."""
+    (part,) = parts
+    return float((part.sign * np.nanmean(part.values, axis=1)).min())
 
 
 def _check_images(series: Sequence[Series]) -> None:

@@ -16,7 +16,8 @@ INCONCLUSIVE, NOT_TESTED = "inconclusive", "not tested here"
 ON_THESE = " on these encoders"
 
 RULE = (  # *…* is emphasised on the page
-    "Tables or models are missing, or what the question needs does not hold: *not tested here*, and why.",
+    "What a question needs is asked by its interval; that an encoder is no near identity, of every seed at every block "
+    "by its value. Tables or models are missing, or what the question needs does not hold: *not tested here*, and why.",
     "A claim is a conjunction of contrasts. A contrast should exceed its margin; the smallest effect that matters is "
     "stated beside it. It is supported when its whole interval lies above the margin *and* its value exceeds the "
     "margin by the smallest effect; contradicted when both hold below; *equivalent to nothing* when the whole interval "
