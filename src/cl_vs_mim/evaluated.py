@@ -17,9 +17,10 @@ from cl_vs_mim.config import Architecture, Study, load_study
 from cl_vs_mim.config.encoders import model_and_seed
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.tables import row_head
-from cl_vs_mim.data.images import ImageFolderIndex, decode_many, index_image_folder, select_evenly
+from cl_vs_mim.data.images import ImageFolderIndex, decode_many, index_image_folder, normalise, select_evenly
 from cl_vs_mim.encoder.checkpoints import load_encoder, read_header, require_spec
 from cl_vs_mim.encoder.model import Encoder, build_encoder
+from cl_vs_mim.encoder.pooling import POOLINGS, pool
 
 SPLIT = "val"
 Stage = Literal["pretrained", "finetuned"]
@@ -221,6 +222,25 @@ def batches(
             if start + batch_size < len(positions):
                 ahead = pool.submit(decoded, start + batch_size)
             yield current
+
+
+@torch.inference_mode()
+def depth_features(encoder: Encoder, pixels: Tensor, final_norm: bool = False) -> Tensor:
+    """(B, 3, S, S) uint8 -> (B, L+1, 2, D) float32: depth 0 … L, then :data:`POOLINGS`.
+
+    Args:
+        encoder: in evaluation mode, on the device that does the work.
+        pixels: a batch.
+        final_norm: apply the encoder's last LayerNorm to the tokens of every depth.
+    """
+    images = normalise(pixels.to(next(encoder.parameters()).device, non_blocking=True))
+    embedded = encoder.embed(images)  # (B, 1+N, D); timm's pass below starts with the first block's output
+    blocks = encoder.backbone.forward_intermediates(
+        images, return_prefix_tokens=True, norm=final_norm, output_fmt="NLC", intermediates_only=True
+    )
+    first = encoder.norm(embedded) if final_norm else embedded
+    states = [first, *(torch.cat([prefix, patches], dim=1) for patches, prefix in blocks)]
+    return torch.stack([torch.stack([pool(state, way) for way in POOLINGS], dim=1) for state in states], dim=1)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from cl_vs_mim.analysis.metrics import Measurement
 from cl_vs_mim.analysis.streaming import stream
@@ -25,11 +24,11 @@ from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.progress import progress
 from cl_vs_mim.core.tables import read_table, row_head, with_columns, write_table
 from cl_vs_mim.data.identity import data_hash
-from cl_vs_mim.data.images import index_image_folder, normalise, select_evenly
+from cl_vs_mim.data.images import index_image_folder, select_evenly
 from cl_vs_mim.encoder.checkpoints import load_encoder, read_header, require_spec
 from cl_vs_mim.encoder.model import Encoder, build_encoder
-from cl_vs_mim.encoder.pooling import POOLINGS, pool
-from cl_vs_mim.evaluated import SPLIT, batches, find_run
+from cl_vs_mim.encoder.pooling import POOLINGS
+from cl_vs_mim.evaluated import SPLIT, batches, depth_features, find_run
 from cl_vs_mim.metrics.attention import (
     attention_distance,
     attention_entropy,
@@ -88,13 +87,6 @@ def snapshots_in(folder: Path, run: str) -> list[Path]:
 # ------------------------------------------------------------------------------------------------
 
 
-@torch.inference_mode()
-def pooled(encoder: Encoder, images: Tensor) -> Tensor:
-    """(B, 3, S, S) uint8 -> (B, L, 2, D): the output of every block, pooled by :data:`POOLINGS`."""
-    states = encoder.states(normalise(images))[2::2]
-    return torch.stack([torch.stack([pool(state, way) for way in POOLINGS], dim=1) for state in states], dim=1)
-
-
 class SnapshotImages:
     """The images that every snapshot of a study is measured on."""
 
@@ -126,16 +118,16 @@ class SnapshotImages:
             means = values.mean(axis=(0, *range(2, values.ndim)))
             frames.append(pd.DataFrame({"depth": depths, "metric": name, "value": means}))
         memory, features = (
-            torch.cat([pooled(encoder, part) for part in images.split(self.batch_size)])
+            torch.cat([depth_features(encoder, part) for part in images.split(self.batch_size)])  # (B, L+1, 2, D)
             for images in (self.memory, self.images)
         )
         for place, way in enumerate(POOLINGS):
-            for block in range(features.shape[1]):
+            for depth in range(1, features.shape[1]):
                 found = nearest_neighbour_classes(
-                    features[:, block, place], memory[:, block, place], self.memory_labels, self.neighbours
+                    features[:, depth, place], memory[:, depth, place], self.memory_labels, self.neighbours
                 )
                 hit = (found == self.labels).double().mean().item()
-                frames.append(pd.DataFrame({"depth": [block + 1.0], "metric": f"knn_{way}", "value": [hit]}))
+                frames.append(pd.DataFrame({"depth": [float(depth)], "metric": f"knn_{way}", "value": [hit]}))
         return pd.concat(frames, ignore_index=True)
 
 

@@ -26,36 +26,12 @@ from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import atomic_path, sha256_json
 from cl_vs_mim.core.progress import progress
 from cl_vs_mim.core.tables import package_versions
-from cl_vs_mim.data.images import ImageFolderIndex, normalise
+from cl_vs_mim.data.images import ImageFolderIndex
 from cl_vs_mim.encoder.model import Encoder
-from cl_vs_mim.encoder.pooling import POOLINGS, pool
-from cl_vs_mim.evaluated import batches
+from cl_vs_mim.encoder.pooling import POOLINGS
+from cl_vs_mim.evaluated import batches, depth_features
 
 Precision = Literal["float32", "float16"]
-
-# ------------------------------------------------------------------------------------------------
-# One batch
-# ------------------------------------------------------------------------------------------------
-
-
-@torch.inference_mode()
-def depth_features(encoder: Encoder, pixels: Tensor, final_norm: bool = False) -> Tensor:
-    """(B, 3, S, S) uint8 -> (B, L+1, 2, D) float32: depth 0 … L, then :data:`POOLINGS`.
-
-    Args:
-        encoder: in evaluation mode, on the device that does the work.
-        pixels: a batch.
-        final_norm: apply the encoder's last LayerNorm to the tokens of every depth.
-    """
-    images = normalise(pixels.to(next(encoder.parameters()).device, non_blocking=True))
-    embedded = encoder.embed(images)  # (B, 1+N, D); timm's pass below starts with the first block's output
-    blocks = encoder.backbone.forward_intermediates(
-        images, return_prefix_tokens=True, norm=final_norm, output_fmt="NLC", intermediates_only=True
-    )
-    first = encoder.norm(embedded) if final_norm else embedded
-    states = [first, *(torch.cat([prefix, patches], dim=1) for patches, prefix in blocks)]
-    return torch.stack([torch.stack([pool(state, way) for way in POOLINGS], dim=1) for state in states], dim=1)
-
 
 # ------------------------------------------------------------------------------------------------
 # One pass over a split
