@@ -127,6 +127,30 @@ def test_every_depth_is_asked_where_the_claim_says_so(study: Study, folder: Path
         measured(study, folder, late(**whole, every="both"))
 
 
+def test_an_encoder_beats_its_untrained_one_from_above_only(study: Study, folder: Path) -> None:
+    """From below it is different, and that is all."""
+    write_attention(folder, "untrained_vit", [0.9, 0.9, 0.9])
+    assert measured(study, folder, late(), "beat").untrained.trained() == 1
+    assert measured(study, folder, late(), "differ").untrained.trained() < 0.001
+    write_attention(folder, "untrained_vit", [0.0, 0.0, 0.0])
+    assert measured(study, folder, late(), "beat").untrained.trained() < 0.001
+
+
+def test_seeds_are_not_independent_where_the_others_choose_the_depth(
+    study: Study, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed, late_value in enumerate((0.7, 0.8, 0.6)):
+        write_attention(folder, "simmim", [0.5, 0.6, late_value], seed)
+    models = study.models | {"simmim": study.models["simmim"].model_copy(update={"seeds": [0, 1, 2]})}
+    several = study.model_copy(update={"models": models})
+    best = late(more={"model": "mim", "over": "max"}, less=[], smallest=None)
+    chosen = measured(several, folder, best).effect
+    monkeypatch.setattr("cl_vs_mim.audit.measure.CHOOSING", ())
+    independent = measured(several, folder, best).effect
+    assert chosen.value == independent.value
+    assert chosen.error > 1.2 * independent.error or chosen.df < independent.df
+
+
 def test_terms_add_up_and_a_level_is_a_contrast_too(study: Study, folder: Path) -> None:
     gains = late(
         more=[{"model": "mim", "over": "last"}, {"model": "cl", "over": "first"}],
