@@ -54,7 +54,7 @@ class Shape(NamedTuple):
 
 
 SHAPES = {
-    "ViT-64/8": Shape(EncoderSpec("vit", 48, 8, 64, 6, 4), 64, 512),  # of the demo study
+    "ViT-64/8": Shape(EncoderSpec("vit", 48, 8, 64, 6, 4), 64, 512),  # of the quick study
     "ViT-S/16": Shape(EncoderSpec("vit", 224, 16, 384, 12, 6), 32, 64),
 }
 

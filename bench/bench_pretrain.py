@@ -333,7 +333,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, default=Path("config/demo.yaml"))
+    parser.add_argument("--config", type=Path, default=Path("config/quick.yaml"))
     parser.add_argument("--models", nargs="+", default=["moco_v3", "simmim", "mae"])
     parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=["study"])
     parser.add_argument("--batches", type=int, nargs="*", default=[64, 256, 1024], help="for memory and scaling")

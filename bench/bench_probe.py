@@ -110,9 +110,9 @@ def _wait(device: torch.device) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, default=Path("config/demo.yaml"), help="whose encoder and settings")
+    parser.add_argument("--config", type=Path, default=Path("config/quick.yaml"), help="whose encoder and settings")
     parser.add_argument("--architecture", default="vit")
-    parser.add_argument("--images", type=int, default=8976, help="as many as the demo study trains on")
+    parser.add_argument("--images", type=int, default=8976, help="as many as the quick study trains on")
     parser.add_argument("--classes", type=int, default=187)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)

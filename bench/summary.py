@@ -70,7 +70,7 @@ PAGES = {
         "probe needs as well) and the fit, in seconds; probes of all depths, poolings and learning rates at once as "
         "multiples of one probe in the same run: the fit alone, both together (the goal was at most 2), and what a "
         "loop over single probes would take. The fit grows with epochs and learning rates and the features do not, so "
-        "the ratio holds for these settings, those of the `demo` study, and for an encoder as small as its.",
+        "the ratio holds for these settings, those of the `quick` study, and for an encoder as small as its.",
         [
             "probes",
             "features_s",

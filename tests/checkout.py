@@ -9,12 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from cl_vs_mim.config.study import studies_in
+
 ROOT = Path(__file__).resolve().parent.parent
+STUDIES = studies_in(ROOT / "config")  # all that ship
 
 
 def copy_of_workflow(folder: Path) -> Path:
     """A clone at another place, as far as the workflow reads it."""
-    for name in ("rules", "report", "config", "data", "profiles"):
+    for name in ("rules", "report", "config", "data", "profiles", "weights"):
         shutil.copytree(ROOT / name, folder / name)
     shutil.copytree(ROOT / "results" / "reference", folder / "results" / "reference")
     for name in ("Snakefile", "environment.yml"):

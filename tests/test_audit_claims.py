@@ -466,13 +466,13 @@ def test_the_same_tables_give_the_same_file(folder: Path, tmp_path: Path) -> Non
 
 
 def test_every_claim_of_the_specification_is_there_and_names_known_models() -> None:
-    file, demo = load_claims(CLAIMS), load_study(ROOT / "config" / "demo.yaml")
+    file, quick = load_claims(CLAIMS), load_study(ROOT / "config" / "quick.yaml")
     assert {f"C{number}" for number in range(1, 33)} <= set(file.claims)
     for claim in file.claims.values():
         for contrast in (*claim.contrasts, *claim.needs, *claim.beside):
             for term in (*contrast.more, *contrast.less):
                 name = term.model.removesuffix(":largest").removesuffix(":smallest").removesuffix("_untrained")
-                assert name in {"cl", "mim", *demo.models}, f"{claim.statement}: {term.model}"
+                assert name in {"cl", "mim", *quick.models}, f"{claim.statement}: {term.model}"
 
 
 @pytest.mark.parametrize(

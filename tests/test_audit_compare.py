@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from audit_tables import write_pair
+from checkout import STUDIES
 from cl_vs_mim.audit.claims import load_claims
 from cl_vs_mim.audit.compare import by_scale, rows
 from cl_vs_mim.audit.estimate import Estimate, Part, estimate, predicted
@@ -84,7 +85,7 @@ def test_a_report_holds_scale_and_no_prediction_from_one_seed(report: Report) ->
     assert all(one.prediction is None for claim in report.claims.values() for one in claim.contrasts)
 
 
-@pytest.mark.parametrize("name", ["demo", "smoke", "paper"])
+@pytest.mark.parametrize("name", STUDIES)
 def test_every_claim_links_to_the_code_of_its_metric(name: str) -> None:
     study = load_study(ROOT / "config" / f"{name}.yaml")
     for claim in load_claims(ROOT / "config" / "claims.yaml").claims.values():

@@ -29,7 +29,7 @@ def smoke(root: Path, tmp_path: Path):
     return write
 
 
-@pytest.mark.parametrize("study", ["smoke", "demo"])
+@pytest.mark.parametrize("study", ["smoke", "quick"])
 def test_committed_studies_are_valid(root: Path, study: str) -> None:
     loaded = load_study(root / "config" / f"{study}.yaml")
     assert loaded.study == study
@@ -121,7 +121,7 @@ def test_a_model_may_take_over_the_keys_of_another_and_write_some_anew(smoke) ->
 
 
 def test_missing_file_lists_the_studies_at_hand(root: Path) -> None:
-    with pytest.raises(UserError, match=r"does not exist; studies at hand: demo, overnight, paper, smoke$"):
+    with pytest.raises(UserError, match=r"does not exist; studies at hand: demo, overnight, paper, quick, smoke$"):
         load_study(root / "config" / "nosuch.yaml")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from checkout import STUDIES
 from cl_vs_mim.config import Study, load_study
 from cl_vs_mim.config.expansion import expand
 from cl_vs_mim.config.study import expanded
@@ -64,7 +65,7 @@ def test_a_recipe_is_taken_from_the_folder_beside_the_study(tmp_path: Path) -> N
         expand({"m": {"like": "recipes/dion"}}, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["smoke", "demo", "overnight", "paper"])
+@pytest.mark.parametrize("name", STUDIES)
 def test_the_expanded_study_reads_back_as_the_same_and_names_nothing(root: Path, tmp_path: Path, name: str) -> None:
     study = load_study(root / "config" / f"{name}.yaml")
     path = tmp_path / f"{name}.yaml"
@@ -73,16 +74,17 @@ def test_the_expanded_study_reads_back_as_the_same_and_names_nothing(root: Path,
     assert "like:" not in path.read_text(encoding="utf-8")
 
 
-def test_the_demo_says_everything_in_200_lines(root: Path) -> None:
-    text = (root / "config" / "demo.yaml").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["demo", "quick"])
+def test_a_study_for_a_laptop_says_everything_in_200_lines(root: Path, name: str) -> None:
+    text = (root / "config" / f"{name}.yaml").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 200 and "recipes/" not in text.replace("config/recipes/", "")
     Study.model_validate(yaml.safe_load(text))  # without any other file
 
 
 def test_a_wrong_key_that_is_taken_over_is_named_where_it_stands(root: Path, tmp_path: Path) -> None:
-    path = tmp_path / "demo.yaml"
+    path = tmp_path / "quick.yaml"
     path.write_text(
-        (root / "config" / "demo.yaml").read_text("utf-8").replace("warmup_epochs: 0.4", "warmup_epoch: 0.4")
+        (root / "config" / "quick.yaml").read_text("utf-8").replace("warmup_epochs: 0.4", "warmup_epoch: 0.4")
     )
     with pytest.raises(
         UserError, match=r"models.moco_v3.training.warmup_epoch: unknown key; did you mean 'warmup_epochs'"

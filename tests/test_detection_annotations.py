@@ -244,7 +244,7 @@ def test_the_published_recipe_is_valid(root: Path) -> None:
     assert [round(share * recipe.iterations) for share in recipe.milestones] == [163889, 177546]
 
 
-@pytest.mark.parametrize("name", ["smoke", "demo"])
+@pytest.mark.parametrize("name", ["smoke", "quick"])
 def test_the_studies_have_a_detection(root: Path, name: str) -> None:
     detection = load_study(root / "config" / f"{name}.yaml").transfer.detection
     assert detection.image_size == 96

@@ -15,7 +15,7 @@ pytest.importorskip("snakemake")
 
 from snakemake.exceptions import WorkflowError
 
-from checkout import copy_of_workflow
+from checkout import STUDIES, copy_of_workflow
 from cl_vs_mim.config import load_study
 from cl_vs_mim.core.errors import UserError
 from plan import carry_out, needed, plan, pretend
@@ -95,7 +95,7 @@ def test_no_command_is_run_by_a_name(clone: Path, stand_in: Path, monkeypatch: p
 
 
 def test_every_place_of_every_command_is_quoted(clone: Path) -> None:
-    for study in ("smoke", "demo", "paper"):
+    for study in STUDIES:
         with plan(copy_of_kit(clone), study) as whole:
             for rule in whole.workflow.rules:
                 places = re.findall(r"\{([^}]*)\}", rule.shellcmd or "")

@@ -11,6 +11,7 @@ import pytest
 
 from cl_vs_mim.config import load_study
 from cl_vs_mim.core.tables import read_table
+from cl_vs_mim.encoder.model import build_encoder
 from cl_vs_mim.figures.reference import published_curves
 from cl_vs_mim.figures.tables import labels
 from cl_vs_mim.metrics.yardstick import uniform_attention_distance
@@ -42,6 +43,18 @@ def test_the_figures_reading_is_that_of_its_numbers(root: Path, text: str) -> No
     assert f"its untrained encoder is at {low['untrained_beit']}." in words
     assert f"MoCo v3 lies at {low['moco_v3']} to {high['moco_v3']}" in words
     assert f"({low['untrained_vit']} to {high['untrained_vit']})" in words
+    reach = mean[mean["model"] == "moco_v3"].sort_values("depth")["share"].to_numpy()
+    half = len(reach) // 2
+    assert reach[:half].min() < reach[half:].min() - 0.05, "nearer in early blocks and far again in late ones"
+    assert float(high["untrained_vit"]) - float(low["untrained_vit"]) < 0.05, "no such valley"
+
+
+def test_the_size_of_the_encoders_is_as_told(root: Path, text: str) -> None:
+    study = load_study(root / "config" / "demo.yaml")
+    for name in study.figures.pair:
+        encoder = build_encoder(study.architectures[study.models[name].architecture].spec(), seed=0)
+        millions = sum(parameter.numel() for parameter in encoder.parameters()) / 1e6
+        assert f"encoders of {millions:.1f} million parameters" in " ".join(text.split())
 
 
 def test_the_figures_numbers_are_of_the_study_and_the_published_ones_of_the_table(root: Path) -> None:

@@ -207,7 +207,7 @@ def load_study(path: Path) -> Study:
     try:
         raw: dict[str, Any] = read_placed(path)
     except FileNotFoundError as error:
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml") if _is_study(p))) or "none"
+        known = ", ".join(studies_in(path.parent)) or "none"
         raise UserError(f"config {path} does not exist; studies at hand: {known}") from error
     try:
         raw = expand(raw, path.parent)
@@ -223,6 +223,11 @@ def load_study(path: Path) -> Study:
         raise UserError(f"config {path}: study is {study.study!r}, but the file is named {path.stem!r}")
     set_limits(Limits(**study.limits.model_dump()))
     return study
+
+
+def studies_in(folder: Path) -> list[str]:
+    """Names of the studies of a folder, such as ``config/``, in alphabetical order; none is checked."""
+    return sorted(path.stem for path in Path(folder).glob("*.yaml") if _is_study(path))
 
 
 def _is_study(path: Path) -> bool:
