@@ -112,3 +112,17 @@ if STUDY.study == DOCUMENTED:
             f"{RESULTS}/benchmarks/audit/pitfalls.tsv"
         shell:
             "cl-vs-mim pitfalls --config {params.config:q} --tables {params.tables:q} --output {output:q} 2>&1 | tee {log:q}"
+
+    rule findings_page:
+        input:
+            f"{RESULTS}/claims.json",
+        output:
+            update("docs/findings.md"),
+        params:
+            decided=lambda wildcards: COMMAND["findings"].decided(STUDY, STUDY.study),
+        log:
+            f"{RESULTS}/logs/audit/findings.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/audit/findings.tsv"
+        shell:
+            "cl-vs-mim findings --claims {input:q} --output {output:q} 2>&1 | tee {log:q}"

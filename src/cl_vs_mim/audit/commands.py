@@ -222,6 +222,26 @@ def pitfalls(*, config: Path, tables: Path, output: Path) -> None:
     write_text(output, page(load_study(config), tables))
 
 
+def findings(*, claims: Path, output: Path) -> None:
+    """Write the page of what a study finds, claim by claim, in words that its audit bears.
+
+    Args:
+        claims: claims.json of the study.
+        output: the page, Markdown.
+
+    Raises:
+        UserError: the audit is missing or of another version, or no longer bears a sentence of the page.
+
+    Example:
+        cl-vs-mim findings --claims results/demo/claims.json --output docs/findings.md
+    """
+    from cl_vs_mim.audit.findings import page
+    from cl_vs_mim.audit.report import read_report
+    from cl_vs_mim.core.files import write_text
+
+    write_text(output, page(read_report(claims)))
+
+
 def _pitfalls_decide(study: Study, run: str) -> dict[str, Any]:
     models = [study.models[name] for name in study.figures.pair]
     sizes = [study.architectures[model.architecture] for model in models]
@@ -247,5 +267,6 @@ COMMANDS = (
         lambda study, run: tuple(f"cl_vs_mim.audit.{name}" for name in ("claims", "rates", "simulate")),
     ),
     Command("report", report, lambda study, run: {}, lambda study, run: ("cl_vs_mim.audit.report",)),
+    Command("findings", findings, lambda study, run: {}, lambda study, run: ("cl_vs_mim.audit.findings",)),
     Command("pitfalls", pitfalls, _pitfalls_decide, lambda study, run: ("cl_vs_mim.audit.pitfalls",)),
 )
