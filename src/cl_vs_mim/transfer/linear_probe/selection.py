@@ -91,14 +91,21 @@ def accuracy_rows(
     correct: np.ndarray, names: Sequence[str], split: str, kind: str, choice: Choice, learning_rates: Sequence[float]
 ) -> pd.DataFrame:
     """A row for each image, depth and pooling, from correct (M, S) in {0, 1} of the images with these ``names``."""
+    rows = image_rows(correct, names, split, kind, choice.maps.weight.shape[2])
+    rates = np.broadcast_to(np.array(learning_rates)[choice.rate], correct.shape)
+    rows.insert(rows.columns.get_loc("value"), "learning_rate", rates.ravel())
+    return rows
+
+
+def image_rows(correct: np.ndarray, names: Sequence[str], split: str, kind: str, classes: int) -> pd.DataFrame:
+    """The rows of any probe of all depths and poolings, from correct (M, S) in {0, 1}."""
     image, place = (axis.ravel() for axis in np.indices(correct.shape))
     columns = {
         "labels": kind,
-        "classes": np.int32(choice.maps.weight.shape[2]),
+        "classes": np.int32(classes),
         "split": split,
         "image": np.array(names, dtype=object)[image],
         **_depth_and_pooling(place),
-        "learning_rate": np.array(learning_rates)[choice.rate[place]],
         "value": correct.ravel().astype(np.float64),
     }
     return pd.DataFrame(columns)
