@@ -83,7 +83,9 @@ if STUDY.study == DOCUMENTED:
 
     rule audit_rates_page:
         input:
-            claims=ancient(CLAIM_FILE),
+            claims=CLAIM_FILE,
+            paper="config/paper.yaml",
+            reference=REFERENCE,
         output:
             table=temp(f"{RESULTS}/audit_rates_of_page.csv"),
             page="docs/audit_rates.md",
@@ -95,7 +97,8 @@ if STUDY.study == DOCUMENTED:
         benchmark:
             f"{RESULTS}/benchmarks/audit/rates_page.tsv"
         shell:
-            "cl-vs-mim audit-rates --claims {input.claims:q} --output {output.table:q} --page {output.page:q} 2>&1 | tee {log:q}"
+            "cl-vs-mim audit-rates --claims {input.claims:q} --output {output.table:q} --page {output.page:q}"
+            " --paper {input.paper:q} --reference {input.reference:q} 2>&1 | tee {log:q}"
 
     rule pitfalls_page:
         input:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -154,7 +154,11 @@ def open_encoder(evaluated: EvaluatedEncoder, architecture: Architecture, path: 
     if path is None:
         raise UserError(f"{evaluated.model} is a trained model; give its file with --encoder")
     encoder = load_encoder(path, "native")
-    require_spec(path, encoder, architecture.spec(), evaluated.architecture)
+    wanted = architecture.spec()
+    by_block = encoder.family.by_block.get(wanted.positions)
+    if evaluated.stage == "finetuned" and encoder.spec.positions == by_block:  # fine-tuning may have given each its own
+        wanted = replace(wanted, positions=by_block)
+    require_spec(path, encoder, wanted, evaluated.architecture)
     _, provenance = read_header(path)
     for name in ("model", "seed", "stage"):
         stated = provenance.get(name, "pretrained" if name == "stage" else None)

@@ -15,6 +15,7 @@ DECIDES_NO_RESULT = True
 _CLAIMS = Path("config/claims.yaml")
 _REGISTERED = Path("config/preregistration.yaml")
 _RESULTS = Path("results")
+_PAPER = Path("config/paper.yaml")
 _REFERENCE = Path("results/reference/reference_values.csv")
 
 # ------------------------------------------------------------------------------------------------
@@ -174,31 +175,46 @@ def report(
     write_text(output, render(found, pictures, beside, None if rates is None else read_table(rates)))
 
 
-def audit_rates(*, output: Path, claims: Path = _CLAIMS, page: Path | None = None) -> None:
+def audit_rates(
+    *,
+    output: Path,
+    claims: Path = _CLAIMS,
+    page: Path | None = None,
+    paper: Path = _PAPER,
+    reference: Path = _REFERENCE,
+) -> None:
     """Simulate how often the rules of the verdict err, for every kind of claim, number of seeds and size of effect.
 
     Args:
         output: the table, CSV.
         claims: the claims, whose ``simulation`` says what is simulated.
-        page: Markdown with a part of the table, for the documentation.
+        page: Markdown with a part of the table, for the documentation; the published values are put through the rules,
+            too.
+        paper: the study at the paper's scale, for the page.
+        reference: the table of published values, for the page.
 
     Raises:
-        UserError: the claims are not valid.
+        UserError: the claims or the study are not valid.
 
     Example:
         cl-vs-mim audit-rates --output results/demo/audit_rates.csv
     """
     from cl_vs_mim.audit.claims import load_claims
+    from cl_vs_mim.audit.published import support
     from cl_vs_mim.audit.rates import as_markdown
     from cl_vs_mim.audit.simulate import table
+    from cl_vs_mim.config import load_study
     from cl_vs_mim.core.files import write_text
 
-    asked = load_claims(claims).simulation
+    file = load_claims(claims)
+    asked = file.simulation
     seeds = range(1, asked.most_seeds + 1)
     found = table(seeds, asked.effects, asked.replicates, asked.seed, level=asked.level)
     write_text(output, found.to_csv(index=False))
     if page is not None:
-        write_text(page, as_markdown(found, asked.level))
+        study = load_study(paper)
+        published = support(file, study, reference, asked.published_seeds, asked.published_draws)
+        write_text(page, as_markdown(found, published, asked.level))
 
 
 def pitfalls(*, config: Path, tables: Path, output: Path) -> None:
@@ -244,7 +260,7 @@ COMMANDS = (
         "audit-rates",
         audit_rates,
         lambda study, run: {},
-        lambda study, run: tuple(f"cl_vs_mim.audit.{name}" for name in ("claims", "rates", "simulate")),
+        lambda study, run: tuple(f"cl_vs_mim.audit.{name}" for name in ("claims", "published", "rates", "simulate")),
     ),
     Command("report", report, lambda study, run: {}, lambda study, run: ("cl_vs_mim.audit.report",)),
     Command("pitfalls", pitfalls, _pitfalls_decide, lambda study, run: ("cl_vs_mim.audit.pitfalls",)),
