@@ -72,7 +72,7 @@ def test_the_page_says_how_often_a_perfect_replication_is_supported(file: ClaimF
 def test_the_first_draws_of_the_page_are_these(file: ClaimFile) -> None:
     """The same draws give the same verdicts, but for what an ulp may move over an edge."""
     asked = file.simulation
-    few = {key: file.claims[key] for key in ("C2", "C18", "C28")}
+    few = {key: file.claims[key] for key in ("C2", "C30")}
     found = support(
         file.model_copy(update={"claims": few}), PAPER, REFERENCE, asked.published_seeds[:1], asked.published_draws
     )
@@ -202,8 +202,46 @@ def test_similarity_that_does_not_rise_need_not_fall(file: ClaimFile) -> None:
 
 
 def test_a_probe_that_is_best_at_the_end_or_the_beginning_has_no_peak(file: ClaimFile) -> None:
-    for means in (np.linspace(0.1, 0.6, 12), np.linspace(0.6, 0.1, 12)):
+    for means in (np.linspace(0.1, 0.6, 13), np.linspace(0.6, 0.1, 13)):
         assert found(file, "C24", {("simmim", "linear_probe"): means}).verdict == CONTRADICTED
+
+
+def test_every_block_is_asked_of_a_probe_and_the_embedding_is_not(file: ClaimFile) -> None:
+    """Tables of probes begin with the embedding: of 12 blocks, 1 to 7 are early and 8 to 12 late."""
+    found = exactly(STUDY, 0)
+    for number, contrast, blocks in (
+        *(("C23", 0, range(1, 8)), ("C23", 1, range(8, 13)), ("C25", 0, range(8, 13)), ("C25", 1, range(1, 8))),
+        *(("C24", 1, range(7)), ("C24", 2, range(9, 13)), ("C24", 3, range(2, 13))),
+    ):
+        depths = measure(found, file.claims[number].contrasts[contrast], "none").depths
+        assert depths == tuple(map(str, blocks)), f"{number}: {contrast}"
+
+
+def test_one_block_of_a_late_window_is_enough_to_break_it(file: ClaimFile) -> None:
+    """C7 and C9 speak of every late layer; the mean of them would hide one in which it is the other way round."""
+    nmi = np.array([0.3] * 8 + [0.005] + [0.4] * 3)
+    near = np.array([0.9] * 6 + [0.6, 0.6, 0.999, 0.5, 0.5, 0.5])
+    for number, metric, means in (("C9", "nmi", nmi), ("C7", "attention_distance", near)):
+        said = found(file, number, {("simmim", metric): means})
+        assert said.verdict == CONTRADICTED and "(depth 9)" in said.reason, said
+        whole = file.claims[number].contrasts[0]
+        mean = measure(exactly(STUDY, 0, instead={("simmim", metric): means}), whole.model_copy(update={"every": None}), "none")
+        assert mean.effect.below(0.0) == 1, "the mean says nothing of it"
+
+
+def test_a_fall_between_two_blocks_contradicts_a_rise_from_each_to_the_next(file: ClaimFile) -> None:
+    means = np.linspace(0.05, 0.72, 13)
+    means[6] = means[5] - 0.05
+    said = found(file, "C24", {("moco_v3", "linear_probe"): means})
+    assert said.verdict == CONTRADICTED and "each block over the one before it (depth 6)" in said.reason
+
+
+def test_a_mixture_that_gains_next_to_nothing_is_not_the_one(file: ClaimFile) -> None:
+    """λ 0.4 gains 0.0005 in fine-tuning: a quarter of that is no effect that matters."""
+    only = {("hybrid_02", "finetuning"): np.array([0.80])}
+    assert found(file, "C28", only).verdict != SUPPORTED
+    tuned = [one for one in file.claims["C28"].contrasts if one.table == "finetuning"]
+    assert len({one.smallest_effect(file.rule.smallest_share) for one in tuned}) == 1
 
 
 def test_hybrids_that_change_no_token_are_not_asked(file: ClaimFile) -> None:
