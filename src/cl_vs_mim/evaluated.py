@@ -229,8 +229,8 @@ def batches(
 
 
 @torch.inference_mode()
-def depth_features(encoder: Encoder, pixels: Tensor, final_norm: bool = False) -> Tensor:
-    """(B, 3, S, S) uint8 -> (B, L+1, 2, D) float32: depth 0 … L, then :data:`POOLINGS`.
+def depth_tokens(encoder: Encoder, pixels: Tensor, final_norm: bool = False) -> list[Tensor]:
+    """(B, 3, S, S) uint8 -> L+1 tensors (B, 1+N, D): the tokens of depth 0 … L, CLS first.
 
     Args:
         encoder: in evaluation mode, on the device that does the work.
@@ -243,7 +243,19 @@ def depth_features(encoder: Encoder, pixels: Tensor, final_norm: bool = False) -
         images, return_prefix_tokens=True, norm=final_norm, output_fmt="NLC", intermediates_only=True
     )
     first = encoder.norm(embedded) if final_norm else embedded
-    states = [first, *(torch.cat([prefix, patches], dim=1) for patches, prefix in blocks)]
+    return [first, *(torch.cat([prefix, patches], dim=1) for patches, prefix in blocks)]
+
+
+@torch.inference_mode()
+def depth_features(encoder: Encoder, pixels: Tensor, final_norm: bool = False) -> Tensor:
+    """(B, 3, S, S) uint8 -> (B, L+1, 2, D) float32: depth 0 … L, then :data:`POOLINGS`.
+
+    Args:
+        encoder: in evaluation mode, on the device that does the work.
+        pixels: a batch.
+        final_norm: apply the encoder's last LayerNorm to the tokens of every depth.
+    """
+    states = depth_tokens(encoder, pixels, final_norm)
     return torch.stack([torch.stack([pool(state, way) for way in POOLINGS], dim=1) for state in states], dim=1)
 
 

@@ -175,46 +175,58 @@ def report(
     write_text(output, render(found, pictures, beside, None if rates is None else read_table(rates)))
 
 
-def audit_rates(
-    *,
-    output: Path,
-    claims: Path = _CLAIMS,
-    page: Path | None = None,
-    paper: Path = _PAPER,
-    reference: Path = _REFERENCE,
-) -> None:
+def audit_rates(*, output: Path, claims: Path = _CLAIMS) -> None:
     """Simulate how often the rules of the verdict err, for every kind of claim, number of seeds and size of effect.
 
     Args:
         output: the table, CSV.
         claims: the claims, whose ``simulation`` says what is simulated.
-        page: Markdown with a part of the table, for the documentation; the published values are put through the rules,
-            too.
-        paper: the study at the paper's scale, for the page.
-        reference: the table of published values, for the page.
 
     Raises:
-        UserError: the claims or the study are not valid.
+        UserError: the claims are not valid.
 
     Example:
         cl-vs-mim audit-rates --output results/demo/audit_rates.csv
     """
     from cl_vs_mim.audit.claims import load_claims
-    from cl_vs_mim.audit.published import support
-    from cl_vs_mim.audit.rates import as_markdown
     from cl_vs_mim.audit.simulate import table
-    from cl_vs_mim.config import load_study
     from cl_vs_mim.core.files import write_text
 
-    file = load_claims(claims)
-    asked = file.simulation
+    asked = load_claims(claims).simulation
     seeds = range(1, asked.most_seeds + 1)
     found = table(seeds, asked.effects, asked.replicates, asked.seed, level=asked.level)
     write_text(output, found.to_csv(index=False))
-    if page is not None:
-        study = load_study(paper)
-        published = support(file, study, reference, asked.published_seeds, asked.published_draws)
-        write_text(page, as_markdown(found, published, asked.level))
+
+
+def audit_rates_page(
+    *, rates: Path, output: Path, claims: Path = _CLAIMS, paper: Path = _PAPER, reference: Path = _REFERENCE
+) -> None:
+    """Write a page of the rules' error rates, and of how often they support the published values themselves.
+
+    Args:
+        rates: the table of audit-rates.
+        output: the page, Markdown.
+        claims: the claims; their ``simulation`` says with how many seeds and how often.
+        paper: the study at the paper's scale.
+        reference: the table of published values.
+
+    Raises:
+        UserError: the claims or the study are not valid, or a table is missing.
+
+    Example:
+        cl-vs-mim audit-rates-page --rates results/demo/audit_rates.csv --output docs/audit_rates.md
+    """
+    from cl_vs_mim.audit.claims import load_claims
+    from cl_vs_mim.audit.published import support
+    from cl_vs_mim.audit.rates import as_markdown
+    from cl_vs_mim.config import load_study
+    from cl_vs_mim.core.files import write_text
+    from cl_vs_mim.core.tables import read_table
+
+    file = load_claims(claims)
+    asked = file.simulation
+    published = support(file, load_study(paper), reference, asked.published_seeds, asked.published_draws)
+    write_text(output, as_markdown(read_table(rates), published, asked.level))
 
 
 def pitfalls(*, config: Path, tables: Path, output: Path) -> None:
@@ -260,7 +272,13 @@ COMMANDS = (
         "audit-rates",
         audit_rates,
         lambda study, run: {},
-        lambda study, run: tuple(f"cl_vs_mim.audit.{name}" for name in ("claims", "published", "rates", "simulate")),
+        lambda study, run: tuple(f"cl_vs_mim.audit.{name}" for name in ("claims", "simulate")),
+    ),
+    Command(
+        "audit-rates-page",
+        audit_rates_page,
+        lambda study, run: {},
+        lambda study, run: tuple(f"cl_vs_mim.audit.{name}" for name in ("claims", "published", "rates")),
     ),
     Command("report", report, lambda study, run: {}, lambda study, run: ("cl_vs_mim.audit.report",)),
     Command("pitfalls", pitfalls, _pitfalls_decide, lambda study, run: ("cl_vs_mim.audit.pitfalls",)),
