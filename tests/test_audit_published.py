@@ -17,7 +17,7 @@ from cl_vs_mim.audit.published import NOT_MEASURED, PublishedTables, support
 from cl_vs_mim.audit.rates import as_markdown
 from cl_vs_mim.audit.simulate import allowed
 from cl_vs_mim.audit.simulate import table as simulated
-from cl_vs_mim.audit.verdict import CONTRADICTED, EQUIVALENT, INCONCLUSIVE, NOT_TESTED, ON_THESE, SUPPORTED, Verdict
+from cl_vs_mim.audit.verdict import CONTRADICTED, EQUIVALENT, NOT_TESTED, ON_THESE, SUPPORTED, Verdict
 
 PAGE = ROOT / "docs" / "audit_rates.md"
 STUDY = study()
@@ -170,7 +170,9 @@ def test_architectures_that_differ_untrained_support_nothing_where_training_does
     asked = {
         number: claim
         for number, claim in file.claims.items()
-        if claim.contrasts and number not in NOT_MEASURED and any(claim.enters(one) != "none" for one in claim.contrasts)
+        if claim.contrasts
+        and number not in NOT_MEASURED
+        and any(claim.enters(one) != "none" for one in claim.contrasts)
     }
     counted: dict[str, Counter] = {SUPPORTED: Counter(), CONTRADICTED: Counter()}
     for seed in range(rounds):
@@ -225,7 +227,9 @@ def test_one_block_of_a_late_window_is_enough_to_break_it(file: ClaimFile) -> No
         said = found(file, number, {("simmim", metric): means})
         assert said.verdict == CONTRADICTED and "(depth 9)" in said.reason, said
         whole = file.claims[number].contrasts[0]
-        mean = measure(exactly(STUDY, 0, instead={("simmim", metric): means}), whole.model_copy(update={"every": None}), "none")
+        mean = measure(
+            exactly(STUDY, 0, instead={("simmim", metric): means}), whole.model_copy(update={"every": None}), "none"
+        )
         assert mean.effect.below(0.0) == 1, "the mean says nothing of it"
 
 

@@ -87,7 +87,9 @@ def test_an_effect_that_matters_is_called_nothing_no_oftener_than_promised() -> 
 def test_the_page_of_the_documentation_has_these_rows(rates: pd.DataFrame) -> None:
     """The same draws, so the same counts; two of a row's studies may fall on the other side by an ulp."""
     text = PAGE.read_text(encoding="utf-8")
-    published = pd.DataFrame([("C1", 3, 1.0, 0.0, 100)], columns=["claim", "seeds", "supported", "contradicted", "draws"])
+    published = pd.DataFrame(
+        [("C1", 3, 1.0, 0.0, 100)], columns=["claim", "seeds", "supported", "contradicted", "draws"]
+    )
     page = as_markdown(rates, published, 0.95)
     assert page.splitlines()[:7] == text.splitlines()[:7]
     ours, theirs = _cells(page), _cells(text)

@@ -51,17 +51,22 @@ def _row(claim: str, name: str, reports: Sequence[Report], contrasts: Sequence[C
     effects = [None if one is None else one.effect.value - one.margin for one in contrasts]
     known = [(report.scale, effect) for report, effect in zip(reports, effects, strict=True) if effect is not None]
     same = len({effect > 0 for _, effect in known}) == 1 if len(known) > 1 else None
-    growth = _growth([pair for pair in zip(reports, contrasts, strict=True) if pair[1] is not None])
+    growth = _growth(list(zip(reports, contrasts, strict=True)))
     answer = "" if growth is None else "grows" if growth[1] > 0 else "falls" if growth[2] < 0 else "open"
     return Row(claim, name, effects, same, growth, answer)
 
 
-def _growth(measured: Sequence[tuple[Report, ContrastRecord]]) -> tuple[float, float, float] | None:
+def _growth(measured: Sequence[tuple[Report, ContrastRecord | None]]) -> tuple[float, float, float] | None:
     """From the smallest study that has an interval to the largest one."""
     known = [
-        (report.scale, one.effect.value - one.margin, one.effect.value - one.effect.low, one.effect.high - one.effect.value)
+        (
+            report.scale,
+            one.effect.value - one.margin,
+            one.effect.value - one.effect.low,
+            one.effect.high - one.effect.value,
+        )
         for report, one in measured
-        if one.effect.low is not None and one.effect.high is not None
+        if one is not None and one.effect.low is not None and one.effect.high is not None
     ]
     if not known or known[0][0] == known[-1][0]:
         return None

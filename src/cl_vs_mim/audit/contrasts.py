@@ -105,7 +105,9 @@ class Contrast(Section):
     def _can_vary(self) -> Contrast:
         if (self.more == self.less) != (self.every == "step"):
             what = "step needs the same term twice" if self.every == "step" else "the effect is always 0"
-            raise ValueError(f"{self.name}: more and less are {'' if self.more == self.less else 'not '}the same; {what}")
+            raise ValueError(
+                f"{self.name}: more and less are {'' if self.more == self.less else 'not '}the same; {what}"
+            )
         if self.every == "alone" and len(self.signed()) != 1:
             raise ValueError(f"{self.name}: every: alone asks one term")
         if self.every not in (None, "alone") and (len(self.more), len(self.less)) != (1, 1):

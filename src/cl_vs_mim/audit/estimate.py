@@ -114,7 +114,8 @@ def estimate(parts: Sequence[Part]) -> Estimate:
         by_image = [(variance * kept, df) for variance, df in by_image]
     by_table = [(one, _DF[-1]) for one in stated]
     value = sum((one.mean(axis=0) for one in seeds.values()), start=np.zeros(()))
-    error, df = _pooled(value, [*by_seed, *by_image, *by_table])
+    levels: list[tuple[np.ndarray, float | np.ndarray]] = [*by_seed, *by_image, *by_table]
+    error, df = _pooled(value, levels)
     once = sum((variance * (df + 1) for variance, df in plain), start=np.zeros(()))
     once = once + sum((variance for variance, _ in (*by_image, *by_table)), start=np.zeros(()))
     known = min(len(one) for one in seeds.values()) > 1
@@ -172,7 +173,9 @@ def _crossed(seeds: int) -> float:
     return 1 + seeds / (seeds - 1)
 
 
-def _pooled(value: np.ndarray, levels: Sequence[tuple[np.ndarray, float]]) -> tuple[np.ndarray, np.ndarray]:
+def _pooled(
+    value: np.ndarray, levels: Sequence[tuple[np.ndarray, float | np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray]:
     """Standard error and degrees of freedom (...) of a value from the variances of its levels."""
     total = sum((variance for variance, _ in levels), start=np.zeros(np.shape(value)))
     error = np.sqrt(total)

@@ -50,7 +50,9 @@ class Measured:
     paths: tuple[Path, ...] = ()  # the tables behind it
     before: Estimate | None = None  # the contrast of the untrained encoders, where trained ones must differ from theirs
     least_seen: float | None = None  # of every: alone, the least value of any seed at any depth
-    computed: str = ""  # digest of the numbers that entered: measurements that share it are one, however they were chosen
+    computed: str = (
+        ""  # digest of the numbers that entered: measurements that share it are one, however they were chosen
+    )
 
     @property
     def evidence(self) -> Evidence:
@@ -203,7 +205,7 @@ def _own(
 
 
 def _digest(enters: Enters, parts: Sequence[Part]) -> str:
-    """The same for the same numbers, in single precision: a mean and a median of two differ in the last digit of more."""
+    """The same for the same numbers, in single precision: a mean and a median of two may differ by an ulp."""
     found = hashlib.sha256(enters.encode())
     for part in parts:
         found.update(f"{part.sign} {part.encoder} {part.values.shape} {part.chosen}".encode())

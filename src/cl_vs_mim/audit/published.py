@@ -31,7 +31,9 @@ _OF_A_METRIC = 0.05 / 50**0.5  # standard deviation between hundredths of 5,000 
 _EMBEDDED = 18  # images, whose tokens Figure E.2 embeds
 _LEAST_CONTROLS = 5
 _SIZES = {"": None, "_middle": 384, "_small": 192}  # widths of ViT-S and ViT-Ti, beside ViT-B
-_FAR = 10.0  # standard deviations between seeds by which two architectures differ untrained, where training does nothing
+_FAR = (
+    10.0  # standard deviations between seeds by which two architectures differ untrained, where training does nothing
+)
 
 # ------------------------------------------------------------------------------------------------
 # Curves
@@ -153,11 +155,15 @@ class _Published:
         known = self.table
         if table == "detection":
             rows = known[(known["panel"] == "c (right)") & (known["method"] == _NAMES.get(model, ""))]
-            return float(rows["x"].iloc[0]) if len(rows) else 49.5 if model == "simmim" else 5.0  # SimMIM: not published
+            return (
+                float(rows["x"].iloc[0]) if len(rows) else 49.5 if model == "simmim" else 5.0
+            )  # SimMIM: not published
         if model == "hybrid_08":  # not published: between its neighbours
             return 0.5 * (self._accuracy("hybrid_06", table) + self._accuracy("hybrid_10", table))
         column = "x" if table == "augmented_probe" else "y"
-        rows = known[known["panel"].eq("a (left)") & known["method"].eq(_NAMES.get(model, "")) & known["figure"].eq("fig1")]
+        rows = known[
+            known["panel"].eq("a (left)") & known["method"].eq(_NAMES.get(model, "")) & known["figure"].eq("fig1")
+        ]
         if model in _LAMBDA:
             rows = known[(known["figure"] == "fig12") & known["method"].str.endswith(_LAMBDA[model])]
         for suffix, size in (("_small", "ViT-Ti"), ("_middle", "ViT-S")):

@@ -91,10 +91,10 @@ def _of_published(table: pd.DataFrame) -> list[str]:
         "",
         "## The published values themselves",
         "",
-        f"Shares of {draws} studies at the paper's own scale that find its published values, each with seeds and images "
-        "of its own",
-        "([`audit/published.py`](../src/cl_vs_mim/audit/published.py) says how far these spread, and what stands in where "
-        "a figure could not be read).",
+        f"Shares of {draws} studies at the paper's own scale that find its published values, each with seeds and "
+        "images of its own",
+        "([`audit/published.py`](../src/cl_vs_mim/audit/published.py) says how far these spread, and what stands in "
+        "where a figure could not be read).",
         "",
     ]
     for count in counts:
@@ -102,8 +102,8 @@ def _of_published(table: pd.DataFrame) -> list[str]:
         missed = rows.loc[rows["supported"] < _MOSTLY, "claim"]
         named = f"; not {', '.join(missed)}" if len(missed) else ""
         lines.append(
-            f"- With {count} seeds of every encoder {len(rows) - len(missed)} of {len(rows)} claims come out supported in "
-            f"{100 * _MOSTLY:g} % of the studies or more{named}. The highest rate of a contradiction is "
+            f"- With {count} seeds of every encoder {len(rows) - len(missed)} of {len(rows)} claims come out supported "
+            f"in {100 * _MOSTLY:g} % of the studies or more{named}. The highest rate of a contradiction is "
             f"{100 * rows['contradicted'].max():.1f} %."
         )
     lines += ["", "| claim | " + " | ".join(f"supported, {count} seeds | contradicted" for count in counts) + " |"]

@@ -39,8 +39,8 @@ class Family(ABC):
         positions: the kinds of positions that a specification may ask for.
         absolute: whether positions enter once, added to the tokens, so that patches may be left out (MAE) and images
             of other sizes taken (DINO's small crops).
-        by_block: kinds of positions that all blocks share -> the kind in which every block has its own, as some originals
-            fine-tune; see :meth:`apart`.
+        by_block: kinds of positions that all blocks share -> the kind in which every block has its own, as some
+            originals fine-tune; see :meth:`apart`.
         layer_scale: name of a tensor that only a backbone with LayerScale has.
         containers: how checkpoints of this family's own were published, beside those that
             :mod:`cl_vs_mim.encoder.checkpoints.official` knows: name -> its ``Container``.

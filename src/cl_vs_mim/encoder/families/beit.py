@@ -1,7 +1,7 @@
 """The BEiT-like ViT (SimMIM, BEiT), on timm's class.
 
-Relative position biases, LayerScale, no absolute positions, and no bias on the keys. Pre-trained, all blocks share one table
-of biases (``relative``); the originals give each its own when they fine-tune (``relative_by_block``).
+Relative position biases, LayerScale, no absolute positions, and no bias on the keys. Pre-trained, all blocks share one
+table of biases (``relative``); the originals give each its own when they fine-tune (``relative_by_block``).
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ class BEiT(Family):
                 f"{path} has no {_SHARED}{_TABLE} with 2 dimensions; its positions are not those of a BEiT-like ViT"
             )
         if shared is not None and own is not None:
-            raise UserError(f"{path} has relative positions of each block beside shared ones; an encoder here has either")
+            raise UserError(
+                f"{path} has relative positions of each block beside shared ones; an encoder here has either"
+            )
         rows, stored = table.shape  # (2 grid - 1)^2 offsets, then those of CLS
         if stored != heads:
             raise UserError(

@@ -18,7 +18,6 @@ from cl_vs_mim.transfer.job import Job
 from cl_vs_mim.transfer.labels import train_on_labels
 from cl_vs_mim.transfer.layers import decayed_groups, with_drop_path, with_positions_by_block
 
-
 _TABLE = "relative_position_bias_table"
 
 

@@ -67,7 +67,9 @@ def evaluate(job: Job, trained: None) -> dict[str, pd.DataFrame]:
     settings: KnnProbe = job.settings
     train, evaluated = read_splits(job.data, list(settings.labels))
     encoder = job.encoder.to(job.device)
-    found = [Nearest(torch.cat(list(_features(job, encoder, split)), dim=1), settings.neighbours) for split in evaluated]
+    found = [
+        Nearest(torch.cat(list(_features(job, encoder, split)), dim=1), settings.neighbours) for split in evaluated
+    ]
     done = 0
     for known in _features(job, encoder, train):
         for one in found:
@@ -101,6 +103,8 @@ def _features(job: Job, encoder: Encoder, split: Split) -> Iterator[Tensor]:
         for batch in pixels:
             features = depth_features(encoder, batch, job.settings.final_norm).flatten(1, 2).transpose(0, 1)
             if not torch.isfinite(features).all():
-                raise UserError(f"features of {split.index.root} are not finite: the encoder has diverged, train it again")
+                raise UserError(
+                    f"features of {split.index.root} are not finite: the encoder has diverged, train it again"
+                )
             yield normalize(features, dim=-1)
             bar.update(len(batch))
