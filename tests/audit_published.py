@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from cl_vs_mim.audit.published import PublishedTables, at_papers_scale
+from cl_vs_mim.audit.replication import PublishedTables, at_papers_scale
 from cl_vs_mim.config import Study, load_study
 
 ROOT = Path(__file__).resolve().parent.parent

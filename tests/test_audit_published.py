@@ -13,8 +13,8 @@ from cl_vs_mim.audit import pitfalls
 from cl_vs_mim.audit.claims import ClaimFile, load_claims
 from cl_vs_mim.audit.judge import Audit
 from cl_vs_mim.audit.measure import measure
-from cl_vs_mim.audit.published import NOT_MEASURED, PublishedTables, support
 from cl_vs_mim.audit.rates import as_markdown
+from cl_vs_mim.audit.replication import NOT_MEASURED, PublishedTables, support
 from cl_vs_mim.audit.simulate import allowed
 from cl_vs_mim.audit.simulate import table as simulated
 from cl_vs_mim.audit.verdict import CONTRADICTED, EQUIVALENT, NOT_TESTED, ON_THESE, SUPPORTED, Verdict

@@ -217,8 +217,8 @@ def audit_rates_page(
         cl-vs-mim audit-rates-page --rates results/demo/audit_rates.csv --output docs/audit_rates.md
     """
     from cl_vs_mim.audit.claims import load_claims
-    from cl_vs_mim.audit.published import support
     from cl_vs_mim.audit.rates import as_markdown
+    from cl_vs_mim.audit.replication import support
     from cl_vs_mim.config import load_study
     from cl_vs_mim.core.files import write_text
     from cl_vs_mim.core.tables import read_table
@@ -278,7 +278,7 @@ COMMANDS = (
         "audit-rates-page",
         audit_rates_page,
         lambda study, run: {},
-        lambda study, run: tuple(f"cl_vs_mim.audit.{name}" for name in ("claims", "published", "rates")),
+        lambda study, run: tuple(f"cl_vs_mim.audit.{name}" for name in ("claims", "rates", "replication")),
     ),
     Command("report", report, lambda study, run: {}, lambda study, run: ("cl_vs_mim.audit.report",)),
     Command("pitfalls", pitfalls, _pitfalls_decide, lambda study, run: ("cl_vs_mim.audit.pitfalls",)),

@@ -71,9 +71,9 @@ def universes(
         yield Universe(_named(claim, choices), measured, judge(measured, file.rule, level, groups, needs))
 
 
-def computed(measured: Sequence[Measured]) -> tuple[str, ...]:
+def computed(measured: Sequence[Measured]) -> frozenset[tuple[str, str]]:
     """What tells one analysis from another: the numbers that entered its contrasts."""
-    return tuple(one.computed for one in measured)
+    return frozenset((one.name, one.computed) for one in measured)
 
 
 def _combinations(claim: Claim, tables: Tables, options: Multiverse) -> Iterator[Choices]:

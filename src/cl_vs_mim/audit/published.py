@@ -1,39 +1,28 @@
-"""The paper's published values as tables of a study at its own scale, with noise as runs and images have it.
+"""The paper's published values as curves of every table, and how far seeds and images spread around them.
 
-Put through the rules, they tell how often a perfect replication is called supported: :func:`support`. Curves that were
-recovered are taken from ``reference_values.csv``. Where the paper's figure could not be read, a curve of the shape that
-its text claims stands in (:data:`INVENTED`), and how far seeds and images spread is ours where nothing is published.
+Curves that were recovered are taken from ``reference_values.csv``. Where the paper's figure could not be read, a curve
+of the shape that its text claims stands in (:data:`INVENTED`), and how far seeds and images spread is ours where
+nothing is published. :mod:`.replication` puts them through the rules.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from cl_vs_mim.audit.claims import ClaimFile
-from cl_vs_mim.audit.judge import Audit
-from cl_vs_mim.audit.series import Series, Source, Tables, control_of, seeds_of
-from cl_vs_mim.audit.verdict import CONTRADICTED, SUPPORTED
+from cl_vs_mim.audit.series import Source
 from cl_vs_mim.config import Study
-from cl_vs_mim.core.progress import progress
 
-NOT_MEASURED = frozenset({"C12b"})  # asks for two sizes of a measure of which no published value stands for either
-COLUMNS = ("claim", "seeds", "supported", "contradicted", "draws")
+UNITS = 100  # images of a table, each of which stands for a hundredth of those of the paper
+SIZES = {"": None, "_middle": 384, "_small": 192}  # widths of ViT-S and ViT-Ti, beside ViT-B
+AUTHORS_OWN = {"moco_v3": "MoCo-dagger (authors 100ep)", "simmim": "SimMIM-dagger (authors 100ep)"}
 
 _BLOCKS, _STATES = np.arange(1, 13), np.arange(13)
-_IMAGES = tuple(f"val/{number:03}" for number in range(100))  # each stands for a hundredth of those of a table
 _OF_A_METRIC = 0.05 / 50**0.5  # standard deviation between hundredths of 5,000 images: 0.05 from image to image
 _EMBEDDED = 18  # images, whose tokens Figure E.2 embeds
-_LEAST_CONTROLS = 5
-_SIZES = {"": None, "_middle": 384, "_small": 192}  # widths of ViT-S and ViT-Ti, beside ViT-B
-_FAR = (
-    10.0  # standard deviations between seeds by which two architectures differ untrained, where training does nothing
-)
 
 # ------------------------------------------------------------------------------------------------
 # Curves
@@ -65,7 +54,6 @@ SHAPES = {"cl": 0.65, "mim": 0.4, "untrained": 0.5}
 # Two runs of one recipe differ by 0.13 to 0.15 points (Figures 1 and 12: a standard deviation of 0.1), and answer one
 # image of fourteen differently; two encoders, one of eleven. In units of 500 images.
 RIGHT_OR_WRONG = (0.0006, 0.0045, 0.0084)
-_AUTHORS_OWN = {"moco_v3": "MoCo-dagger (authors 100ep)", "simmim": "SimMIM-dagger (authors 100ep)"}
 _EMBEDDING = {"MoCo v3": 0.03, "SimMIM": 0.08, "MAE": 0.07}  # probes of the embedding, which Figure 10 does not show
 
 
@@ -78,11 +66,11 @@ class Curve:
     by_seed: float | np.ndarray
     by_image: float | np.ndarray = 0.0  # of one encoder; all encoders share twice as much
     by_both: float = 0.0
-    images: int = len(_IMAGES)  # 0: the table has one value a seed
+    images: int = UNITS  # 0: the table has one value a seed
     errors: float = 0.0
 
 
-class _Published:
+class Published:
     """The recovered values.
 
     Args:
@@ -167,8 +155,8 @@ class _Published:
         if model in _LAMBDA:
             rows = known[(known["figure"] == "fig12") & known["method"].str.endswith(_LAMBDA[model])]
         for suffix, size in (("_small", "ViT-Ti"), ("_middle", "ViT-S")):
-            if model.endswith(suffix) and model.removesuffix(suffix) in _AUTHORS_OWN:
-                own = _AUTHORS_OWN[model.removesuffix(suffix)]
+            if model.endswith(suffix) and model.removesuffix(suffix) in AUTHORS_OWN:
+                own = AUTHORS_OWN[model.removesuffix(suffix)]
                 rows = known[known["method"].eq(own) & known["model"].eq(size)]
         return float(rows[column].iloc[0]) / 100 if len(rows) else 0.02
 
@@ -197,118 +185,3 @@ def _invented(model: str, metric: str, place: int, source: Source) -> Curve:
     if source.table == "image_spectrum":
         return Curve(depths, means, 0.01, images=0, errors=0.05)
     return Curve(depths, means, 0.01, _OF_A_METRIC)
-
-
-# ------------------------------------------------------------------------------------------------
-# Tables
-# ------------------------------------------------------------------------------------------------
-
-
-def at_papers_scale(study: Study, seeds: int) -> Study:
-    """The paper's study with several seeds of all, and the smaller encoders of Figure 1.
-
-    Args:
-        study: ``config/paper.yaml``.
-        seeds: of every encoder; untrained ones have five or more.
-    """
-    models = {name: model.model_copy(update={"seeds": list(range(seeds))}) for name, model in study.models.items()}
-    architectures = dict(study.architectures)
-    for name in _AUTHORS_OWN:
-        kind = models[name].architecture
-        for suffix, width in _SIZES.items():
-            if width is not None:
-                architectures[kind + suffix] = architectures[kind].model_copy(update={"width": width})
-                models[name + suffix] = models[name].model_copy(update={"architecture": kind + suffix})
-    controls = {"control_seeds": list(range(max(_LEAST_CONTROLS, seeds))), "grids": []}
-    analysis = study.analysis.model_copy(update=controls)
-    return study.model_copy(update={"models": models, "architectures": architectures, "analysis": analysis})
-
-
-class PublishedTables(Tables):
-    """Series made of the published curves.
-
-    Args:
-        study: at the paper's scale.
-        reference: table of published values.
-        seed: of the noise.
-        nothing: ``everywhere``: all encoders are the same but for noise; ``training``: each is as its own untrained
-            encoder is, and the architectures differ by far; empty: as published.
-        exact: whether the mean over seeds and images is the published value itself.
-        instead: means (D,) or one for all depths, by model and by metric or table, instead of the published ones.
-    """
-
-    def __init__(
-        self,
-        study: Study,
-        reference: Path,
-        seed: int,
-        *,
-        nothing: str = "",
-        exact: bool = False,
-        instead: Mapping[tuple[str, str], np.ndarray] | None = None,
-    ) -> None:
-        super().__init__(study, Path("tables"))
-        self.values = _Published(reference)
-        self.seed, self.nothing, self.exact, self.instead = seed, nothing, exact, instead or {}
-
-    def _read(self, model: str, source: Source) -> Series:
-        found = self._curve(model, source)
-        metric = next((str(values[0]) for name, values in source.where if name == "metric"), source.table)
-        if (model, metric) in self.instead:
-            found = replace(found, means=np.broadcast_to(self.instead[model, metric], found.means.shape))
-        rng = np.random.default_rng([self.seed, zlib.crc32(f"{model} {source}".encode())])
-        images = _IMAGES[: found.images]
-        shape = (len(seeds_of(self.study, model)), max(len(images), 1), len(found.depths))
-        noise = rng.normal(0, found.by_seed, (shape[0], 1, shape[2]))
-        if images:
-            noise = noise + rng.normal(0, found.by_image, (1, *shape[1:])) + rng.normal(0, found.by_both, shape)
-            together = np.random.default_rng([self.seed, zlib.crc32(source.table.encode())])
-            noise = noise + 2 * found.by_image * together.normal(size=(1, shape[1], 1))
-        if self.exact:
-            noise -= noise.mean(axis=(0, 1), keepdims=True)
-        errors = np.full((shape[0], shape[2]), found.errors) if found.errors else None
-        return Series(
-            model, found.depths, found.means + noise, images, errors, (Path("tables") / source.table / model,)
-        )
-
-    def _curve(self, model: str, source: Source) -> Curve:
-        if self.nothing != "training":
-            found = self.values.curve(self.study, model, source)
-            return replace(found, means=np.full_like(found.means, 0.5)) if self.nothing else found
-        control = control_of(self.study, model)
-        found = self.values.curve(self.study, control, source)
-        apart = _FAR * found.by_seed * (self.study.architectures[self.study.controls()[control]].family != "vit")
-        return replace(found, means=found.means + apart)
-
-
-# ------------------------------------------------------------------------------------------------
-# Rates
-# ------------------------------------------------------------------------------------------------
-
-
-def support(
-    file: ClaimFile, study: Study, reference: Path, seeds: Iterable[int], draws: int, first: int = 0
-) -> pd.DataFrame:
-    """How often each claim that the paper supports comes out so, and how often contradicted, by :data:`COLUMNS`.
-
-    Args:
-        file: claims and rules.
-        study: ``config/paper.yaml``.
-        reference: table of published values.
-        seeds: of every encoder, each a row of every claim.
-        draws: studies whose seeds and images are drawn anew.
-        first: number of the first draw.
-    """
-    asked = {key: claim for key, claim in file.claims.items() if claim.contrasts and key not in NOT_MEASURED}
-    rows = []
-    for count in seeds:
-        found = at_papers_scale(study, count)
-        kinds: dict[str, list[str]] = {key: [] for key in asked}
-        for draw in progress(range(first, first + draws), desc=f"published values, {count} seeds", unit="draw"):
-            audit = Audit(file, PublishedTables(found, reference, draw), reference)
-            for key, claim in asked.items():
-                kinds[key].append(audit.judge_claim(claim)[0].kind)
-        for key, said in kinds.items():
-            shares = (said.count(SUPPORTED) / draws, said.count(CONTRADICTED) / draws)
-            rows.append((key, count, *shares, draws))
-    return pd.DataFrame(rows, columns=list(COLUMNS))

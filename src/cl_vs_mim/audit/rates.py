@@ -58,7 +58,7 @@ def as_markdown(table: pd.DataFrame, published: pd.DataFrame, level: float) -> s
 
     Args:
         table: of :func:`.simulate.table`.
-        published: of :func:`.published.support`.
+        published: of :func:`.replication.support`.
         level: of the intervals.
     """
     shown = table[table["seeds"].isin(_SHOWN_SEEDS) & table["effect"].isin(_SHOWN_EFFECTS)]
