@@ -83,19 +83,21 @@ if STUDY.study == DOCUMENTED:
 
     rule audit_rates_page:
         input:
-            claims=ancient(CLAIM_FILE),
+            claims=CLAIM_FILE,
+            paper="config/paper.yaml",
+            reference=REFERENCE,
+            rates=f"{RESULTS}/audit_rates.csv",
         output:
-            table=temp(f"{RESULTS}/audit_rates_of_page.csv"),
-            page="docs/audit_rates.md",
+            "docs/audit_rates.md",
         params:
-            asked=lambda wildcards: CLAIMED.simulation.model_dump(mode="json"),
-            decided=lambda wildcards: COMMAND["audit-rates"].decided(STUDY, STUDY.study),
+            decided=lambda wildcards: COMMAND["audit-rates-page"].decided(STUDY, STUDY.study),
         log:
             f"{RESULTS}/logs/audit/rates_page.log",
         benchmark:
             f"{RESULTS}/benchmarks/audit/rates_page.tsv"
         shell:
-            "cl-vs-mim audit-rates --claims {input.claims:q} --output {output.table:q} --page {output.page:q} 2>&1 | tee {log:q}"
+            "cl-vs-mim audit-rates-page --rates {input.rates:q} --claims {input.claims:q} --paper {input.paper:q}"
+            " --reference {input.reference:q} --output {output:q} 2>&1 | tee {log:q}"
 
     rule pitfalls_page:
         input:

@@ -137,6 +137,17 @@ def test_images_are_drawn_from_classes_that_have_enough():
         choose_images(labels, settings.model_copy(update={"classes": 4}))
 
 
+def test_the_collection_of_others_is_drawn_as_a_class_only_where_a_folder_has_its_name():
+    numbers = np.repeat(np.arange(4), 6)
+    labels = ImageLabels("category", ("bird", "cat", "other", "planet"), numbers)
+    settings = Embedding(labels="category", classes=3, images_per_class=4, blocks=[1])
+    for seed in range(10):
+        drawn = choose_images(labels, settings.model_copy(update={"seed": seed}))
+        assert set(numbers[drawn]) == {0, 1, 3}
+    folders = ImageLabels("class", labels.classes, numbers)
+    assert len(choose_images(folders, settings.model_copy(update={"labels": "class", "classes": 4}))) == 16
+
+
 def run(verb: str, config: Path, data: Path, folder: Path, model: str, **more) -> Path:
     options = dict(config=config, run=f"{model}_seed0", data=data, tables=folder, device="cpu", threads=1)
     commands()[verb].run(**options | more)

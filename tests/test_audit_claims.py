@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date
 from pathlib import Path
 
@@ -119,6 +120,13 @@ def test_every_depth_is_asked_where_the_claim_says_so(study: Study, folder: Path
     assert measured(study, folder, last).effect.value == pytest.approx([0.2, 0.5, 0.6], abs=0.02)
     pairs = measured(study, folder, late(**whole, every="pair"))
     assert len(pairs.effect.value) == len(pairs.depths) == 9 and pairs.depths[1] == "1 and 2"
+    steps = measured(study, folder, late(more={"model": "cl"}, less={"model": "cl"}, every="step"))
+    assert steps.effect.value == pytest.approx([-0.3, -0.1], abs=0.02) and steps.depths == ("2", "3")
+    with pytest.raises(UserError, match="a step needs two depths"):
+        lone = {"model": "cl", "depths": [0.9, 1.0]}
+        measured(study, folder, late(more=lone, less=lone, every="step"))
+    with pytest.raises(ValueError, match="step needs the same term twice"):
+        late(more={"model": "cl"}, less={"model": "mim"}, every="step")
     level = measured(study, folder, late(more=[], less={"model": "cl"}, every="alone", margin=-0.9))
     assert level.effect.value == pytest.approx([-0.5, -0.2, -0.1], abs=0.02) and level.depths == ("1", "2", "3")
     assert level.least_seen == pytest.approx(-0.5, abs=0.02) and pairs.least_seen is None
@@ -182,6 +190,10 @@ def test_shares_of_decisions_leave_other_images_out(study: Study, tmp_path: Path
     none = asked.model_copy(update={"decision": asked.decision.model_copy(update={"among": ["colour"]})})
     with pytest.raises(UserError, match="no image of a table cue_conflict of moco_v3 is decided"):
         measured(study, tmp_path, none)
+    asked_of_more = asked.model_copy(update={"decision": asked.decision.model_copy(update={"least": 21})})
+    with pytest.raises(UserError, match="moco_v3 decides images of 20 objects in a way that counts, fewer than the 21"):
+        measured(study, tmp_path, asked_of_more)
+    assert measured(study, tmp_path, asked).effect.df[0] < 20, "ten of thirty images decide nothing"
     of_all = asked.model_copy(update={"decision": asked.decision.model_copy(update={"among": []})})
     assert value(study, tmp_path, of_all) == pytest.approx(3 / 6 - 2 / 6)
 
@@ -281,6 +293,18 @@ def test_sizes_are_found_where_there_are_several(study: Study) -> None:
         update={"models": study.models | {"moco_wide": bigger}, "architectures": study.architectures | {"wide": wide}}
     )
     assert (model_of(more, "cl:smallest"), model_of(more, "cl:largest")) == ("moco_v3", "moco_wide")
+    with pytest.raises(UserError, match="no size of MoCo v3 between"):
+        model_of(more, "cl:middle")
+    widest = study.architectures["vit"].model_copy(update={"width": 128})
+    three = more.model_copy(
+        update={
+            "models": more.models | {"moco_widest": bigger.model_copy(update={"architecture": "widest"})},
+            "architectures": more.architectures | {"widest": widest},
+        }
+    )
+    assert [model_of(three, f"cl:{place}") for place in ("smallest", "middle", "largest")] == [
+        *("moco_v3", "moco_wide", "moco_widest")
+    ]
     assert model_of(study, "mim_untrained") == "untrained_beit"
 
 
@@ -371,6 +395,26 @@ def test_universes_are_all_other_combinations(study: Study, folder: Path) -> Non
     assert half.measured[0].images == IMAGES // 2
     with_other = varied(claim_of(late(alternatives=[other])), study, folder, options)
     assert len(with_other) == len(found), "a reading that is not in the tables is left out"
+
+
+def test_choices_that_come_to_the_same_numbers_are_one_universe(study: Study, folder: Path) -> None:
+    """Of two heads mean and median are one; at 3 depths a shift of a twentieth moves no depth over an end."""
+    options = Multiverse(heads=["mean", "median", "max"], shifts=[0.0, -0.05, -0.1, -0.5])
+    tables, claim = Tables(study, folder), claim_of(late())
+    stated = [measure(tables, claim.contrasts[0], "exceed")]
+    found = list(universes(claim, tables, file_of(claim, options), 0.95, stated=stated))
+    assert {(one.choices["heads"], one.choices["window"]) for one in found} == {
+        *(("mean", "-0.5"), ("max", "as stated"), ("max", "-0.5"))
+    }
+    audit = Audit(file_of(claim, options), tables, REFERENCE)
+    assert len(audit.report("0" * 64, "1" * 64).claims["C1"].multiverse) == 3, "the verdict's own is not counted again"
+
+
+def test_a_window_may_be_read_as_its_mean(study: Study, folder: Path) -> None:
+    each = late(every="both", alternatives=[{"name": "mean", "together": True}])
+    (found,) = varied(claim_of(each), study, folder, Multiverse())
+    assert found.choices["reading"] == "mean" and len(found.measured[0].effect.value) == 1
+    assert found.measured[0].interval(0.95).value == pytest.approx(value(study, folder, late()))
 
 
 def test_another_grid_is_another_universe(study: Study, folder: Path) -> None:
@@ -471,7 +515,7 @@ def test_every_claim_of_the_specification_is_there_and_names_known_models() -> N
     for claim in file.claims.values():
         for contrast in (*claim.contrasts, *claim.needs, *claim.beside):
             for term in (*contrast.more, *contrast.less):
-                name = term.model.removesuffix(":largest").removesuffix(":smallest").removesuffix("_untrained")
+                name = re.sub(":(largest|middle|smallest)$|_untrained$", "", term.model)
                 assert name in {"cl", "mim", *quick.models}, f"{claim.statement}: {term.model}"
 
 

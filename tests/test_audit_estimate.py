@@ -77,8 +77,17 @@ def test_images_that_do_not_count_are_left_out() -> None:
     answers = np.array([[1.0, 0.0, np.nan, np.nan, 1.0, 1.0]])
     found = estimate([part(1, "a", answers, IMAGES[:6])])
     assert found.value[0] == 0.75
-    four = np.array([1.0, 0.0, 1.0, 1.0])
-    assert found.error[0] == pytest.approx(four.std(ddof=0) / 2, rel=0.1)
+    alone = estimate([part(1, "a", np.array([[1.0, 0.0, 1.0, 1.0]]), IMAGES[:4])])
+    for key in ("value", "error", "df"):
+        assert getattr(found, key) == pytest.approx(getattr(alone, key)), "what is undecided is no knowledge"
+
+
+def test_identities_none_of_whose_images_counts_are_no_degree_of_freedom() -> None:
+    numbers, values = np.arange(12) // 2, np.array([[0.1, 0.3, 0.5, 0.2, 0.9, 0.4, *[np.nan] * 6]])
+    found = estimate([part(1, "a", values, IMAGES[:12], identities=numbers)])
+    alone = estimate([part(1, "a", values[:, :6], IMAGES[:6], identities=numbers[:6])])
+    for key in ("value", "error", "df"):
+        assert getattr(found, key) == pytest.approx(getattr(alone, key)), key
 
 
 def test_images_of_one_identity_are_one_observation() -> None:

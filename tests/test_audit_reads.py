@@ -46,7 +46,7 @@ def test_what_a_study_does_not_do_is_not_asked_for(named: set[str], study: Study
     lean = changed(lean, "analysis.grids", [])
     fewer = set(tables_of_claims(load_claims(CLAIMS), lean))
     kinds = {name.rpartition("/")[0] for name in named - fewer}
-    assert kinds == {"augmented_probe", "finetuning", "detection", "segmentation"} | {
+    assert kinds == {"augmented_probe", "attentive_probe", "knn_probe", "finetuning", "detection", "segmentation"} | {
         kind for kind in kinds if kind.startswith("grid4/")
     }
 

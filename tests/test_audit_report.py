@@ -93,18 +93,22 @@ def test_the_rule_on_the_page_is_that_of_the_code() -> None:
     assert tuple(plain) == RULE
 
 
-def test_the_deciding_contrast_is_of_the_group_nearest_to_holding(folder: Path) -> None:
+def test_the_contrast_that_is_shown_is_the_one_that_the_reason_speaks_of(folder: Path) -> None:
     claim = page.read_report(folder / "claims.json").claims["C9"]
     (one,) = claim.contrasts
-    values = {("a", 0): 3.0, ("a", 1): 1.0, ("b", 0): 9.0, ("b", 1): -5.0}
-    contrasts = [
-        one.model_copy(update={"group": group, "effect": one.effect.model_copy(update={"value": value})})
-        for (group, _), value in values.items()
-    ]
-    assert page.weakest(claim.model_copy(update={"contrasts": contrasts})) == 1, "of a, which holds, its weakest"
-    alone = [contrast.model_copy(update={"group": ""}) for contrast in contrasts]
-    assert page.weakest(claim.model_copy(update={"contrasts": alone})) == 3
-    assert page.weakest(claim.model_copy(update={"contrasts": []})) is None
+    named = [one.model_copy(update={"name": name}) for name in ("first", "second")]
+    for place, name in enumerate(("first", "second")):
+        assert page.deciding(claim.model_copy(update={"contrasts": named, "decided_by": name})) == place
+    assert page.deciding(claim.model_copy(update={"contrasts": [], "decided_by": ""})) is None
+
+
+def test_every_reason_names_the_contrast_that_is_shown(folder: Path) -> None:
+    report = page.read_report(folder / "claims.json")
+    judged = [one for one in report.claims.values() if one.contrasts]
+    assert judged
+    for claim in judged:
+        assert claim.decided_by in {one.name for one in claim.contrasts}
+        assert claim.decided_by in claim.reason or claim.reason.startswith("every contrast"), claim.reason
 
 
 def test_numbers_are_short_and_signed() -> None:

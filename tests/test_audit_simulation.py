@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cl_vs_mim.audit.claims import load_claims
 from cl_vs_mim.audit.estimate import Estimate
 from cl_vs_mim.audit.evidence import of_contrast
 from cl_vs_mim.audit.rates import as_markdown, rate_plots
@@ -15,15 +16,18 @@ from cl_vs_mim.audit.simulate import KINDS, allowed, table
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "audit_rates.md"
 
-REPLICATES = 3000
+ASKED = load_claims(PAGE.parent.parent / "config" / "claims.yaml").simulation
+REPLICATES = ASKED.replicates
 SEEDS = (2, 3, 5, 10)
 FALSE = 0.025  # support, or contradiction, where there is nothing: half of 1 - level
 DIFFER = "one not moved by training (differ)"
+FEW = "shares of few decisions"  # which are known no better than as few answers are
 
 
 @pytest.fixture(scope="module")
 def rates() -> pd.DataFrame:
-    return table(SEEDS, (0.0, 1.0, 3.0), REPLICATES, seed=7)
+    """The rows of the page of the documentation, drawn again."""
+    return table(SEEDS, (0.0, 1.0, 3.0), REPLICATES, ASKED.seed, level=ASKED.level)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -61,9 +65,10 @@ def test_intervals_cover_with_any_number_of_seeds(kind: str) -> None:
 
 
 def test_what_is_large_is_found_with_five_seeds(rates: pd.DataFrame) -> None:
-    large = rates[(rates["effect"] == 3) & (rates["seeds"] == 10)].set_index("kind")["supported"]
+    there = rates[(rates["effect"] == 3) & (rates["kind"] != FEW)]
+    large = there[there["seeds"] == 10].set_index("kind")["supported"]
     assert large.min() > 0.95, large
-    assert (rates[(rates["effect"] == 3) & (rates["seeds"] == 5)]["supported"] > 0.6).all()
+    assert (there[there["seeds"] == 5]["supported"] > 0.6).all()
 
 
 def test_an_effect_that_matters_is_called_nothing_no_oftener_than_promised() -> None:
@@ -79,19 +84,23 @@ def test_an_effect_that_matters_is_called_nothing_no_oftener_than_promised() -> 
     assert called(0.0) > 0.99
 
 
-def test_the_page_of_the_documentation_says_so(rates: pd.DataFrame) -> None:
-    """Its rates are those of these rules, as closely as simulations with other draws agree."""
+def test_the_page_of_the_documentation_has_these_rows(rates: pd.DataFrame) -> None:
+    """The same draws, so the same counts; two of a row's studies may fall on the other side by an ulp."""
     text = PAGE.read_text(encoding="utf-8")
-    assert as_markdown(rates, 0.95).splitlines()[5:7] == text.splitlines()[5:7]
-    ours, theirs = (_cells(one) for one in (as_markdown(rates, 0.95), text))
+    published = pd.DataFrame(
+        [("C1", 3, 1.0, 0.0, 100)], columns=["claim", "seeds", "supported", "contradicted", "draws"]
+    )
+    page = as_markdown(rates, published, 0.95)
+    assert page.splitlines()[:7] == text.splitlines()[:7]
+    ours, theirs = _cells(page), _cells(text)
     assert ours.keys() == theirs.keys()
     for key, cells in ours.items():
-        assert cells == pytest.approx(theirs[key], abs=4.5), key  # percent
+        assert cells == pytest.approx(theirs[key], abs=200 / REPLICATES + 0.05), key  # percent
 
 
 def _cells(page: str) -> dict[tuple[str, ...], list[float]]:
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.endswith("% |")]
-    return {tuple(row[:2]): [float(cell.removesuffix(" %")) for cell in row[2:]] for row in rows}
+    return {tuple(row[:2]): [float(cell.removesuffix(" %")) for cell in row[2:]] for row in rows if row[1].isdigit()}
 
 
 def test_every_kind_is_drawn_with_its_promise(rates: pd.DataFrame) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -82,6 +83,31 @@ def contrast(
 def test_the_written_rule(contrasts, expected: str, reason: str) -> None:
     found = judge(contrasts, THREE, 0.95)
     assert found.verdict == expected and reason in found.reason
+
+
+def named(name: str, *intervals: tuple[float, float], **options) -> Measured:
+    return replace(contrast(*intervals, **options), name=name)
+
+
+def test_the_reason_and_what_is_shown_are_of_one_contrast() -> None:
+    """Of several, the one on which the verdict hangs, whatever else lies nearer to its margin."""
+    far_but_untrained = named("far", (0.6, 1), own=[(-0.1, 1)])
+    near = named("near", (0.59, 0.63), own=[(1, 2)])
+    said = judge([near, far_but_untrained], THREE, 0.95)
+    assert (said.verdict, said.decided_by) == (INCONCLUSIVE, "far") and said.reason.startswith("far: ")
+    grouped = [replace(near, group="g"), replace(far_but_untrained, group="h")]
+    said = judge(grouped, THREE, 0.95, groups=2)
+    assert (said.verdict, said.decided_by) == (SUPPORTED, "near")
+    said = judge([named("a", (0.7, 1)), named("b", (0.6, 1))], THREE, 0.95)
+    assert (said.verdict, said.decided_by) == (SUPPORTED, "b")
+
+
+@pytest.mark.parametrize(("at", "expected"), [((0.45, 0.55), EQUIVALENT), ((0.0, 0.3), CONTRADICTED)])
+def test_a_part_that_fails_is_said_to_be_a_part(at, expected) -> None:
+    said = judge([named("a", (0.7, 1)), named("b", at), named("c", (0.4, 0.9))], THREE, 0.95)
+    assert (said.verdict, said.decided_by) == (expected, "b")
+    assert "said of this part, without which the whole does not hold: 1 of the other 2 hold" in said.reason
+    assert "this part" not in judge([named("b", at)], THREE, 0.95).reason
 
 
 @pytest.mark.parametrize(

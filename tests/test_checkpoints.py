@@ -190,6 +190,36 @@ def test_another_numbering_of_relative_positions_is_refused(tmp_path):
         load_encoder(tmp_path / "x.pth", "beit", **sizes(SMALL))
 
 
+def test_a_table_of_each_block_is_read_as_such(tmp_path):
+    """SimMIM and BEiT publish fine-tuned encoders so; with the same table in each it is the encoder that shares it."""
+    path, state = written(tmp_path, "beit", SMALL, seed=0)
+    shared = load_encoder(path, "beit", **sizes(SMALL))
+    ends = ("relative_position_bias_table", "relative_position_index")
+    parts = {end: state.pop(f"rel_pos_bias.{end}") for end in ends}
+    for block in range(SMALL.depth):
+        state |= {f"blocks.{block}.attn.{end}": part.clone() for end, part in parts.items()}
+    torch.save(container("beit", state), tmp_path / "own.pth")
+    own = load_encoder(tmp_path / "own.pth", "beit", **sizes(SMALL))
+    assert (shared.spec.positions, own.spec.positions) == ("relative", "relative_by_block")
+    images = torch.randn(2, 3, SMALL.image, SMALL.image, generator=torch.Generator().manual_seed(1))
+    for found, wanted in zip(
+        [own(images), *own.states(images), *own.attentions(images)],
+        [shared(images), *shared.states(images), *shared.attentions(images)],
+        strict=True,
+    ):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    state["blocks.1.attn.relative_position_bias_table"] += 1.0 + torch.rand(parts[ends[0]].shape)
+    torch.save(container("beit", state), tmp_path / "other.pth")
+    other = load_encoder(tmp_path / "other.pth", "beit", **sizes(SMALL))
+    assert torch.equal(other.attentions(images)[0], own.attentions(images)[0])
+    assert not torch.allclose(other.attentions(images)[1], own.attentions(images)[1])
+    save_encoder(tmp_path / "native.safetensors", other, {})
+    assert torch.equal(load_encoder(tmp_path / "native.safetensors", "native")(images), other(images))
+    torch.save(container("beit", state | {f"rel_pos_bias.{ends[0]}": parts[ends[0]]}), tmp_path / "both.pth")
+    with pytest.raises(UserError, match="of each block beside shared ones"):
+        load_encoder(tmp_path / "both.pth", "beit", **sizes(SMALL))
+
+
 @pytest.mark.parametrize(
     ("name", "part"),
     [
@@ -197,7 +227,6 @@ def test_another_numbering_of_relative_positions_is_refused(tmp_path):
         ("fc_norm.weight", "after the pooling"),
         ("norm_pre.weight", "before the blocks"),
         ("blocks.0.attn.q_norm.weight", "normalised queries"),
-        ("blocks.0.attn.relative_position_bias_table", "per block"),
     ],
 )
 def test_parts_that_are_not_supported_are_named(tmp_path, name, part):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cl_vs_mim.audit.claims import load_claims
 from cl_vs_mim.config import FolderData, load_study
 from cl_vs_mim.core.errors import UserError
 
@@ -118,6 +119,20 @@ def test_a_model_may_take_over_the_keys_of_another_and_write_some_anew(smoke) ->
     anchored.write_text(text.replace("label: more", "label: more, label: more"))
     with pytest.raises(UserError, match="occurs twice"):
         load_study(anchored)
+
+
+def test_fewer_untrained_seeds_than_trained_ones_are_warned_of(smoke, root: Path, capsys) -> None:
+    load_study(smoke("control_seeds: [0]", "control_seeds: [0, 1]"))
+    load_study(root / "config" / "smoke.yaml")
+    assert capsys.readouterr().err == ""
+    load_study(smoke("seeds: [0]", "seeds: [0, 1]"))
+    assert "analysis.control_seeds: 1 for 2 seeds of models.moco_v3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("study", ["demo", "overnight", "paper"])
+def test_studies_that_judge_have_as_many_untrained_seeds_as_the_audit_asks_for(root: Path, study: str) -> None:
+    loaded, rule = load_study(root / "config" / f"{study}.yaml"), load_claims(root / "config" / "claims.yaml").rule
+    assert len(loaded.analysis.control_seeds) >= rule.least_control_seeds and not loaded.doubts()
 
 
 def test_missing_file_lists_the_studies_at_hand(root: Path) -> None:

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from cl_vs_mim.config import CueConflictImages
-from cl_vs_mim.data.cue_conflict import NO_CATEGORY, CueConflictRecipe, quilt
+from cl_vs_mim.data.cue_conflict import CueConflictRecipe, quilt
 from cl_vs_mim.data.kit import Kit
+from cl_vs_mim.data.labels import NO_CATEGORY
 from cl_vs_mim.data.writer import build
 
 KIT = Path(__file__).parents[1] / "data" / "kit"

@@ -15,6 +15,10 @@ SPECS = {
         **{"family": "beit", "image_size": 32, "patch_size": 8, "width": 24, "depth": 3, "heads": 2},
         **{"positions": "relative", "layer_scale": 0.1},
     ),
+    "own tables": EncoderSpec(
+        **{"family": "beit", "image_size": 32, "patch_size": 8, "width": 24, "depth": 3, "heads": 2},
+        **{"positions": "relative_by_block", "layer_scale": 0.1},
+    ),
 }
 
 

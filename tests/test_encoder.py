@@ -16,6 +16,7 @@ SPECS = {
     "vit with LayerScale": EncoderSpec("vit", 24, 4, 32, 2, 8, positions="learned", layer_scale=0.3),
     "vit of one head": EncoderSpec("vit", 28, 2, 16, 1, 1, mlp_ratio=2.0),
     "beit": EncoderSpec("beit", 32, 8, 24, 3, 3, positions="relative", layer_scale=0.1),
+    "beit, a table of each block": EncoderSpec("beit", 32, 8, 24, 3, 3, positions="relative_by_block", layer_scale=0.1),
     "beit without LayerScale": EncoderSpec("beit", 20, 4, 32, 2, 4, positions="relative"),
     "beit in training mode": EncoderSpec("beit", 24, 8, 24, 4, 2, positions="relative", layer_scale=0.1, drop_path=0.5),
 }
@@ -73,7 +74,7 @@ def test_states_and_attentions_have_their_number_shape_and_order(spec):
     with torch.no_grad():
         for block, (middle, after) in enumerate(zip(states[1::2], states[2::2], strict=True)):
             module = encoder.backbone.blocks[block]
-            bias = {"shared_rel_pos_bias": encoder.backbone.rel_pos_bias()} if spec.family == "beit" else {}
+            bias = {"shared_rel_pos_bias": encoder.backbone.rel_pos_bias()} if spec.positions == "relative" else {}
             tokens = module(tokens, **bias)
             torch.testing.assert_close(after, tokens, rtol=1e-4, atol=1e-5)
             assert not torch.allclose(middle, after, atol=1e-3)  # the MLP's half does something

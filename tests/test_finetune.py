@@ -21,8 +21,9 @@ from cl_vs_mim.pretrain.trainer import make_optimizer
 from cl_vs_mim.transfer import commands
 from cl_vs_mim.transfer.augmented_probe.settings import AugmentedProbe
 from cl_vs_mim.transfer.augmented_probe.train import Probed
+from cl_vs_mim.transfer.dense import DenseEncoder
 from cl_vs_mim.transfer.finetuning.settings import FineTuning
-from cl_vs_mim.transfer.finetuning.train import FineTuned
+from cl_vs_mim.transfer.finetuning.train import FineTuned, build_classifier
 from cl_vs_mim.transfer.layers import with_drop_path
 from test_linear_probe import CATEGORIES, write_data
 from workplace import Workplace
@@ -93,6 +94,30 @@ def test_the_top_learns_at_the_full_rate_where_the_original_has_it_so(family: st
     norms = {"norm.weight": (1.0, 0.0), "norm.bias": (1.0, 0.0)}
     table = {"rel_pos_bias.relative_position_bias_table": (1.0, 0.1)} if family == "beit" else {}
     assert held["plain"].keys() == held["original"].keys() and changed == norms | table
+
+
+def test_each_block_trains_its_own_positions_where_the_original_does() -> None:
+    """SimMIM's code (section 9 of the specification): copies of the shared table, each at the rate of its block."""
+    shared, training = encoder("beit"), tuning(original_layers=True, positions_by_block=True)
+    with torch.no_grad():
+        shared.backbone.rel_pos_bias.relative_position_bias_table.normal_(generator=torch.Generator().manual_seed(0))
+    beit = Architecture(label="x", family="beit", positions="relative", layer_scale=0.1, **SHAPE)
+    tuned = build_classifier(shared, beit, training, 5, 0).eval()
+    images = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(tuned.encoder(images), shared.eval()(images), rtol=1e-4, atol=1e-5)
+    for size in (48, 72):
+        pixels = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(2))
+        mine, theirs = (DenseEncoder(one, (2,))(pixels)[0] for one in (tuned.encoder, shared))
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+    groups = tuned.parameter_groups(0.1)
+    held = {id(p): (group.get("lr_scale", 1.0), group["weight_decay"]) for group in groups for p in group["params"]}
+    assert len(held) == sum(len(group["params"]) for group in groups)
+    for block in range(3):
+        table = tuned.encoder.blocks[block].attn.relative_position_bias_table
+        assert held[id(table)] == (0.5 ** (3 - block), 0.1)
+    vit = Architecture(label="x", family="vit", positions="sincos", **SHAPE)
+    plain = build_classifier(encoder("vit"), vit, training, 5, 0)
+    assert plain.encoder.spec.positions == "sincos", "what has no such table stays as it is"
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])

@@ -26,7 +26,16 @@ from workplace import set_key
 ROOT = Path(__file__).resolve().parent.parent
 DRAWN = {"figure", "table", "claims", "audit_report"}  # what tables of results are made into
 MEASURED = {"extract", "extract_grid", "extract_finetuned", "embedding", "reconstruct", "snapshots"}
-TRANSFER = {"linear_probe", "robustness", "finetuning", "augmented_probe", "detection", "segmentation"}
+TRANSFER = {
+    "linear_probe",
+    "attentive_probe",
+    "knn_probe",
+    "robustness",
+    "finetuning",
+    "augmented_probe",
+    "detection",
+    "segmentation",
+}
 SCENES = {"check", "detection", "segmentation"} | DRAWN
 
 # Module -> the rules that run again when it does something else, at most; the first of them certainly.

@@ -29,7 +29,16 @@ from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.transfer.commands import COMMANDS
 from test_linear_probe import write_data
 
-NAMES = ["augmented_probe", "detection", "finetuning", "linear_probe", "robustness", "segmentation"]
+NAMES = [
+    "attentive_probe",
+    "augmented_probe",
+    "detection",
+    "finetuning",
+    "knn_probe",
+    "linear_probe",
+    "robustness",
+    "segmentation",
+]
 RUN = "moco_v3_seed0"
 
 
@@ -127,12 +136,17 @@ DECIDED = [
     ("data.cue_conflict.images", 35, {"robustness"}),
     ("data.scenes.train", 13, {"detection", "segmentation"}),
     ("data.objects.val_per_identity", 2, set(NAMES)),  # the encoder is trained on the objects
-    ("analysis.crop_fraction", 0.9, {"linear_probe", "robustness", "finetuning", "augmented_probe"}),
+    (
+        "analysis.crop_fraction",
+        0.9,
+        {"linear_probe", "robustness", "finetuning", "augmented_probe", "attentive_probe", "knn_probe"},
+    ),
     ("analysis.seed", 1, {"robustness"}),
     ("analysis.probe.epochs", 3, {"linear_probe", "robustness"}),
     ("analysis.robustness.noise.rms", 0.2, {"robustness"}),
     ("transfer.finetuning.layer_decay", 0.5, {"finetuning"}),
     ("transfer.augmented_probe.training.base_lr", 0.2, {"augmented_probe"}),
+    ("transfer.knn_probe.temperature", 0.1, {"knn_probe"}),
     ("transfer.detection.least_score", 0.1, {"detection"}),
     ("transfer.segmentation.slide_stride", 48, {"segmentation"}),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -154,7 +154,11 @@ def open_encoder(evaluated: EvaluatedEncoder, architecture: Architecture, path: 
     if path is None:
         raise UserError(f"{evaluated.model} is a trained model; give its file with --encoder")
     encoder = load_encoder(path, "native")
-    require_spec(path, encoder, architecture.spec(), evaluated.architecture)
+    wanted = architecture.spec()
+    by_block = encoder.family.by_block.get(wanted.positions)
+    if evaluated.stage == "finetuned" and encoder.spec.positions == by_block:  # fine-tuning may have given each its own
+        wanted = replace(wanted, positions=by_block)
+    require_spec(path, encoder, wanted, evaluated.architecture)
     _, provenance = read_header(path)
     for name in ("model", "seed", "stage"):
         stated = provenance.get(name, "pretrained" if name == "stage" else None)
@@ -225,8 +229,8 @@ def batches(
 
 
 @torch.inference_mode()
-def depth_features(encoder: Encoder, pixels: Tensor, final_norm: bool = False) -> Tensor:
-    """(B, 3, S, S) uint8 -> (B, L+1, 2, D) float32: depth 0 … L, then :data:`POOLINGS`.
+def depth_tokens(encoder: Encoder, pixels: Tensor, final_norm: bool = False) -> list[Tensor]:
+    """(B, 3, S, S) uint8 -> L+1 tensors (B, 1+N, D): the tokens of depth 0 … L, CLS first.
 
     Args:
         encoder: in evaluation mode, on the device that does the work.
@@ -239,7 +243,19 @@ def depth_features(encoder: Encoder, pixels: Tensor, final_norm: bool = False) -
         images, return_prefix_tokens=True, norm=final_norm, output_fmt="NLC", intermediates_only=True
     )
     first = encoder.norm(embedded) if final_norm else embedded
-    states = [first, *(torch.cat([prefix, patches], dim=1) for patches, prefix in blocks)]
+    return [first, *(torch.cat([prefix, patches], dim=1) for patches, prefix in blocks)]
+
+
+@torch.inference_mode()
+def depth_features(encoder: Encoder, pixels: Tensor, final_norm: bool = False) -> Tensor:
+    """(B, 3, S, S) uint8 -> (B, L+1, 2, D) float32: depth 0 … L, then :data:`POOLINGS`.
+
+    Args:
+        encoder: in evaluation mode, on the device that does the work.
+        pixels: a batch.
+        final_norm: apply the encoder's last LayerNorm to the tokens of every depth.
+    """
+    states = depth_tokens(encoder, pixels, final_norm)
     return torch.stack([torch.stack([pool(state, way) for way in POOLINGS], dim=1) for state in states], dim=1)
 
 

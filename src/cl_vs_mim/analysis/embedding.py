@@ -24,7 +24,7 @@ from cl_vs_mim.core.progress import progress
 from cl_vs_mim.core.tables import with_columns, write_table
 from cl_vs_mim.data.identity import data_hash
 from cl_vs_mim.data.images import decode_many, index_image_folder, normalise
-from cl_vs_mim.data.labels import ImageLabels, image_labels
+from cl_vs_mim.data.labels import NO_CATEGORY, ImageLabels, image_labels
 from cl_vs_mim.evaluated import SPLIT, Evaluation
 
 # ------------------------------------------------------------------------------------------------
@@ -35,12 +35,16 @@ from cl_vs_mim.evaluated import SPLIT, Evaluation
 def choose_images(labels: ImageLabels, settings: Embedding) -> np.ndarray:
     """Positions of ``classes`` x ``images_per_class`` images, class by class; drawn by the seed.
 
+    The collection of what belongs to no category is no class: its images are as unlike as those of several classes, so
+    that it would lower the purity of every encoder in which it happens to be drawn.
+
     Raises:
         UserError: too few classes have that many images.
     """
     generator = np.random.default_rng(settings.seed)
     counts = np.bincount(labels.numbers, minlength=len(labels.classes))
-    enough = np.flatnonzero(counts >= settings.images_per_class)
+    is_class = np.array([labels.kind == "class" or name != NO_CATEGORY for name in labels.classes])
+    enough = np.flatnonzero((counts >= settings.images_per_class) & is_class)
     if len(enough) < settings.classes:
         raise UserError(
             f"analysis.embedding asks for {settings.images_per_class} images of {settings.classes} {labels.kind} "

@@ -75,6 +75,8 @@ class Simulation(Section):
     effects: list[Annotated[float, Field(ge=0)]] = Field(default_factory=lambda: [0.0, 1.0, 3.0])  # sd between seeds
     replicates: PositiveInt = 2000
     seed: int = 0
+    published_seeds: list[PositiveInt] = Field(default_factory=lambda: [3])  # of every encoder, a perfect replication
+    published_draws: PositiveInt = 100  # studies that find the published values with noise of their own
 
 
 # ------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ DECIDES_NO_RESULT = True
 _CLAIMS = Path("config/claims.yaml")
 _REGISTERED = Path("config/preregistration.yaml")
 _RESULTS = Path("results")
+_PAPER = Path("config/paper.yaml")
 _REFERENCE = Path("results/reference/reference_values.csv")
 
 # ------------------------------------------------------------------------------------------------
@@ -174,13 +175,12 @@ def report(
     write_text(output, render(found, pictures, beside, None if rates is None else read_table(rates)))
 
 
-def audit_rates(*, output: Path, claims: Path = _CLAIMS, page: Path | None = None) -> None:
+def audit_rates(*, output: Path, claims: Path = _CLAIMS) -> None:
     """Simulate how often the rules of the verdict err, for every kind of claim, number of seeds and size of effect.
 
     Args:
         output: the table, CSV.
         claims: the claims, whose ``simulation`` says what is simulated.
-        page: Markdown with a part of the table, for the documentation.
 
     Raises:
         UserError: the claims are not valid.
@@ -189,7 +189,6 @@ def audit_rates(*, output: Path, claims: Path = _CLAIMS, page: Path | None = Non
         cl-vs-mim audit-rates --output results/demo/audit_rates.csv
     """
     from cl_vs_mim.audit.claims import load_claims
-    from cl_vs_mim.audit.rates import as_markdown
     from cl_vs_mim.audit.simulate import table
     from cl_vs_mim.core.files import write_text
 
@@ -197,8 +196,37 @@ def audit_rates(*, output: Path, claims: Path = _CLAIMS, page: Path | None = Non
     seeds = range(1, asked.most_seeds + 1)
     found = table(seeds, asked.effects, asked.replicates, asked.seed, level=asked.level)
     write_text(output, found.to_csv(index=False))
-    if page is not None:
-        write_text(page, as_markdown(found, asked.level))
+
+
+def audit_rates_page(
+    *, rates: Path, output: Path, claims: Path = _CLAIMS, paper: Path = _PAPER, reference: Path = _REFERENCE
+) -> None:
+    """Write a page of the rules' error rates, and of how often they support the published values themselves.
+
+    Args:
+        rates: the table of audit-rates.
+        output: the page, Markdown.
+        claims: the claims; their ``simulation`` says with how many seeds and how often.
+        paper: the study at the paper's scale.
+        reference: the table of published values.
+
+    Raises:
+        UserError: the claims or the study are not valid, or a table is missing.
+
+    Example:
+        cl-vs-mim audit-rates-page --rates results/demo/audit_rates.csv --output docs/audit_rates.md
+    """
+    from cl_vs_mim.audit.claims import load_claims
+    from cl_vs_mim.audit.rates import as_markdown
+    from cl_vs_mim.audit.replication import support
+    from cl_vs_mim.config import load_study
+    from cl_vs_mim.core.files import write_text
+    from cl_vs_mim.core.tables import read_table
+
+    file = load_claims(claims)
+    asked = file.simulation
+    published = support(file, load_study(paper), reference, asked.published_seeds, asked.published_draws)
+    write_text(output, as_markdown(read_table(rates), published, asked.level))
 
 
 def pitfalls(*, config: Path, tables: Path, output: Path) -> None:
@@ -264,7 +292,13 @@ COMMANDS = (
         "audit-rates",
         audit_rates,
         lambda study, run: {},
-        lambda study, run: tuple(f"cl_vs_mim.audit.{name}" for name in ("claims", "rates", "simulate")),
+        lambda study, run: tuple(f"cl_vs_mim.audit.{name}" for name in ("claims", "simulate")),
+    ),
+    Command(
+        "audit-rates-page",
+        audit_rates_page,
+        lambda study, run: {},
+        lambda study, run: tuple(f"cl_vs_mim.audit.{name}" for name in ("claims", "rates", "replication")),
     ),
     Command("report", report, lambda study, run: {}, lambda study, run: ("cl_vs_mim.audit.report",)),
     Command("findings", findings, lambda study, run: {}, lambda study, run: ("cl_vs_mim.audit.findings",)),

@@ -21,6 +21,7 @@ class Decision(Section):
     column: Name
     equals: list[str]
     among: list[str] = Field(default_factory=list)  # empty: of all rows
+    least: Annotated[int, Field(ge=2)] = 2  # objects of which an encoder decides an image so, or the share says nothing
 
 
 class Term(Section):
@@ -71,6 +72,7 @@ class Alternative(Section):
     where: Where = Field(default_factory=dict)
     rank_fraction: Share | None = None
     decision: Decision | None = None
+    together: bool = False  # the mean of the window, instead of every depth of it
 
 
 class Contrast(Section):
@@ -88,9 +90,10 @@ class Contrast(Section):
     more: Terms = Field(default_factory=list)
     less: Terms = Field(default_factory=list)
     # Asked at every depth of a window. both: more and less at the same depth; less: more as it is, against each depth
-    # of less; pair: each depth of more against each of less; alone: each depth of the only term,
+    # of less; pair: each depth of more against each of less; step: each depth of more against the one before it, less
+    # being the same term; alone: each depth of the only term,
     # and as a need in every seed by its value, because it asks what these encoders are and not what training does.
-    every: Literal["both", "less", "pair", "alone"] | None = None
+    every: Literal["both", "less", "pair", "step", "alone"] | None = None
     margin: float = 0.0
     smallest: Smallest | None = None  # None: a share of the published value; 0 with a margin, which is a bound
     published: float | None = None  # the paper's value of this contrast, in the units of the table
@@ -100,8 +103,11 @@ class Contrast(Section):
 
     @model_validator(mode="after")
     def _can_vary(self) -> Contrast:
-        if self.more == self.less:
-            raise ValueError(f"{self.name}: more and less are the same; the effect is always 0")
+        if (self.more == self.less) != (self.every == "step"):
+            what = "step needs the same term twice" if self.every == "step" else "the effect is always 0"
+            raise ValueError(
+                f"{self.name}: more and less are {'' if self.more == self.less else 'not '}the same; {what}"
+            )
         if self.every == "alone" and len(self.signed()) != 1:
             raise ValueError(f"{self.name}: every: alone asks one term")
         if self.every not in (None, "alone") and (len(self.more), len(self.less)) != (1, 1):
@@ -134,4 +140,6 @@ def read_otherwise(contrast: Contrast, alternative: int | None) -> Contrast:
     for key in ("rank_fraction", "decision"):
         if getattr(other, key) is not None:
             changed[key] = getattr(other, key)
+    if other.together:
+        changed["every"] = None
     return contrast.model_copy(update=changed)

@@ -6,7 +6,9 @@ that is compared is linear in the means over both, so nothing needs to be resamp
 - images of one identity are one observation, with the weight of all of them, so that there are as many as identities;
 - images that several encoders saw are one sample, so what makes an image hard for all of them cancels;
 - a seed of an encoder is the same training in all its tables, so what is particular to it moves together;
-- what is particular to one seed *and* one image shows in both levels, and is taken off once.
+- what is particular to one seed *and* one image shows in both levels, and is taken off once;
+- images that do not count (of a share of decisions, the undecided ones) add nothing to what is known, nor a degree of
+  freedom.
 
 The multiplier of the standard error is the mean of the t quantiles of the levels, weighted by their variances (Cochran
 and Cox 1950): t(S - 1) where S seeds are all that varies, and the normal one where images are. It errs to the wide
@@ -77,6 +79,7 @@ def estimate(parts: Sequence[Part]) -> Estimate:
         ValueError: an image set of one image, or parts of one encoder with different numbers of seeds.
     """
     together: dict[tuple[str, Hashable], np.ndarray] = {}
+    counted: dict[Hashable, np.ndarray] = {}  # (...) of each sample of images, how many count
     stated: list[np.ndarray] = []
     for part in parts:
         if part.images and part.values.shape[1] < 2:
@@ -85,6 +88,9 @@ def estimate(parts: Sequence[Part]) -> Estimate:
         values = _influence(part.values)
         if part.identities is not None and part.images:
             values = by_identity(values, part.identities)
+        if part.images:
+            counts = _counted(part)
+            counted[part.images] = np.minimum(counted.get(part.images, counts), counts)
         together[key] = together.get(key, 0.0) + part.sign * values
         if part.errors is not None:
             stated.append((part.errors**2).sum(axis=0) / len(part.errors) ** 2)
@@ -99,7 +105,7 @@ def estimate(parts: Sequence[Part]) -> Estimate:
         for encoder, one in seeds.items()
         if len(one) > 1
     ]
-    by_image = [(one.var(axis=0, ddof=1) / len(one), len(one) - 1) for one in images.values()]
+    by_image = [_image_level(one, counted[sample]) for sample, one in images.items()]
     if by_image:
         twice = sum((_interaction(one) for (_, sample), one in together.items() if sample), start=np.zeros(()))
         total = sum((variance for variance, _ in by_image), start=np.zeros(()))
@@ -108,7 +114,8 @@ def estimate(parts: Sequence[Part]) -> Estimate:
         by_image = [(variance * kept, df) for variance, df in by_image]
     by_table = [(one, _DF[-1]) for one in stated]
     value = sum((one.mean(axis=0) for one in seeds.values()), start=np.zeros(()))
-    error, df = _pooled(value, [*by_seed, *by_image, *by_table])
+    levels: list[tuple[np.ndarray, float | np.ndarray]] = [*by_seed, *by_image, *by_table]
+    error, df = _pooled(value, levels)
     once = sum((variance * (df + 1) for variance, df in plain), start=np.zeros(()))
     once = once + sum((variance for variance, _ in (*by_image, *by_table)), start=np.zeros(()))
     known = min(len(one) for one in seeds.values()) > 1
@@ -129,6 +136,25 @@ def _influence(values: np.ndarray) -> np.ndarray:
     return mean + np.where(counted, values - mean, 0.0) / share
 
 
+def _counted(part: Part) -> np.ndarray:
+    """(...) how many images count for any seed; where several show one identity, how many identities."""
+    counts = np.isfinite(part.values).any(axis=0)  # (M, ...)
+    if part.identities is None or counts.all():
+        return counts.sum(axis=0) if part.identities is None else np.full(counts.shape[1:], part.identities.max() + 1)
+    return sum((counts[part.identities == one].any(axis=0).astype(int) for one in np.unique(part.identities)),
+               start=np.zeros((), dtype=int))  # fmt: skip
+
+
+def _image_level(values: np.ndarray, counted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Variance of the mean over images (M, ...), and its degrees of freedom, where fewer images may count.
+
+    Those that do not sit at the mean, which the variance takes for knowledge: s^2 / M over all M and s^2 / m over the m
+    that count differ by m (M - 1) / (M (m - 1)), once the influence of those that count has been scaled by M / m.
+    """
+    every, df = len(values), np.maximum(counted - 1, 1)
+    return values.var(axis=0, ddof=1) / every * (counted * (every - 1) / (every * df)), df
+
+
 def _interaction(values: np.ndarray) -> np.ndarray:
     """Variance (...) of the mean that seeds and images (S, M, ...) make only together; 0 with one seed."""
     seeds, images = values.shape[:2]
@@ -147,7 +173,9 @@ def _crossed(seeds: int) -> float:
     return 1 + seeds / (seeds - 1)
 
 
-def _pooled(value: np.ndarray, levels: Sequence[tuple[np.ndarray, float]]) -> tuple[np.ndarray, np.ndarray]:
+def _pooled(
+    value: np.ndarray, levels: Sequence[tuple[np.ndarray, float | np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray]:
     """Standard error and degrees of freedom (...) of a value from the variances of its levels."""
     total = sum((variance for variance, _ in levels), start=np.zeros(np.shape(value)))
     error = np.sqrt(total)

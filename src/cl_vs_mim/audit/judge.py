@@ -118,13 +118,14 @@ class Audit:
         groups = len({one.group for one in claim.contrasts}) if claim.any_group else 0
         beside, needs = self._measure_if_there(claim.beside), self._measure_if_there(claim.needs)
         held = [one for one in needs if one.group in ("", *(each.group for each in measured))]
-        varied = list(universes(there, self.tables, self.file, self.level, groups, held)) if measured else []
+        varied = list(universes(there, self.tables, self.file, self.level, groups, held, measured)) if measured else []
         elsewhere = [one for universe in varied for one in universe.measured]
         self._paths.update(path for one in (*measured, *beside, *needs, *elsewhere) for path in one.paths)
         return ClaimRecord(
             **claim.model_dump(include={"statement", "figure", "strength", "unit", "note"}),
             verdict=verdict.verdict,
             reason=verdict.reason,
+            decided_by=verdict.decided_by,
             contrasts=self._contrasts(claim, measured, claim.contrasts),
             beside=self._contrasts(claim, beside, claim.beside),
             needs=self._contrasts(claim, needs, claim.needs),

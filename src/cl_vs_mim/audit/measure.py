@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,6 +50,9 @@ class Measured:
     paths: tuple[Path, ...] = ()  # the tables behind it
     before: Estimate | None = None  # the contrast of the untrained encoders, where trained ones must differ from theirs
     least_seen: float | None = None  # of every: alone, the least value of any seed at any depth
+    computed: str = (
+        ""  # digest of the numbers that entered: measurements that share it are one, however they were chosen
+    )
 
     @property
     def evidence(self) -> Evidence:
@@ -64,8 +68,15 @@ class Measured:
     @property
     def weakest(self) -> int:
         """Which of the K depths lies least above the margin, in its standard errors."""
-        error = np.where(self.effect.error > 0, self.effect.error, 1.0)
-        return int(((self.effect.value - self.margin) / error).argmin())
+        return int(self._clearances().argmin())
+
+    @property
+    def clearance(self) -> float:
+        """How far that depth lies above the margin, in its standard errors."""
+        return float(self._clearances().min())
+
+    def _clearances(self) -> np.ndarray:
+        return (self.effect.value - self.margin) / np.where(self.effect.error > 0, self.effect.error, 1.0)
 
     def interval(self, level: float) -> Effect:
         """The effect, or the least one of several depths, with its interval."""
@@ -107,15 +118,20 @@ def measure(
     if enters != "none":
         controls = [tables.series(control_of(study, name), source) for name, source in zip(names, sources, strict=True)]
     _check_images([*series, *controls])
+    if contrast.decision is not None and contrast.decision.among:
+        _check_decided([*series, *controls], contrast)
     arrays, depths = expanded(contrast, series, choices.shift)
     parts = _parts(contrast, series, arrays)
     beyond = own = before = None
     encoders: tuple[str, ...] = ()
+    entered = list(parts)
     if enters == "exceed":
         opposite = _parts(contrast, controls, expanded(contrast, controls, choices.shift)[0], sign=-1)
-        beyond = estimate([*parts, *opposite])
+        entered += opposite
+        beyond = estimate(entered)
     elif enters in ("beat", "differ"):
-        encoders, own = _own(contrast, series, controls, choices.shift)
+        encoders, own, compared = _own(contrast, series, controls, choices.shift)
+        entered += compared
     if enters == "differ":
         before = estimate(_parts(contrast, controls, expanded(contrast, controls, choices.shift)[0]))
     untrained = [*controls, *(one for one in series if one.model in study.controls())]
@@ -137,6 +153,7 @@ def measure(
         tuple(dict.fromkeys(path for one in (*series, *controls) for path in one.paths)),
         before,
         _least_seen(parts) if contrast.every == "alone" else None,
+        _digest(enters, entered),
     )
 
 
@@ -167,12 +184,12 @@ def _part(sign: int, series: Series, term: Term, values: np.ndarray) -> Part:
 
 def _own(
     contrast: Contrast, series: Sequence[Series], controls: Sequence[Series], shift: float
-) -> tuple[tuple[str, ...], Estimate | None]:
-    """Every encoder's terms minus those of its own untrained one: their names, and the differences (E,).
+) -> tuple[tuple[str, ...], Estimate | None, list[Part]]:
+    """Every encoder's terms minus those of its own untrained one: their names, the differences (E,), and their parts.
 
     Of a window whose depths are asked one by one, or one of which is chosen, the mean is compared.
     """
-    names, found = [], []
+    names, found, compared = [], [], []
     for (_, term), trained, untrained in zip(contrast.signed(), series, controls, strict=True):
         if trained.model == untrained.model:
             continue  # an untrained encoder is its own control
@@ -180,10 +197,20 @@ def _own(
         parts = [_part(sign, one, term, reduced(one, term, shift, plain=True)) for sign, one in pair]
         names.append(trained.model)
         found.append(estimate(parts))
+        compared += parts
     if not found:
-        return (), None
+        return (), None, []
     stacked = (np.concatenate([getattr(one, key) for one in found]) for key in ("value", "error", "df", "single"))
-    return tuple(names), Estimate(*stacked)
+    return tuple(names), Estimate(*stacked), compared
+
+
+def _digest(enters: Enters, parts: Sequence[Part]) -> str:
+    """The same for the same numbers, in single precision: a mean and a median of two may differ by an ulp."""
+    found = hashlib.sha256(enters.encode())
+    for part in parts:
+        found.update(f"{part.sign} {part.encoder} {part.values.shape} {part.chosen}".encode())
+        found.update(part.values.astype(np.float32).tobytes())
+    return found.hexdigest()
 
 
 def _between_images(parts: Sequence[Part]) -> float | None:
@@ -201,6 +228,23 @@ def _least_seen(parts: Sequence[Part]) -> float:
     """The least of the means over images, of any seed at any depth, of the one part that there is."""
     (part,) = parts
     return float((part.sign * np.nanmean(part.values, axis=1)).min())
+
+
+def _check_decided(series: Sequence[Series], contrast: Contrast) -> None:
+    """Of a share of decisions, every encoder must have made enough of them.
+
+    Raises:
+        UserError: one has not; the message says how many it made.
+    """
+    assert contrast.decision is not None
+    for one in series:
+        decided = np.isfinite(one.values).any(axis=2)  # (S, M)
+        count = min(len(np.unique(identities(one.images)[each])) for each in decided)
+        if count < contrast.decision.least:
+            raise UserError(
+                f"{one.model} decides images of {count} objects in a way that counts, fewer than the "
+                f"{contrast.decision.least} that a share of decisions is asked of"
+            )
 
 
 def _check_images(series: Sequence[Series]) -> None:

@@ -2,7 +2,8 @@
 and how the untrained encoders enter.
 
 Each combination is a universe; the claim is measured and judged in each with the same rule. Choices that a claim's
-tables do not have (heads of a table without heads) are not varied.
+tables do not have (heads of a table without heads) are not varied, and combinations that come to the same numbers (a
+shift that moves no depth over the end of its window, the mean and the median of two heads) are one universe.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ def universes(
     level: float,
     groups: int = 0,
     needs: Sequence[Measured] = (),
+    stated: Sequence[Measured] = (),
 ) -> Iterator[Universe]:
-    """Every combination but that of the verdict itself; those that a table cannot show are left out.
+    """Every distinct analysis but that of the verdict itself; those that a table cannot show are left out.
 
     Args:
         claim: with those contrasts that the study can measure.
@@ -46,7 +48,9 @@ def universes(
         level: of the intervals.
         groups: that the claim names, where it is enough that one holds.
         needs: what the question needs, as the verdict has it.
+        stated: the contrasts as the verdict has them; universes that come to the same numbers are left out.
     """
+    seen = {computed(stated)} if stated else set()
     for choices in _combinations(claim, tables, file.multiverse):
         try:
             measured = [
@@ -61,7 +65,15 @@ def universes(
             ]
         except UserError:  # a shifted window may hold no depth, an alternative may not be in the tables
             continue
+        if (numbers := computed(measured)) in seen:
+            continue
+        seen.add(numbers)
         yield Universe(_named(claim, choices), measured, judge(measured, file.rule, level, groups, needs))
+
+
+def computed(measured: Sequence[Measured]) -> frozenset[tuple[str, str]]:
+    """What tells one analysis from another: the numbers that entered its contrasts."""
+    return frozenset((one.name, one.computed) for one in measured)
 
 
 def _combinations(claim: Claim, tables: Tables, options: Multiverse) -> Iterator[Choices]:

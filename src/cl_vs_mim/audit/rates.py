@@ -8,6 +8,7 @@ from markupsafe import Markup, escape
 _WIDTH, _HEIGHT = 300, 130  # of a view box; the page scales it
 _LEFT, _RIGHT, _TOP, _BOTTOM = 30, 292, 8, 106
 _SHADES = (0.25, 1.0)  # opacity of the smallest and the largest effect
+_MOSTLY = 0.9  # of the studies: what counts as being found at this number of seeds
 _SHOWN_SEEDS, _SHOWN_EFFECTS = (2, 3, 5, 10), (0.0, 1.0, 3.0)  # of the documentation
 
 
@@ -52,12 +53,13 @@ def _plot(kind: str, rows: pd.DataFrame, level: float) -> Markup:
     return Markup(f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(body)}</svg>')
 
 
-def as_markdown(table: pd.DataFrame, level: float) -> str:
-    """The page of the documentation: every kind, a few numbers of seeds and effects.
+def as_markdown(table: pd.DataFrame, published: pd.DataFrame, level: float) -> str:
+    """The page of the documentation: every kind, a few numbers of seeds and effects; then every claim of the paper.
 
     Args:
         table: of :func:`.simulate.table`.
-        level: of its intervals.
+        published: of :func:`.replication.support`.
+        level: of the intervals.
     """
     shown = table[table["seeds"].isin(_SHOWN_SEEDS) & table["effect"].isin(_SHOWN_EFFECTS)]
     nothing, *there = (shown[shown["effect"] == effect].set_index(["kind", "seeds"]) for effect in _SHOWN_EFFECTS)
@@ -78,4 +80,36 @@ def as_markdown(table: pd.DataFrame, level: float) -> str:
         kind, seeds = key
         cells = [row["supported"], row["contradicted"], row["coverage"], *(one.loc[key, "supported"] for one in there)]
         lines.append(f"| {kind} | {seeds} | " + " | ".join(f"{100 * cell:.1f} %" for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_of_published(published)]) + "\n"
+
+
+def _of_published(table: pd.DataFrame) -> list[str]:
+    """Lines of the page: how a perfect replication fares."""
+    counts = sorted(table["seeds"].unique())
+    draws = int(table["draws"].iloc[0])
+    lines = [
+        "",
+        "## The published values themselves",
+        "",
+        f"Shares of {draws} studies at the paper's own scale that find its published values, each with seeds and "
+        "images of its own",
+        "([`audit/published.py`](../src/cl_vs_mim/audit/published.py) says how far these spread, and what stands in "
+        "where a figure could not be read).",
+        "",
+    ]
+    for count in counts:
+        rows = table[table["seeds"] == count]
+        missed = rows.loc[rows["supported"] < _MOSTLY, "claim"]
+        named = f"; not {', '.join(missed)}" if len(missed) else ""
+        lines.append(
+            f"- With {count} seeds of every encoder {len(rows) - len(missed)} of {len(rows)} claims come out supported "
+            f"in {100 * _MOSTLY:g} % of the studies or more{named}. The highest rate of a contradiction is "
+            f"{100 * rows['contradicted'].max():.1f} %."
+        )
+    lines += ["", "| claim | " + " | ".join(f"supported, {count} seeds | contradicted" for count in counts) + " |"]
+    lines.append("|" + "---|" * (1 + 2 * len(counts)))
+    for claim, rows in table.groupby("claim", sort=False):
+        by_count = rows.set_index("seeds")
+        cells = [f"{100 * by_count.loc[count, key]:.1f} %" for count in counts for key in ("supported", "contradicted")]
+        lines.append(f"| {claim} | " + " | ".join(cells) + " |")
+    return lines

@@ -79,20 +79,9 @@ def figure_data(path: Path) -> str:
 # ------------------------------------------------------------------------------------------------
 
 
-def weakest(claim: ClaimRecord) -> int | None:
-    """Which contrast decided: the one whose interval lies least above its margin, in its own width.
-
-    Of several groups, any of which is enough, the one that comes nearest to holding.
-    """
-
-    def clearance(place: int) -> float:
-        one = claim.contrasts[place]
-        return (one.effect.value - one.margin) / (one.effect.standard_error or 1.0)
-
-    groups: dict[str, list[int]] = {}
-    for place, one in enumerate(claim.contrasts):
-        groups.setdefault(one.group, []).append(place)
-    return max((min(places, key=clearance) for places in groups.values()), key=clearance, default=None)
+def deciding(claim: ClaimRecord) -> int | None:
+    """Which contrast the verdict hangs on; its reason speaks of the same."""
+    return next((place for place, one in enumerate(claim.contrasts) if one.name == claim.decided_by), None)
 
 
 def written_rule() -> list[Markup]:
@@ -128,7 +117,7 @@ def render(
         symbols=_SYMBOLS,
         classes=_CLASSES,
         rule=written_rule(),
-        weakest=weakest,
+        deciding=deciding,
         interval_plot=interval_plot,
         multiverse_plots=multiverse_plots,
         rates=[] if rates is None else rate_plots(rates, report.level),

@@ -104,6 +104,7 @@ class ClaimRecord(_Record):
     note: str
     verdict: Literal[VERDICTS]  # type: ignore[valid-type]
     reason: str
+    decided_by: str  # name of the contrast that the reason speaks of; empty: none was measured
     contrasts: list[ContrastRecord]
     beside: list[ContrastRecord]
     needs: list[ContrastRecord]
@@ -112,7 +113,7 @@ class ClaimRecord(_Record):
     seeds: int
     control_seeds: int | None  # null: no untrained encoder enters
     images: int
-    multiverse: list[Universe]
+    multiverse: list[Universe]  # distinct analyses: combinations that come to the same numbers stand here once
     agreeing: int  # universes with the verdict's direction
     command: str
 

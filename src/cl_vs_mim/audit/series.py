@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from cl_vs_mim.core.intervals import normal_error
 from cl_vs_mim.core.tables import read_table
 from cl_vs_mim.metrics.yardstick import uniform_attention_distance
 
-_SIZES = {":smallest": min, ":largest": max}
+_SIZES = {":smallest": 0, ":middle": None, ":largest": -1}  # places among the widths in their order
 _UNTRAINED = "_untrained"
 _PLACES = ("image", "depth", "head", "metric", "frequency", "width", "rank", "labels", "pooling", "split")  # of values
 _KEPT = 16  # tables; one of a large study's spectra holds millions of rows
@@ -37,9 +37,9 @@ def model_of(study: Study, name: str) -> str:
         UserError: the study has no such encoder.
     """
     pair = dict(zip(("cl", "mim"), study.figures.pair, strict=True))
-    for suffix, extreme in _SIZES.items():
+    for suffix, place in _SIZES.items():
         if name.endswith(suffix):
-            return _sized(study, pair.get(name.removesuffix(suffix), name.removesuffix(suffix)), extreme)
+            return _sized(study, pair.get(name.removesuffix(suffix), name.removesuffix(suffix)), place)
     if name.removesuffix(_UNTRAINED) in pair and name.endswith(_UNTRAINED):
         return control_of(study, pair[name.removesuffix(_UNTRAINED)])
     name = pair.get(name, name)
@@ -48,8 +48,8 @@ def model_of(study: Study, name: str) -> str:
     return name
 
 
-def _sized(study: Study, model: str, extreme: Callable[..., str]) -> str:
-    """The narrowest or widest encoder that is trained as the model is, where there are several."""
+def _sized(study: Study, model: str, place: int | None) -> str:
+    """The encoder of that place among those that are trained as the model is, by width; None: the one in the middle."""
 
     def width(name: str) -> int:
         return study.architectures[study.models[name].architecture].width
@@ -58,10 +58,13 @@ def _sized(study: Study, model: str, extreme: Callable[..., str]) -> str:
         found = study.models[name]
         return found.method, found.paradigm, study.architectures[found.architecture].family
 
-    same = [name for name in study.analysed() if kind(name) == kind(model)]
-    if len({width(name) for name in same}) == 1:
+    same = {width(name): name for name in reversed(list(study.analysed())) if kind(name) == kind(model)}
+    widths = sorted(same)
+    if len(widths) == 1:
         raise UserError(f"the study has one size of {study.models[model].label}")
-    return extreme(same, key=width)
+    if place is None and len(widths) < 3:
+        raise UserError(f"the study has no size of {study.models[model].label} between the smallest and the largest")
+    return same[widths[len(widths) // 2 if place is None else place]]
 
 
 def control_of(study: Study, model: str) -> str:

@@ -28,6 +28,7 @@ _DEPTHS, _PARTS = 6, 3
 _SHARED, _BY_IMAGE, _BY_BOTH = 2.0, 0.5, 0.5  # standard deviations between images: for all, an encoder, a training
 _IMAGES = tuple(range(12))
 _LEAST_CONTROLS = 5
+_LEAST_DECIDED, _OF_WHICH, _SHARE_SD = 20, 200, 0.05  # images; standard deviation of shares between seeds
 _OF_EACH, _ALIKE, _BY_CLUSTER = 4, 0.3, 1.5  # images of an identity, their correlation, and their standard deviation
 
 # ------------------------------------------------------------------------------------------------
@@ -72,6 +73,16 @@ class _World:
         self._drawn += 1
         values = mean + self.rng.normal(0, 1.0, (seeds, 1, 1, replicates)) + alike + apart
         return Part(sign, f"encoder {self._drawn}", tuple(range(len(numbers))), values, identities=numbers)
+
+    def decisions(self, mean: float, sign: int = 1) -> Part:
+        """(S, M, 1, R) of 1, 0 or undecided (NaN): as few images are decided as a claim takes at the least."""
+        seeds, replicates = self.design.seeds, self.design.replicates
+        share = 0.5 + _SHARE_SD * (mean + self.rng.normal(0, 1.0, (seeds, 1, 1, replicates)))
+        said = (self.rng.random((seeds, _OF_WHICH, 1, replicates)) < share).astype(float)
+        order = self.rng.random(said.shape).argsort(axis=1).argsort(axis=1)
+        said[order >= _LEAST_DECIDED] = np.nan
+        self._drawn += 1
+        return Part(sign, f"encoder {self._drawn}", tuple(range(_OF_WHICH)), said)
 
     def untrained(self, means: Sequence[float], sign: int = 1) -> Part:
         """The same of an untrained encoder, which has five seeds or more."""
@@ -136,6 +147,27 @@ def _each(world: _World, effect: float) -> Outcome:
     return _judged(found), [(found, effect)]
 
 
+def _as_built(world: _World, effect: float) -> Outcome:
+    """The architectures differ by far before any training, and training moves them apart by the effect (0: nothing)."""
+    trained = [world.encoder([2 * _FAR + effect]), world.encoder([0.0], -1)]
+    beyond = estimate([*trained, world.untrained([2 * _FAR], -1), world.untrained([0.0])])
+    return _judged(estimate(trained), Untrained(beyond)), [(beyond, effect)]
+
+
+def _as_built_beat(world: _World, effect: float) -> Outcome:
+    """The same, each encoder being asked to lie above its own untrained one; both gain the effect."""
+    trained = [world.encoder([2 * _FAR + effect]), world.encoder([effect], -1)]
+    found = estimate(trained)
+    return _judged(found, _own(world, trained, [2 * _FAR, 0.0], False)), [(found, 2 * _FAR)]
+
+
+def _as_built_differ(world: _World, effect: float) -> Outcome:
+    """The same, each encoder being asked to differ from its own untrained one; both are moved by the effect."""
+    trained = [world.encoder([2 * _FAR + effect]), world.encoder([effect], -1)]
+    found = estimate(trained)
+    return _judged(found, _own(world, trained, [2 * _FAR, 0.0], True)), [(found, 2 * _FAR)]
+
+
 def _chosen(world: _World, effect: float) -> Outcome:
     """The highest of early depths over the last one of the same encoder; one early depth has the effect."""
     drawn = world.encoder([effect, *[0.0] * _DEPTHS]).values  # noqa: PD011
@@ -181,12 +213,23 @@ def _clustered(world: _World, effect: float) -> Outcome:
     return _judged(found), [(found, effect)]
 
 
+def _decided(world: _World, effect: float) -> Outcome:
+    """Shares of decisions: most images are undecided, other ones of every encoder and training, and few count."""
+    parts = [world.decisions(place, sign) for place, sign in ((effect, 1), (0.0, -1))]
+    found = estimate(parts)
+    scaled = Estimate(found.value / _SHARE_SD, found.error / _SHARE_SD, found.df, found.single)
+    return _judged(scaled), [(scaled, effect)]
+
+
 KINDS: dict[str, Kind] = {
     "one contrast": _contrast,
     "one contrast, one encoder steady": _unequal,
     "beyond the untrained (exceed)": _exceed,
     "each above its untrained (beat)": _beat,
     "one not moved by training (differ)": _differ,
+    "architectures differ, training adds (exceed)": _as_built,
+    "architectures differ, both gain (beat)": _as_built_beat,
+    "architectures differ, both moved (differ)": _as_built_differ,
     f"each of {_DEPTHS} depths": _each,
     "a chosen depth over the last": _chosen,
     f"conjunction of {_PARTS}": _all,
@@ -194,6 +237,7 @@ KINDS: dict[str, Kind] = {
     f"order of {_PARTS + 1}": _order,
     f"any of {_PARTS} groups of 2": _any,
     "one contrast, images alike by identity": _clustered,
+    "shares of few decisions": _decided,
 }
 
 # ------------------------------------------------------------------------------------------------

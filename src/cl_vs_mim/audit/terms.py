@@ -106,6 +106,10 @@ def expanded(contrast: Contrast, series: list[Series], shift: float = 0.0) -> tu
     windows = [window(one.depths, term, shift) for one, term in zip(series, terms, strict=True)]
     of_more, of_less = (one.values[..., here] for one, here in zip(series, windows, strict=True))
     names = [f"{depth:g}" for depth in less.depths[windows[1]]]
+    if contrast.every == "step":
+        if len(names) < 2:
+            raise UserError(f"{contrast.name}: a step needs two depths, and {more.model} has one there")
+        return [of_more[..., 1:], of_less[..., :-1]], names[1:]
     if contrast.every == "less":
         return [reduced(more, terms[0], shift), of_less], names
     if contrast.every == "both":

@@ -26,7 +26,8 @@ RULE = (  # *…* is emphasised on the page
     "at some depth after correction for looking at all. A depth that is chosen is chosen by one half of the identities "
     "that images show and by the other seeds, and measured on the other half and this seed.",
     "All contrasts supported: the claim is *supported*. One contradicted, or equivalent to nothing, after correction "
-    "for their number: so is the claim. Where it is enough that one group of contrasts holds, support is corrected for "
+    "for their number: the whole claim does not hold, and is called so for this part of it, which the reason names; "
+    "the other parts may hold. Where it is enough that one group of contrasts holds, support is corrected for "
     "the number of groups, and contradiction needs all of them. Otherwise it is *inconclusive*.",
     "How the untrained encoders enter stands with each claim: the contrast minus theirs must lie on the same side of 0 "
     "by the smallest effect or more (*exceed*); each encoder must lie above its own untrained one (*beat*), or be "
@@ -45,6 +46,7 @@ class Verdict:
     verdict: str
     reason: str
     p_value: float | None = None  # of what is said; of support, where it is inconclusive
+    decided_by: str = ""  # name of the contrast that the reason speaks of; empty where there is none
 
     @property
     def kind(self) -> str:
@@ -72,12 +74,12 @@ def judge(
     word = decide(found, level)
     p_value = {CONTRADICTED: found.contradiction, EQUIVALENT: found.equivalence}.get(word, found.support)
     limited = ON_THESE if word != INCONCLUSIVE and any(_few(one, rule) for one in (*measured, *needs)) else ""
+    nearest = min(each, key=lambda group: float(each[group].support))
+    decisive = _decisive(by_group[nearest], word)
+    reason = _reason(by_group[nearest], decisive, word, level)
     if groups:
-        nearest = min(each, key=lambda group: float(each[group].support))
-        reason = f"nearest is {nearest}: {_reason(by_group[nearest], word, level)}"
-    else:
-        reason = _reason(measured, word, level)
-    return Verdict(word + limited, reason, float(p_value))
+        reason = f"nearest is {nearest}: {reason}"
+    return Verdict(word + limited, reason, float(p_value), decisive.name)
 
 
 def decide(evidence: Evidence, level: float) -> str:
@@ -105,18 +107,38 @@ def _few(one: Measured, rule: Rule) -> bool:
 # ------------------------------------------------------------------------------------------------
 
 
-def _reason(measured: Sequence[Measured], word: str, level: float) -> str:
+def _decisive(measured: Sequence[Measured], word: str) -> Measured:
+    """The contrast on which the verdict hangs; of several alike, the one that lies least above its margin."""
+
+    def hold(one: Measured) -> tuple[bool, float, float]:
+        return not one.has_interval, float(one.evidence.support), -one.clearance
+
+    if word == CONTRADICTED:
+        return min(measured, key=lambda one: (float(one.evidence.contradiction), one.clearance))
+    if word == EQUIVALENT:
+        return min(measured, key=lambda one: (float(one.evidence.equivalence), one.clearance))
+    return max(measured, key=hold)
+
+
+def _reason(measured: Sequence[Measured], one: Measured, word: str, level: float) -> str:
     alpha = 1 - level
     if word == SUPPORTED:
         return "every contrast exceeds its margin, by an effect that matters" + "".join(map(_untrained, measured))
     if word == CONTRADICTED:
-        one = min(measured, key=lambda one: float(one.evidence.contradiction))
-        return f"{_at(one)}: the whole interval lies below the margin"
+        return f"{_at(one)}: the whole interval lies below the margin{_others(measured, one, alpha)}"
     if word == EQUIVALENT:
-        one = min(measured, key=lambda one: float(one.evidence.equivalence))
-        return f"{_at(one)}: the whole interval lies within the smallest effect that matters"
-    one = max(measured, key=lambda one: (not one.has_interval, float(one.evidence.support)))
+        within = "the whole interval lies within the smallest effect that matters"
+        return f"{_at(one)}: {within}{_others(measured, one, alpha)}"
     return f"{_at(one)}: {_open(one, one.interval(level), alpha)}"
+
+
+def _others(measured: Sequence[Measured], decisive: Measured, alpha: float) -> str:
+    """How the rest of a conjunction fares, of which one part that fails is enough."""
+    others = [one for one in measured if one is not decisive]
+    if not others:
+        return ""
+    hold = sum(float(one.evidence.support) < alpha for one in others)
+    return f"; said of this part, without which the whole does not hold: {hold} of the other {len(others)} hold"
 
 
 def _untrained(one: Measured) -> str:

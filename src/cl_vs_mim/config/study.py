@@ -20,7 +20,7 @@ from cl_vs_mim.config.sections import Name, Section
 from cl_vs_mim.config.transfer import Transfer
 from cl_vs_mim.config.validation import describe, nearest
 from cl_vs_mim.core.blocks import block_index
-from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.errors import UserError, warn
 from cl_vs_mim.core.registry import using
 from cl_vs_mim.core.untrusted import Limits, read_text, set_limits
 
@@ -190,6 +190,17 @@ class Study(Section):
         used = dict.fromkeys(model.architecture for model in self.analysed().values())
         return {f"untrained_{name}": name for name in used}
 
+    def doubts(self) -> list[str]:
+        """What is allowed, but weakens what the study can say."""
+        trained = max((len(model.seeds), name) for name, model in self.analysed().items())
+        untrained = len(self.analysis.control_seeds)
+        if untrained >= trained[0]:
+            return []
+        return [
+            f"analysis.control_seeds: {untrained} for {trained[0]} seeds of models.{trained[1]}; what training adds is "
+            f"known no better than the untrained encoders are, so give {trained[0]} or more (the audit asks for them)"
+        ]
+
 
 # ------------------------------------------------------------------------------------------------
 # Loading
@@ -222,6 +233,8 @@ def load_study(path: Path) -> Study:
     if study.study != path.stem:
         raise UserError(f"config {path}: study is {study.study!r}, but the file is named {path.stem!r}")
     set_limits(Limits(**study.limits.model_dump()))
+    for trouble in study.doubts():
+        warn(f"config {path}: {trouble}")
     return study
 
 

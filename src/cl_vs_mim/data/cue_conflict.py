@@ -26,6 +26,7 @@ from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.tables import write_table
 from cl_vs_mim.data.compose import Pose, extent, warp
 from cl_vs_mim.data.kit import Kit, KitFile
+from cl_vs_mim.data.labels import NO_CATEGORY
 from cl_vs_mim.data.objects import FRAME, encode_jpeg, visible_box
 from cl_vs_mim.data.pieces import MAX_ENLARGEMENT, Cutout, Pieces
 from cl_vs_mim.data.recipe import KitRecipe
@@ -34,7 +35,6 @@ from cl_vs_mim.data.writer import Rendered
 
 DATASET = 3  # in the seed of every image
 SPLIT = "test"
-NO_CATEGORY = "other"
 MIN_PATCH = 26  # px; side of the smallest surface that still shows what it is
 SIZES = (0.66, 0.9)  # longest side of the shape over the image's side
 _CANDIDATES = 24  # places in the source that are compared for each block

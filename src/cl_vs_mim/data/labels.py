@@ -12,6 +12,8 @@ from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.tables import read_text_table
 from cl_vs_mim.data.images import ImageFolderIndex
 
+NO_CATEGORY = "other"  # the category that collects objects of none
+
 _TABLE = "images.csv"  # of a composed data set, beside its splits
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cl_vs_mim.encoder.families import FAMILIES
+from cl_vs_mim.encoder.families import FAMILIES, of_block
 from cl_vs_mim.encoder.layers import layer_norm, sincos_positions
 from cl_vs_mim.encoder.spec import EncoderSpec
 
@@ -119,8 +119,8 @@ class Encoder(nn.Module):
     def forward_blocks(self, tokens: Tensor, count: int) -> Tensor:
         """The first ``count`` blocks on timm's attention, without the final LayerNorm: (B, 1+N, D) -> (B, 1+N, D)."""
         bias = self._bias()
-        for block in self.blocks[:count]:
-            tokens = self.family.apply(block, tokens, bias)
+        for index, block in enumerate(self.blocks[:count]):
+            tokens = self.family.apply(block, tokens, of_block(bias, index))
         return tokens
 
     def forward(self, images: Tensor, mask: Tensor | None = None, mask_token: Tensor | None = None) -> Tensor:
@@ -158,7 +158,7 @@ class Encoder(nn.Module):
             q, k, v = family.queries_keys_values(block.attn, normed, self.spec.heads)  # (B, H, 1+N, D/H) each
             logits = (q * block.attn.scale) @ k.transpose(-2, -1)
             if bias is not None:
-                logits = logits + bias  # before the softmax, as in training
+                logits = logits + of_block(bias, index)  # before the softmax, as in training
             attention = logits.softmax(dim=-1)  # (B, H, 1+N, 1+N)
             head_outputs = attention @ v
             update = block.attn.proj(head_outputs.transpose(1, 2).flatten(2))
@@ -184,7 +184,7 @@ class Encoder(nn.Module):
         return [trace.attention for trace in self.trace(self.embed(images))]
 
     def _bias(self) -> Tensor | None:
-        """What all blocks add to their attention logits (1, H, 1+N, 1+N), or None where nothing is added."""
+        """What blocks add to their attention logits, see :meth:`Family.bias`."""
         return self.family.bias(self.backbone, self.spec.grid, self.spec.grid)
 
 

@@ -26,6 +26,18 @@ def nearest_neighbour_classes(
     """
     cosine = torch.nn.functional.normalize(features, dim=1) @ torch.nn.functional.normalize(memory, dim=1).T  # (M, K)
     nearest, places = cosine.topk(min(neighbours, len(memory)), dim=1)  # (M, k)
-    votes = torch.zeros(len(features), int(labels.max()) + 1, dtype=cosine.dtype, device=cosine.device)
-    votes.scatter_add_(1, labels[places], (nearest / temperature).exp())
-    return votes.argmax(dim=1)
+    return vote(nearest, labels[places], int(labels.max()) + 1, temperature)
+
+
+def vote(cosines: Tensor, labels: Tensor, classes: int, temperature: float) -> Tensor:
+    """The class (...) with the largest sum of exp(cosine / temperature) over k neighbours.
+
+    Args:
+        cosines: (..., k), of the neighbours.
+        labels: (..., k) int64, their classes.
+        classes: how many there are.
+        temperature: of the votes.
+    """
+    votes = torch.zeros(*cosines.shape[:-1], classes, dtype=cosines.dtype, device=cosines.device)
+    votes.scatter_add_(-1, labels, (cosines / temperature).exp())
+    return votes.argmax(dim=-1)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cl_vs_mim.encoder.families import Family
+from cl_vs_mim.encoder.families import Family, of_block
 from cl_vs_mim.encoder.model import Encoder
 
 
@@ -73,9 +73,9 @@ class DenseEncoder(nn.Module):
         features = []
         for index, block in enumerate(self.encoder.blocks):
             if self.window is None or index in self.global_blocks:
-                tokens = _apply(family, block, tokens, everywhere)
+                tokens = _apply(family, block, tokens, of_block(everywhere, index))
             else:
-                windows = _apply(family, block, _cut(tokens, rows, columns, side), inside)
+                windows = _apply(family, block, _cut(tokens, rows, columns, side), of_block(inside, index))
                 tokens = _join(windows, rows, columns, side)
             wanted = self.out_blocks.count(index)
             features += [tokens[:, 1:].transpose(1, 2).unflatten(2, (rows, columns))] * wanted

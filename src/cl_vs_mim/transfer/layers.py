@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
@@ -13,6 +15,16 @@ def with_drop_path(encoder: Encoder, architecture: Architecture, rate: float) ->
     """The same weights in an encoder with another stochastic depth, which is no weight but a part of the network."""
     fresh = build_encoder(architecture.spec(rate), seed=0)
     fresh.load_state_dict(encoder.state_dict())
+    return fresh
+
+
+def with_positions_by_block(encoder: Encoder) -> Encoder:
+    """The same function in an encoder each of whose blocks has its own copy of positions that all share, if they do."""
+    kind = encoder.family.by_block.get(encoder.spec.positions)
+    if kind is None:
+        return encoder
+    fresh = build_encoder(replace(encoder.spec, positions=kind), seed=0)
+    fresh.backbone.load_state_dict(encoder.family.apart(encoder.backbone.state_dict(), encoder.spec.depth))
     return fresh
 
 

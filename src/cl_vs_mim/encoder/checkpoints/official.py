@@ -98,7 +98,6 @@ _UNSUPPORTED = {
     r"fc_norm\.": "a LayerNorm after the pooling instead of after the blocks (fine-tuned with mean pooling)",
     r"attn_pool\.": "attention pooling",
     r"patch_embed\.backbone\.": "a convolutional stem",
-    r"blocks\.\d+\.attn\.relative_position_bias_table": "a relative position bias per block instead of a shared one",
     r"blocks\.\d+\.attn\.[qk]_norm\.": "normalised queries and keys",
     r"blocks\.\d+\.mlp\.(w12|w1|fc1_g)\.": "a gated MLP",
 }

@@ -39,6 +39,8 @@ class Family(ABC):
         positions: the kinds of positions that a specification may ask for.
         absolute: whether positions enter once, added to the tokens, so that patches may be left out (MAE) and images
             of other sizes taken (DINO's small crops).
+        by_block: kinds of positions that all blocks share -> the kind in which every block has its own, as some
+            originals fine-tune; see :meth:`apart`.
         layer_scale: name of a tensor that only a backbone with LayerScale has.
         containers: how checkpoints of this family's own were published, beside those that
             :mod:`cl_vs_mim.encoder.checkpoints.official` knows: name -> its ``Container``.
@@ -46,6 +48,7 @@ class Family(ABC):
 
     positions: ClassVar[tuple[str, ...]]
     absolute: ClassVar[bool] = True
+    by_block: ClassVar[Mapping[str, str]] = {}
     layer_scale: ClassVar[str] = "blocks.0.ls1.gamma"
     containers: ClassVar[Mapping[str, Any]] = {}
 
@@ -84,9 +87,10 @@ class Family(ABC):
         return backbone.blocks
 
     def bias(self, backbone: nn.Module, rows: int, columns: int) -> Tensor | None:
-        """What all blocks add to the attention logits of a grid (1, H, 1+N, 1+N), or None where nothing is added.
+        """What blocks add to the attention logits of a grid, or None where nothing is added.
 
-        On the grid of pre-training this is the bias as it is.
+        (1, H, 1+N, 1+N) where all blocks add the same, (L, H, 1+N, 1+N) where each has its own. On the grid of
+        pre-training this is the bias as it is.
         """
         return None
 
@@ -96,7 +100,7 @@ class Family(ABC):
         Args:
             block: one block of the backbone.
             tokens: the block's input.
-            bias: what :meth:`bias` gives for the tokens' grid.
+            bias: what the block adds, of what :meth:`bias` gives for the tokens' grid (:func:`of_block`).
         """
         return block(tokens)
 
@@ -120,6 +124,10 @@ class Family(ABC):
         """A tensor of the backbone's state for grid x grid patches; None: the new backbone's own is right already."""
         return value
 
+    def apart(self, state: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
+        """A backbone's state with positions that all blocks share copied into each; of a kind in :attr:`by_block`."""
+        raise NotImplementedError
+
     def exact(self, spec: EncoderSpec) -> frozenset[str]:
         """Names of tensors that are exact by definition and keep float32 in a file of half precision."""
         return frozenset()
@@ -141,3 +149,8 @@ class Family(ABC):
         Raises:
             UserError: the positions are missing, of another family, or of another grid or number of heads.
         """
+
+
+def of_block(bias: Tensor | None, block: int) -> Tensor | None:
+    """What one block adds to its attention logits (1, H, 1+N, 1+N), of what :meth:`Family.bias` gives."""
+    return bias if bias is None or len(bias) == 1 else bias[block : block + 1]

@@ -1,6 +1,7 @@
 """The BEiT-like ViT (SimMIM, BEiT), on timm's class.
 
-One relative position bias shared by all blocks, LayerScale, no absolute positions, and no bias on the keys.
+Relative position biases, LayerScale, no absolute positions, and no bias on the keys. Pre-trained, all blocks share one
+table of biases (``relative``); the originals give each its own when they fine-tune (``relative_by_block``).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +19,9 @@ from cl_vs_mim.encoder.families import Family
 from cl_vs_mim.encoder.layers import timm_arguments
 from cl_vs_mim.encoder.spec import EncoderSpec
 
-_TABLE = "rel_pos_bias.relative_position_bias_table"
-_INDEX = "rel_pos_bias.relative_position_index"
+_BY_BLOCK = "relative_by_block"
+_SHARED, _OWN = "rel_pos_bias.", "blocks.{}.attn."  # where a table is
+_TABLE, _INDEX = "relative_position_bias_table", "relative_position_index"
 _CLS_ROWS = 3  # the last rows of the table: CLS to patch, patch to CLS, CLS to CLS
 
 
@@ -28,29 +31,37 @@ class BEiT(Family):
     It is initialised as BEiT does it: truncated normal, residual branches divided by sqrt(2 l) (arXiv 2106.08254).
     """
 
-    positions = ("relative",)
+    positions = ("relative", _BY_BLOCK)
+    by_block: ClassVar[Mapping[str, str]] = {"relative": _BY_BLOCK}
     absolute = False
     layer_scale = "blocks.0.gamma_1"
 
     def build(self, spec: EncoderSpec) -> nn.Module:
         from timm.models.beit import Beit
 
-        return Beit(use_abs_pos_emb=False, use_shared_rel_pos_bias=True, **timm_arguments(spec))
+        own = spec.positions == _BY_BLOCK
+        arguments = {"use_abs_pos_emb": False, "use_shared_rel_pos_bias": not own, "use_rel_pos_bias": own}
+        return Beit(**arguments, **timm_arguments(spec))
 
     def resampled_positions(self, backbone: nn.Module, rows: int, columns: int) -> None:
         """Nothing is added to the tokens."""
 
     def bias(self, backbone: nn.Module, rows: int, columns: int) -> Tensor:
-        """The shared relative position bias; on another grid its table is resampled (bicubic), as BEiT does."""
+        """The relative position bias; on another grid its table is resampled (bicubic), as BEiT does."""
         shared = backbone.rel_pos_bias
-        if (rows, columns) == tuple(shared.window_size):
-            return shared()
-        table = _resized_table(shared.relative_position_bias_table, rows, columns)
-        index = _index(rows, columns).to(table.device)
-        return table[index.flatten()].unflatten(0, index.shape).permute(2, 0, 1).unsqueeze(0)
+        holders = [shared] if shared is not None else [block.attn for block in backbone.blocks]
+        return torch.cat([_bias_of(one, rows, columns) for one in holders])
 
     def apply(self, block: nn.Module, tokens: Tensor, bias: Tensor | None) -> Tensor:
-        return block(tokens, shared_rel_pos_bias=bias)
+        attention = block.attn
+        if attention.relative_position_bias_table is None:
+            return block(tokens, shared_rel_pos_bias=bias)
+        # timm would add the block's own bias, which is of its own grid, to the one that is asked for
+        q, k, v = self.queries_keys_values(attention, block.norm1(tokens), attention.num_heads)
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        update = attention.proj(mixed.transpose(1, 2).flatten(2))
+        tokens = tokens + block.drop_path1(self.residual(block, 1, update))
+        return tokens + block.drop_path2(self.residual(block, 2, block.mlp(block.norm2(tokens))))
 
     def queries_keys_values(self, attention: nn.Module, tokens: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
         batch, count, _ = tokens.shape
@@ -66,24 +77,34 @@ class BEiT(Family):
         return update if gamma is None else gamma * update
 
     def resized(self, name: str, value: Tensor, grid: int) -> Tensor | None:
-        if name == _INDEX:
+        if name.endswith(_INDEX):
             return None
-        return _resized_table(value, grid, grid) if name == _TABLE else value
+        return _resized_table(value, grid, grid) if name.endswith(_TABLE) else value
+
+    def apart(self, state: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
+        found = {name: value for name, value in state.items() if not name.startswith(_SHARED)}
+        table = state[_SHARED + _TABLE]
+        return found | {f"{_OWN.format(block)}{_TABLE}": table.clone() for block in range(depth)}
 
     def constants(self, spec: EncoderSpec) -> dict[str, tuple[Tensor, str]]:
-        return {
-            _INDEX: (
-                _index(spec.grid, spec.grid),
-                "relative_position_index numbers the positions in another order than timm does",
-            )
-        }
+        places = [_SHARED] if spec.positions == "relative" else [_OWN.format(block) for block in range(spec.depth)]
+        words = "relative_position_index numbers the positions in another order than timm does"
+        index = _index(spec.grid, spec.grid)
+        return {place + _INDEX: (index, words) for place in places}
 
     def read_positions(self, path: Path, tensors: Mapping[str, Tensor], grid: int, heads: int) -> str:
         if "pos_embed" in tensors:
             raise UserError(f"{path} has absolute positions (pos_embed); a BEiT-like encoder here has none")
-        table = tensors.get(_TABLE)
+        shared, own = tensors.get(_SHARED + _TABLE), tensors.get(_OWN.format(0) + _TABLE)
+        table = shared if own is None else own
         if table is None or table.ndim != 2:
-            raise UserError(f"{path} has no {_TABLE} with 2 dimensions; its positions are not those of a BEiT-like ViT")
+            raise UserError(
+                f"{path} has no {_SHARED}{_TABLE} with 2 dimensions; its positions are not those of a BEiT-like ViT"
+            )
+        if shared is not None and own is not None:
+            raise UserError(
+                f"{path} has relative positions of each block beside shared ones; an encoder here has either"
+            )
         rows, stored = table.shape  # (2 grid - 1)^2 offsets, then those of CLS
         if stored != heads:
             raise UserError(
@@ -95,7 +116,16 @@ class BEiT(Family):
                 f"{path}: its relative position bias is for a {side}x{side} grid, but img_size and patch_size give "
                 f"{grid}x{grid}; give the size it was trained at (positions are not interpolated)"
             )
-        return "relative"
+        return "relative" if own is None else _BY_BLOCK
+
+
+def _bias_of(holder: nn.Module, rows: int, columns: int) -> Tensor:
+    """(1, H, 1+N, 1+N) of a module with a table, for a grid."""
+    table, index = holder.relative_position_bias_table, holder.relative_position_index
+    if (rows, columns) != tuple(holder.window_size):
+        table = _resized_table(table, rows, columns)
+        index = _index(rows, columns).to(table.device)
+    return table[index.flatten()].unflatten(0, index.shape).permute(2, 0, 1).unsqueeze(0)
 
 
 def _index(rows: int, columns: int) -> Tensor:

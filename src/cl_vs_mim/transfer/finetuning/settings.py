@@ -21,6 +21,8 @@ class FineTuning(Section):
     # The last norm and a table of relative positions that all blocks share learn at the full rate, and the table
     # decays, as in SimMIM's code; without it they learn as the last and as the first layer do.
     original_layers: bool = False
+    # Each block trains a copy of its own of such a table, at the block's rate, as in SimMIM's and BEiT's code.
+    positions_by_block: bool = False
     mixup: NonNegative = 0.8  # alpha; 0: none
     cutmix: NonNegative = 1.0
     label_smoothing: Fraction = 0.1

@@ -16,7 +16,9 @@ from cl_vs_mim.pretrain.supervised import Supervised, SupervisedConfig
 from cl_vs_mim.transfer.finetuning.settings import FineTuning
 from cl_vs_mim.transfer.job import Job
 from cl_vs_mim.transfer.labels import train_on_labels
-from cl_vs_mim.transfer.layers import decayed_groups, with_drop_path
+from cl_vs_mim.transfer.layers import decayed_groups, with_drop_path, with_positions_by_block
+
+_TABLE = "relative_position_bias_table"
 
 
 class FineTuned(Supervised):
@@ -51,13 +53,18 @@ class FineTuned(Supervised):
 def at_full_rate(groups: list[dict], encoder: Encoder, weight_decay: float) -> list[dict]:
     """The same groups, but the last norm and shared relative positions in groups of their own, at the full rate.
 
+    Relative positions that a block has for itself keep the block's rate, and decay.
+
     Args:
         groups: for the optimizer, of all weights.
         encoder: whose they are.
         weight_decay: of the table of relative positions; norms have none.
     """
     top = {id(p): p for name, p in encoder.backbone.named_parameters() if name.startswith(("norm.", "rel_pos_bias."))}
-    below = [group | {"params": [p for p in group["params"] if id(p) not in top]} for group in groups]
+    own = {id(p) for name, p in encoder.backbone.named_parameters() if name.startswith("blocks.") and _TABLE in name}
+    below = [group | {"params": [p for p in group["params"] if id(p) not in top.keys() | own]} for group in groups]
+    tables = [group | {"params": [p for p in group["params"] if id(p) in own]} for group in groups]
+    below += [group | {"weight_decay": weight_decay} for group in tables]
     trained = [p for p in top.values() if p.requires_grad]
     above = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
@@ -71,7 +78,8 @@ def build_classifier(
 ) -> FineTuned:
     """The encoder with an untrained linear layer, drawn from ``seed``."""
     with global_randomness(seed, "classifier"):
-        return FineTuned(with_drop_path(encoder, architecture, settings.training.drop_path), settings, classes)
+        fresh = with_drop_path(encoder, architecture, settings.training.drop_path)
+        return FineTuned(with_positions_by_block(fresh) if settings.positions_by_block else fresh, settings, classes)
 
 
 def train(job: Job) -> FineTuned:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from cl_vs_mim.config.analysis import Probe as ProbeSettings
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.data.images import select_evenly
 from cl_vs_mim.encoder.pooling import POOLINGS
@@ -21,7 +20,19 @@ from cl_vs_mim.transfer.linear_probe.fitting import LinearMaps
 # ------------------------------------------------------------------------------------------------
 
 
-def hold_back(folders: np.ndarray, settings: ProbeSettings) -> tuple[Tensor, Tensor]:
+class HeldBack(Protocol):
+    """Settings of a probe that choose among learning rates."""
+
+    @property
+    def selection_fraction(self) -> float:
+        """Of the training images, held back for the choice."""
+
+    @property
+    def seed(self) -> int:
+        """Of their draw."""
+
+
+def hold_back(folders: np.ndarray, settings: HeldBack, section: str = "analysis.probe") -> tuple[Tensor, Tensor]:
     """Positions of the training images to fit on and of those held back, (n,) and (m,) int64, each ascending.
 
     Held back are ``settings.selection_fraction`` of the images, spread evenly over the classes ``folders`` (M,),
@@ -36,7 +47,7 @@ def hold_back(folders: np.ndarray, settings: ProbeSettings) -> tuple[Tensor, Ten
     if lost := sorted(set(folders.tolist()) - set(folders[fitted].tolist())):
         raise UserError(
             f"holding back {count} of {len(folders)} training images leaves {len(lost)} classes without any; lower "
-            "analysis.probe.selection_fraction"
+            f"{section}.selection_fraction"
         )
     return torch.from_numpy(fitted), torch.from_numpy(held)
 
@@ -91,23 +102,32 @@ def accuracy_rows(
     correct: np.ndarray, names: Sequence[str], split: str, kind: str, choice: Choice, learning_rates: Sequence[float]
 ) -> pd.DataFrame:
     """A row for each image, depth and pooling, from correct (M, S) in {0, 1} of the images with these ``names``."""
+    rows = image_rows(correct, names, split, kind, choice.maps.weight.shape[2])
+    rates = np.broadcast_to(np.array(learning_rates)[choice.rate], correct.shape)
+    rows.insert(rows.columns.get_loc("value"), "learning_rate", rates.ravel())
+    return rows
+
+
+def image_rows(
+    correct: np.ndarray, names: Sequence[str], split: str, kind: str, classes: int, poolings: Sequence[str] = POOLINGS
+) -> pd.DataFrame:
+    """The rows of any probe of all depths and ``poolings``, from correct (M, S) in {0, 1}."""
     image, place = (axis.ravel() for axis in np.indices(correct.shape))
     columns = {
         "labels": kind,
-        "classes": np.int32(choice.maps.weight.shape[2]),
+        "classes": np.int32(classes),
         "split": split,
         "image": np.array(names, dtype=object)[image],
-        **_depth_and_pooling(place),
-        "learning_rate": np.array(learning_rates)[choice.rate[place]],
+        **_depth_and_pooling(place, poolings),
         "value": correct.ravel().astype(np.float64),
     }
     return pd.DataFrame(columns)
 
 
-def _depth_and_pooling(place: np.ndarray) -> dict[str, object]:
+def _depth_and_pooling(place: np.ndarray, poolings: Sequence[str] = POOLINGS) -> dict[str, object]:
     return {
-        "depth": (place // len(POOLINGS)).astype(np.int32),
-        "pooling": pd.Categorical.from_codes(place % len(POOLINGS), list(POOLINGS)),
+        "depth": (place // len(poolings)).astype(np.int32),
+        "pooling": pd.Categorical.from_codes(place % len(poolings), list(poolings)),
     }
 
 
