@@ -1,6 +1,7 @@
-"""The BEiT-like ViT (SimMIM, BEiT), on timm's class.
+"""The BEiT-like ViT (SimMIM, BEiT), on timm's class: no bias on the keys, and positions of one of two kinds.
 
-One relative position bias shared by all blocks, LayerScale, no absolute positions, and no bias on the keys.
+``relative``: one relative position bias shared by all blocks, as SimMIM and BEiT of ImageNet-22K have it, with
+LayerScale. ``learned``: absolute positions, as BEiT of ImageNet-1K has them, without LayerScale.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.encoder.families import Family
-from cl_vs_mim.encoder.layers import timm_arguments
+from cl_vs_mim.encoder.layers import require_grid, resampled, timm_arguments
 from cl_vs_mim.encoder.spec import EncoderSpec
 
 _TABLE = "rel_pos_bias.relative_position_bias_table"
@@ -28,21 +29,25 @@ class BEiT(Family):
     It is initialised as BEiT does it: truncated normal, residual branches divided by sqrt(2 l) (arXiv 2106.08254).
     """
 
-    positions = ("relative",)
-    absolute = False
+    positions = ("relative", "learned")
+    absolute = False  # of neither kind for MAE and DINO, which need another initialisation anyway
     layer_scale = "blocks.0.gamma_1"
 
     def build(self, spec: EncoderSpec) -> nn.Module:
         from timm.models.beit import Beit
 
-        return Beit(use_abs_pos_emb=False, use_shared_rel_pos_bias=True, **timm_arguments(spec))
+        relative = spec.positions == "relative"
+        return Beit(use_abs_pos_emb=not relative, use_shared_rel_pos_bias=relative, **timm_arguments(spec))
 
-    def resampled_positions(self, backbone: nn.Module, rows: int, columns: int) -> None:
-        """Nothing is added to the tokens."""
+    def resampled_positions(self, backbone: nn.Module, rows: int, columns: int) -> Tensor | None:
+        """Nothing is added to the tokens where positions are relative; absolute ones are resampled (bicubic)."""
+        return None if backbone.pos_embed is None else resampled(backbone.pos_embed, rows, columns)
 
-    def bias(self, backbone: nn.Module, rows: int, columns: int) -> Tensor:
+    def bias(self, backbone: nn.Module, rows: int, columns: int) -> Tensor | None:
         """The shared relative position bias; on another grid its table is resampled (bicubic), as BEiT does."""
         shared = backbone.rel_pos_bias
+        if shared is None:
+            return None
         if (rows, columns) == tuple(shared.window_size):
             return shared()
         table = _resized_table(shared.relative_position_bias_table, rows, columns)
@@ -65,12 +70,16 @@ class BEiT(Family):
         gamma = getattr(block, f"gamma_{half}")
         return update if gamma is None else gamma * update
 
-    def resized(self, name: str, value: Tensor, grid: int) -> Tensor | None:
+    def resized(self, name: str, value: Tensor, new: Tensor, grid: int) -> Tensor | None:
         if name == _INDEX:
             return None
+        if name == "pos_embed":
+            return resampled(value, grid, grid)
         return _resized_table(value, grid, grid) if name == _TABLE else value
 
     def constants(self, spec: EncoderSpec) -> dict[str, tuple[Tensor, str]]:
+        if spec.positions != "relative":
+            return {}
         return {
             _INDEX: (
                 _index(spec.grid, spec.grid),
@@ -79,9 +88,12 @@ class BEiT(Family):
         }
 
     def read_positions(self, path: Path, tensors: Mapping[str, Tensor], grid: int, heads: int) -> str:
-        if "pos_embed" in tensors:
-            raise UserError(f"{path} has absolute positions (pos_embed); a BEiT-like encoder here has none")
         table = tensors.get(_TABLE)
+        if "pos_embed" in tensors:
+            if table is not None:
+                raise UserError(f"{path} has absolute positions (pos_embed) and relative ones ({_TABLE}), not one kind")
+            require_grid(path, tensors["pos_embed"], grid)
+            return "learned"
         if table is None or table.ndim != 2:
             raise UserError(f"{path} has no {_TABLE} with 2 dimensions; its positions are not those of a BEiT-like ViT")
         rows, stored = table.shape  # (2 grid - 1)^2 offsets, then those of CLS

@@ -127,4 +127,7 @@ def evaluate(job: Job, trained: None) -> dict[str, pd.DataFrame]:
         origin |= {"protocol": PROTOCOL}
         save_probes(job.options["probes"], result.choices, classes, result.standard, settings, origin)
     rows = with_columns(result.rows, {"metric": "top1", "protocol": PROTOCOL})
-    return {"linear_probe_selection": result.selection, "linear_probe": rows}
+    tables = {"linear_probe_selection": result.selection, "linear_probe": rows}
+    if not encoder.has_cls:  # what was fitted on no features tells nothing
+        tables = {name: table[table["pooling"] != "cls"].reset_index(drop=True) for name, table in tables.items()}
+    return tables
