@@ -31,10 +31,23 @@ def resampled(table: Tensor, rows: int, columns: int) -> Tensor:
     return resample_abs_pos_embed(table, [rows, columns], num_prefix_tokens=1)
 
 
+CLS_ROWS = 3  # the last rows of a table of relative positions: CLS to patch, patch to CLS, CLS to CLS
+
+
+def resized_table(table: Tensor, rows: int, columns: int) -> Tensor:
+    """A relative position table ((2g-1)^2 + 3, H) for another grid, bicubic as in BEiT; rows of CLS stay."""
+    from timm.layers.pos_embed_rel import resize_rel_pos_bias_table_simple
+
+    count = (2 * rows - 1) * (2 * columns - 1) + CLS_ROWS
+    return resize_rel_pos_bias_table_simple(table, (rows, columns), (count, table.shape[1]))
+
+
 def require_grid(path: Path, table: Tensor, grid: int) -> None:
     """Raise :class:`UserError` unless these absolute positions of a file are (1, 1+N, D), CLS and grid x grid."""
     if table.ndim != 3:
-        raise UserError(f"{path}: its pos_embed has {table.ndim} dimensions, not 3; its positions are not those of a ViT")
+        raise UserError(
+            f"{path}: its pos_embed has {table.ndim} dimensions, not 3; its positions are not those of a ViT"
+        )
     rows = table.shape[1]
     if rows == grid**2 + 1:
         return

@@ -75,7 +75,9 @@ class EncoderSpec:
         for name in ("family", "positions"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} should be a name, not {getattr(self, name)!r:.80}")
-        if self.variant is not None and not (isinstance(self.variant, str) and re.fullmatch(r"[a-z0-9_]+", self.variant)):
+        if self.variant is not None and not (
+            isinstance(self.variant, str) and re.fullmatch(r"[a-z0-9_]+", self.variant)
+        ):
             raise ValueError(f"variant should be timm's name of an architecture, not {self.variant!r:.80}")
         self._check_pixels()
         if self.image_size % self.patch_size:

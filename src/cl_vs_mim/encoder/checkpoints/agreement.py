@@ -39,8 +39,8 @@ def require_same_answer(path: Path, encoder: Encoder) -> None:
     if not difference <= TOLERANCE:
         raise UserError(
             f"{path}: what is seen inside this {encoder.spec.variant or encoder.spec.family} is not what the network "
-            f"computes (relative difference {difference:.1e} of the last tokens, at most {TOLERANCE:g} is allowed); its "
-            "figures would be wrong, so it is refused"
+            f"computes: the last tokens differ by {difference:.1e} of the largest value, and {TOLERANCE:g} is allowed; "
+            "its figures would be wrong, so it is refused"
         )
 
 

@@ -210,7 +210,7 @@ def some(keys: Any) -> str:
 
 
 def recognised(path: Path, content: Any) -> list[str]:
-    """Names of the containers that a file's content has the form of, the most particular ones first."""
+    """Names of the containers that a file's content has the form of."""
     return [name for name in containers() if isinstance(content, Mapping) and _fits(path, name, content)]
 
 

@@ -8,7 +8,8 @@ no fewer.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,18 @@ from torch import Tensor, nn
 from cl_vs_mim.core.errors import UserError, nearest
 from cl_vs_mim.core.untrusted import reason, require_regular
 from cl_vs_mim.encoder.checkpoints.agreement import require_same_answer
-from cl_vs_mim.encoder.checkpoints.containers import state_dict
+from cl_vs_mim.encoder.checkpoints.containers import CONTAINERS, state_dict
 from cl_vs_mim.encoder.checkpoints.files import fill_encoder, verify_sha256
 from cl_vs_mim.encoder.checkpoints.official import read_content
+from cl_vs_mim.encoder.families import FAMILIES
 from cl_vs_mim.encoder.families.timm_vit import create
 from cl_vs_mim.encoder.model import IMAGENET_MEAN, IMAGENET_STD, Encoder, EncoderSpec
 
 _HEADS = ("head.", "head_dist.", "mask_token")  # beside the encoder in timm's files
-_WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "backbone.", "encoder.")
 
 
 def load_timm(path: Path, spec: EncoderSpec, tag: str, *, sha256: str | None = None) -> Encoder:
-    """Read an encoder of timm's from a file, in float32, on the CPU and in evaluation mode.
+    """Read the encoder of a tag of timm's from a file, in float32, on the CPU and in evaluation mode.
 
     Args:
         path: as timm distributes it (safetensors, or what ``torch.save`` wrote), or as its publisher does where timm
@@ -39,10 +40,19 @@ def load_timm(path: Path, spec: EncoderSpec, tag: str, *, sha256: str | None = N
         sha256: hex digest of the file, checked before anything in it is parsed.
 
     Raises:
-        UserError: the specification is not that of the tag, or the file is missing, damaged or of another network, or
-            what is seen inside is not what the network computes.
+        UserError: the specification is not that of the tag; and as of :func:`read_timm`.
     """
     require_own(spec, tag)
+    return read_timm(path, spec, sha256=sha256)
+
+
+def read_timm(path: Path, spec: EncoderSpec, *, sha256: str | None = None) -> Encoder:
+    """:func:`load_timm` of an encoder that has timm's architecture in sizes of its own, and so no tag.
+
+    Raises:
+        UserError: the file is missing, damaged or of another network, or what is seen inside is not what the network
+            computes.
+    """
     if not path.exists():
         raise UserError(f"checkpoint {path} does not exist; fetch it and give its path")
     require_regular(path, "checkpoint")
@@ -60,25 +70,30 @@ def require_own(spec: EncoderSpec, tag: str) -> None:
     Raises:
         UserError: timm has no such tag, or the specification differs; every difference is listed.
     """
-    from timm.models import get_pretrained_cfg, list_pretrained
+    from timm.models import get_pretrained_cfg, is_model_pretrained, list_pretrained
 
-    variant, _, weights = tag.partition(".")
-    config = get_pretrained_cfg(tag) if weights else None
+    variant, _, _ = tag.partition(".")
+    config = get_pretrained_cfg(tag) if is_model_pretrained(tag) else None
     if config is None:
         raise UserError(f"timm has no pretrained {tag!r}{nearest(tag, list_pretrained())}; give its name with its tag")
     with torch.device("meta"):
         own = create(variant)
-    sizes = own.patch_embed.patch_size
-    stated = {"variant": spec.variant, "image_size": (spec.image_size,) * 2, "patch_size": (spec.patch_size,) * 2}
-    theirs: dict[str, Any] = {"variant": variant, "image_size": tuple(config.input_size[1:]), "patch_size": sizes}
-    stated |= {"width": spec.width, "depth": spec.depth, "heads": spec.heads, "layer_norm_eps": spec.layer_norm_eps}
     first = own.blocks[0]
-    theirs |= {"width": own.embed_dim, "depth": len(own.blocks), "heads": first.attn.num_heads}
-    theirs |= {"layer_norm_eps": first.norm1.eps}
-    stated |= {"pixel_mean": spec.pixel_mean or IMAGENET_MEAN, "pixel_std": spec.pixel_std or IMAGENET_STD}
-    theirs |= {"pixel_mean": tuple(config.mean), "pixel_std": tuple(config.std)}
+    pairs: dict[str, tuple[Any, Any]] = {  # timm's, the specification's
+        "variant": (variant, spec.variant),
+        "image_size": (tuple(config.input_size[1:]), (spec.image_size,) * 2),
+        "patch_size": (own.patch_embed.patch_size, (spec.patch_size,) * 2),
+        "width": (own.embed_dim, spec.width),
+        "depth": (len(own.blocks), spec.depth),
+        "heads": (first.attn.num_heads, spec.heads),
+        "layer_norm_eps": (first.norm1.eps, spec.layer_norm_eps),
+        "pixel_mean": (tuple(config.mean), spec.pixel_mean or IMAGENET_MEAN),
+        "pixel_std": (tuple(config.std), spec.pixel_std or IMAGENET_STD),
+    }
     differences = [
-        f"{name}: {_plain(theirs[name])}, not {_plain(stated[name])}" for name in theirs if theirs[name] != stated[name]
+        f"{name}: {_plain(theirs)}, not {_plain(stated)}"
+        for name, (theirs, stated) in pairs.items()
+        if theirs != stated
     ]
     if differences:
         raise UserError(f"the architecture is not that of timm's {tag}, which has\n  " + "\n  ".join(differences))
@@ -115,14 +130,16 @@ def fetched(tag: str) -> Path:
         return Path(hf_hub_download(repository, name))
     except Exception as error:  # the network fails in many ways
         raise UserError(
-            f"{tag}: {name} of {repository} cannot be fetched ({reason(error)}); fetch it elsewhere and give it as timm.file"
+            f"{tag}: {name} of {repository} cannot be fetched ({reason(error)}); fetch it elsewhere and give it as "
+            "timm.file"
         ) from error
 
 
 def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Without what training code put in front of all names."""
     tensors = dict(state)
-    while prefix := next((one for one in _WRAPPERS if all(name.startswith(one) for name in tensors)), ""):
+    wrappers = CONTAINERS["timm"].wrappers
+    while prefix := next((one for one in wrappers if all(name.startswith(one) for name in tensors)), ""):
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
 
@@ -130,37 +147,45 @@ def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _under_names_of_timm(path: Path, spec: EncoderSpec, state: dict[str, Tensor]) -> dict[str, Tensor]:
     assert spec.variant is not None
     with torch.device("meta"):
-        network = _network(spec)
+        network = FAMILIES[spec.family].build(spec)
     wanted = network.state_dict()
     tensors = _encoder_of(state, wanted)
     if tensors.keys() == wanted.keys():
         return tensors
-    rename = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
-    if rename is None:
-        return tensors
-    places = {name: tensor.shape for name, tensor in state.items() if name.endswith("pos_embed")}
+    _require_grid(path, spec, {0, 1, int(network.num_prefix_tokens)}, state)
     try:
-        renamed = rename(dict(state), network)
+        return _encoder_of(_renaming(spec.variant)(dict(state), network), wanted)
     except Exception as error:  # it was written for whole files of the right kind
         raise UserError(
             f"{path} has neither timm's names for {spec.variant} nor those that timm knows it by ({reason(error)})"
         ) from error
-    found = _encoder_of(renamed, wanted)
-    for name, shape in places.items():
-        if name in found and found[name].shape != shape:
+
+
+def _renaming(variant: str) -> Callable[[dict[str, Tensor], nn.Module], Mapping[str, Any]]:
+    """timm's table of the names that publishers gave."""
+    from timm.models import model_entrypoint
+
+    module = model_entrypoint(variant).__module__
+    rename = sys.modules[module].checkpoint_filter_fn  # type: ignore[attr-defined]
+    return partial(rename, adapt_layer_scale=True) if module.endswith(".deit") else rename
+
+
+def _require_grid(path: Path, spec: EncoderSpec, prefix: set[int], state: Mapping[str, Tensor]) -> None:
+    """timm would resample positions and patches of other sizes; here they are what they were trained as.
+
+    ``prefix`` is how many rows a table of positions may have beside those of the patches.
+    """
+    for name, tensor in state.items():
+        rows = tensor.shape[-2] if tensor.ndim in (2, 3) else 0
+        if name.endswith("pos_embed") and rows - spec.grid**2 not in prefix:
             raise UserError(
-                f"{path}: its positions {tuple(shape)} are for another grid than {spec.grid}x{spec.grid}; give the size "
-                "it was trained at (positions are not interpolated)"
+                f"{path}: its positions {tuple(tensor.shape)} are for another grid than {spec.grid}x{spec.grid}; give "
+                "the size it was trained at (positions are not interpolated)"
             )
-    return found
+        if name.endswith("patch_embed.proj.weight") and tensor.shape[2:] != (spec.patch_size,) * 2:
+            raise UserError(f"{path}: its patches are {tuple(tensor.shape[2:])} px, not {spec.patch_size}")
 
 
 def _encoder_of(state: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Without the classifier and what else lies beside an encoder in timm's files."""
     return {name: tensor for name, tensor in state.items() if name in wanted or not name.startswith(_HEADS)}
-
-
-def _network(spec: EncoderSpec) -> nn.Module:
-    from cl_vs_mim.encoder.families import FAMILIES
-
-    return FAMILIES[spec.family].build(spec)

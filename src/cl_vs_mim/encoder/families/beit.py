@@ -15,12 +15,11 @@ from torch import Tensor, nn
 
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.encoder.families import Family
-from cl_vs_mim.encoder.layers import require_grid, resampled, timm_arguments
+from cl_vs_mim.encoder.layers import CLS_ROWS, require_grid, resampled, resized_table, timm_arguments
 from cl_vs_mim.encoder.spec import EncoderSpec
 
 _TABLE = "rel_pos_bias.relative_position_bias_table"
 _INDEX = "rel_pos_bias.relative_position_index"
-_CLS_ROWS = 3  # the last rows of the table: CLS to patch, patch to CLS, CLS to CLS
 
 
 class BEiT(Family):
@@ -50,7 +49,7 @@ class BEiT(Family):
             return None
         if (rows, columns) == tuple(shared.window_size):
             return shared()
-        table = _resized_table(shared.relative_position_bias_table, rows, columns)
+        table = resized_table(shared.relative_position_bias_table, rows, columns)
         index = _index(rows, columns).to(table.device)
         return table[index.flatten()].unflatten(0, index.shape).permute(2, 0, 1).unsqueeze(0)
 
@@ -75,7 +74,7 @@ class BEiT(Family):
             return None
         if name == "pos_embed":
             return resampled(value, grid, grid)
-        return _resized_table(value, grid, grid) if name == _TABLE else value
+        return resized_table(value, grid, grid) if name == _TABLE else value
 
     def constants(self, spec: EncoderSpec) -> dict[str, tuple[Tensor, str]]:
         if spec.positions != "relative":
@@ -101,8 +100,8 @@ class BEiT(Family):
             raise UserError(
                 f"{path}: its relative position bias is for {stored} heads, but num_heads={heads} was given"
             )
-        if rows != (2 * grid - 1) ** 2 + _CLS_ROWS:
-            side = (math.isqrt(max(rows - _CLS_ROWS, 0)) + 1) // 2
+        if rows != (2 * grid - 1) ** 2 + CLS_ROWS:
+            side = (math.isqrt(max(rows - CLS_ROWS, 0)) + 1) // 2
             raise UserError(
                 f"{path}: its relative position bias is for a {side}x{side} grid, but img_size and patch_size give "
                 f"{grid}x{grid}; give the size it was trained at (positions are not interpolated)"
@@ -115,14 +114,6 @@ def _index(rows: int, columns: int) -> Tensor:
     from timm.layers.pos_embed_rel import gen_relative_position_index
 
     return gen_relative_position_index((rows, columns), class_token=True)
-
-
-def _resized_table(table: Tensor, rows: int, columns: int) -> Tensor:
-    """A relative position table ((2g-1)^2 + 3, H) for another grid, bicubic as in BEiT; rows of CLS stay."""
-    from timm.layers.pos_embed_rel import resize_rel_pos_bias_table_simple
-
-    count = (2 * rows - 1) * (2 * columns - 1) + _CLS_ROWS
-    return resize_rel_pos_bias_table_simple(table, (rows, columns), (count, table.shape[1]))
 
 
 FAMILY = BEiT()

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from cl_vs_mim.core.errors import UserError, nearest
 from cl_vs_mim.core.untrusted import reason
 from cl_vs_mim.encoder.families import Family, Inside
+from cl_vs_mim.encoder.layers import resized_table
 from cl_vs_mim.encoder.spec import EncoderSpec
 
 _MODULES = ("vision_transformer", "deit", "eva", "beit")  # of timm.models, in which the plain ViTs are
@@ -116,8 +117,10 @@ class TimmViT(Family):
     # ---- weights ---------------------------------------------------------------------------------
 
     def resized(self, name: str, value: Tensor, new: Tensor, grid: int) -> Tensor | None:
-        if name != "pos_embed" or value.shape == new.shape:
+        if value.shape == new.shape:
             return value
+        if name.endswith("relative_position_bias_table"):
+            return resized_table(value, grid, grid)
         from timm.layers import resample_abs_pos_embed
 
         return resample_abs_pos_embed(value, [grid, grid], num_prefix_tokens=new.shape[1] - grid**2)
@@ -182,7 +185,9 @@ def _require_plain(spec: EncoderSpec, backbone: nn.Module) -> None:
         refuse("its patches are not one projection of the pixels")
     projection = backbone.patch_embed.proj
     if projection.kernel_size != (spec.patch_size,) * 2 or projection.stride != projection.kernel_size:
-        refuse(f"its patches are {projection.kernel_size} px at a distance of {projection.stride}, not squares in a grid")
+        refuse(
+            f"its patches are {projection.kernel_size} px at a distance of {projection.stride}, not squares in a grid"
+        )
     eps = getattr(backbone.blocks[0].norm1, "eps", None)
     if eps != spec.layer_norm_eps:
         raise UserError(f"{spec.variant} has layer_norm_eps {eps!r}, but {spec.layer_norm_eps:g} is stated")
