@@ -57,7 +57,10 @@ def import_encoder(study: Study, run: str, file: Path | None, output: Path) -> N
     require_spec(file, encoder, architecture.spec(), model.architecture)
     origin = read_header(file)[1] if format_ == NATIVE else {}
     require_same_making(file, study, name, seed, origin)
-    decoder = load_decoder(file, format_, encoder) if model.paints else None
+    decoder = None
+    if model.paints and model.objective is not None:
+        stated = {} if format_ == NATIVE else model.objective.of_decoder()
+        decoder = load_decoder(file, format_, encoder, **stated)
     content = {"file": file.name, "sha256": sha256_file(file), "format": format_}
     save_encoder(output, encoder, metadata | {"origin": content | origin}, decoder=decoder)
 
