@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from safetensors.torch import save_file
 from timm.layers import apply_rot_embed_cat
 from timm.models import create_model
@@ -21,6 +23,7 @@ from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.encoder import Encoder, EncoderSpec, build_encoder
 from cl_vs_mim.encoder.checkpoints import load_encoder, read_header, save_encoder, timm_files
 from cl_vs_mim.encoder.checkpoints.agreement import relative_difference
+from cl_vs_mim.encoder.checkpoints.containers import containers
 from cl_vs_mim.encoder.checkpoints.timm_files import fetched, load_timm, read_timm
 from cl_vs_mim.encoder.families.timm_vit import create
 from cl_vs_mim.encoder.pooling import require_pooling
@@ -444,3 +447,26 @@ def test_what_older_studies_say_of_an_architecture_is_unchanged(workplace: Workp
 def test_nothing_but_a_name_of_timm_is_built() -> None:
     with pytest.raises(UserError, match="timm has no architecture"):
         create("hf-hub:timm/test_vit")
+
+
+# ------------------------------------------------------------------------------------------------
+# What the documentation says
+# ------------------------------------------------------------------------------------------------
+
+
+def test_the_example_of_the_documentation_is_what_timm_says(root: Path, workplace: Workplace) -> None:
+    section = (root / "docs" / "training.md").read_text(encoding="utf-8").split("### By its name in timm")[1]
+    example = yaml.safe_load(section.split("```yaml\n")[1].split("```")[0])
+    for kind, entries in example.items():
+        workplace.study[kind] |= entries
+    study = load_study(workplace.config())
+    for name in example["models"]:
+        model = study.models[name]
+        timm_files.require_own(study.architectures[model.architecture].spec(), model.timm.tag)
+
+
+def test_the_documentation_lists_every_form_of_a_file(root: Path) -> None:
+    page = (root / "docs" / "training.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| `(\w+)` \| .* \| `(\w+)` \|$", page, re.MULTILINE))
+    assert listed.pop("format") == "family"
+    assert listed == {name: one.family for name, one in containers().items()}
