@@ -45,7 +45,7 @@ class Reader(NamedTuple):
 
 SHAPE = Shape(image=8, patch=4, width=8, depth=2, heads=2, hidden=8)
 SIZES = {"img_size": 8, "patch_size": 4, "num_heads": 2}
-FAMILIES = ("moco_v3", "simmim", "mae", "dino", "beit", "timm")
+FAMILIES = ("moco_v3", "simmim", "mae", "dino", "beit", "timm", "ibot", "openmmlab", "openmmlab_beit")
 
 
 def _torch_file(content: Any, archive: bool = True) -> bytes:
@@ -132,9 +132,9 @@ def checkpoints() -> Reader:
                 read_header(path)
                 load_decoder(path, "native", load_encoder(path, "native"))
                 return
-        encoder = load_encoder(path, FAMILIES[choice % 6], **SIZES)
-        if FAMILIES[choice % 6] in ("mae", "simmim"):
-            load_decoder(path, FAMILIES[choice % 6], encoder, num_heads=2, norm_pix=True)
+        encoder = load_encoder(path, FAMILIES[choice % len(FAMILIES)], **SIZES)
+        if FAMILIES[choice % len(FAMILIES)] in ("mae", "simmim"):
+            load_decoder(path, FAMILIES[choice % len(FAMILIES)], encoder, num_heads=2, norm_pix=True)
         assert all(torch.isfinite(weight).all() for weight in encoder.parameters())
 
     return Reader(damaged(wholes) | _odd_checkpoint() | _odd_native(), ".pth", read)

@@ -19,6 +19,7 @@ from timm.models import create_model
 from cl_vs_mim.analysis.extract import measure
 from cl_vs_mim.config import load_study
 from cl_vs_mim.config.encoders import decides_encoder, pretrained_runs, recorded_runs
+from cl_vs_mim.config.tasks import study_tasks
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.encoder import Encoder, EncoderSpec, build_encoder
 from cl_vs_mim.encoder.checkpoints import load_encoder, read_header, save_encoder, timm_files
@@ -31,6 +32,7 @@ from cl_vs_mim.encoder.resize import at_grid
 from cl_vs_mim.evaluated import depth_features
 from cl_vs_mim.metrics import attention_distance
 from cl_vs_mim.pretrain.commands import import_encoder
+from cl_vs_mim.pretrain.registry import build_objective
 from cl_vs_mim.transfer.dense import DenseEncoder
 from workplace import Workplace
 
@@ -447,6 +449,26 @@ def test_what_older_studies_say_of_an_architecture_is_unchanged(workplace: Workp
 def test_nothing_but_a_name_of_timm_is_built() -> None:
     with pytest.raises(UserError, match="timm has no architecture"):
         create("hf-hub:timm/test_vit")
+
+
+def test_dense_tasks_of_a_study_are_refused_where_they_are_planned(workplace: Workplace) -> None:
+    architecture = workplace.study["architectures"]["beit"]
+    for name in ("layer_scale", "mlp_ratio"):
+        architecture.pop(name, None)
+    architecture |= {"family": "timm_vit", "variant": "beit_base_patch16_224", "positions": "variant"}
+    study = load_study(workplace.config())
+    with pytest.raises(UserError, match="simmim is of family timm_vit, whose encoders take images of their own size"):
+        study_tasks(study)
+
+
+def test_a_contrast_needs_cls(workplace: Workplace) -> None:
+    sizes = {"image_size": 24, "patch_size": 4, "width": 24, "depth": 3, "heads": 3, "positions": "variant"}
+    architecture = {"label": "x", "family": "timm_vit", "variant": "vit_base_patch16_siglip_224", **sizes}
+    workplace.study["architectures"]["siglip"] = architecture
+    workplace.study["models"]["moco_v3"]["architecture"] = "siglip"
+    study = load_study(workplace.config())
+    with pytest.raises(UserError, match="no CLS token"):
+        build_objective(study.models["moco_v3"], study.architectures["siglip"], seed=0)
 
 
 # ------------------------------------------------------------------------------------------------

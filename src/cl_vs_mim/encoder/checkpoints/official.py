@@ -18,7 +18,7 @@ from cl_vs_mim.encoder.checkpoints.files import described, fill_encoder, read_pi
 from cl_vs_mim.encoder.families import FAMILIES
 from cl_vs_mim.encoder.model import Encoder, EncoderSpec
 
-# Parts that change the function of a ViT and that the families here do not have.
+# Parts that change the function of a ViT and that the families with containers do not have.
 _UNSUPPORTED = {
     r"reg_token": "register tokens",
     r"dist_token|head_dist\.": "a distillation token",
@@ -70,7 +70,10 @@ def load_official(
         for pattern, part in _UNSUPPORTED.items():
             found = next((name for name in tensors if re.match(pattern, name)), None)
             if found:
-                raise UserError(f"{path} has {part} ({found}); such an encoder is not supported")
+                raise UserError(
+                    f"{path} has {part} ({found}), as encoders of this family have not; if it is one of timm's, take it "
+                    "by its tag (docs/training.md)"
+                )
         spec = infer_spec(path, containers()[family].family, tensors, img_size, patch_size, num_heads)
         if layer_norm_eps is not None:
             spec = replace(spec, layer_norm_eps=layer_norm_eps)

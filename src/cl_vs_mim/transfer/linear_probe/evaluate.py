@@ -129,5 +129,10 @@ def evaluate(job: Job, trained: None) -> dict[str, pd.DataFrame]:
     rows = with_columns(result.rows, {"metric": "top1", "protocol": PROTOCOL})
     tables = {"linear_probe_selection": result.selection, "linear_probe": rows}
     if not encoder.has_cls:  # what was fitted on no features tells nothing
-        tables = {name: table[table["pooling"] != "cls"].reset_index(drop=True) for name, table in tables.items()}
+        tables = {name: _without_cls(table) for name, table in tables.items()}
     return tables
+
+
+def _without_cls(table: pd.DataFrame) -> pd.DataFrame:
+    rows = table[table["pooling"] != "cls"].reset_index(drop=True)
+    return rows.assign(pooling=rows["pooling"].cat.remove_unused_categories())
