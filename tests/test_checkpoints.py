@@ -206,12 +206,15 @@ def test_both_kinds_of_beit_take_other_grids(tmp_path, positions):
         ("simmim", "beit", "simmim"),
         ("openmmlab", "mae", "openmmlab"),
         ("beit_1k", "mae", "beit"),
+        ("dino", "native", "dino"),
+        ("moco_v3", "native", "moco_v3"),
     ],
 )
 def test_a_checkpoint_of_another_form_says_which_it_is(tmp_path, file, asked, said):
     path, _ = written(tmp_path, file)
+    stated = {} if asked == "native" else sizes(SMALL)
     with pytest.raises(UserError, match=rf"its form is that of format: .*\b{said}\b"):
-        load_encoder(path, asked, **sizes(SMALL))
+        load_encoder(path, asked, **stated)
 
 
 def test_positions_of_both_kinds_are_refused(tmp_path):

@@ -11,8 +11,8 @@ from cl_vs_mim.encoder.checkpoints.agreement import require_same_answer
 from cl_vs_mim.encoder.checkpoints.containers import containers
 from cl_vs_mim.encoder.checkpoints.decoders import load_decoder
 from cl_vs_mim.encoder.checkpoints.files import verify_sha256
-from cl_vs_mim.encoder.checkpoints.native import load_native, read_header, save_encoder
-from cl_vs_mim.encoder.checkpoints.official import load_official
+from cl_vs_mim.encoder.checkpoints.native import is_native, load_native, read_header, save_encoder
+from cl_vs_mim.encoder.checkpoints.official import load_official, published_forms
 from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.encoder.spec import EncoderSpec
 
@@ -68,7 +68,13 @@ def load_encoder(
         verify_sha256(path, sha256)
     given = {"img_size": img_size, "patch_size": patch_size, "num_heads": num_heads}
     if family == "native":
-        return load_native(path, given | {"layer_norm_eps": layer_norm_eps})
+        try:
+            return load_native(path, given | {"layer_norm_eps": layer_norm_eps})
+        except UserError as error:
+            others = [] if is_native(path) else published_forms(path)
+            if not others:
+                raise
+            raise UserError(f"{error}\n  its form is that of format: {' or '.join(others)}") from error
     if img_size is None or patch_size is None or num_heads is None:
         missing = [name for name, value in given.items() if value is None]
         raise UserError(f"{path}: give {', '.join(missing)}; a checkpoint of family {family!r} does not state them")

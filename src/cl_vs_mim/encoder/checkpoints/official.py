@@ -71,8 +71,8 @@ def load_official(
             found = next((name for name in tensors if re.match(pattern, name)), None)
             if found:
                 raise UserError(
-                    f"{path} has {part} ({found}), as encoders of this family have not; if it is one of timm's, take it "
-                    "by its tag (docs/training.md)"
+                    f"{path} has {part} ({found}), as encoders of this family have not; if it is one of timm's, take "
+                    "it by its tag (docs/training.md)"
                 )
         spec = infer_spec(path, containers()[family].family, tensors, img_size, patch_size, num_heads)
         if layer_norm_eps is not None:
@@ -89,9 +89,12 @@ def load_official(
         raise UserError(f"{error}\n  its form is that of format: {' or '.join(others)}") from error
 
 
-# ------------------------------------------------------------------------------------------------
-# What the tensors say
-# ------------------------------------------------------------------------------------------------
+def published_forms(path: Path) -> list[str]:
+    """The containers that a file has the form of; none where it cannot be read."""
+    try:
+        return recognised(path, read_content(path))
+    except UserError:
+        return []
 
 
 def infer_spec(
