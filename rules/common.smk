@@ -51,9 +51,9 @@ RESULTS = f"results/{STUDY.study}"
 REFERENCE = "results/reference/reference_values.csv"
 DATASETS = ["objects", "scenes", "cue_conflict"]
 TRAINED = trained_runs(STUDY)  # "moco_v3_seed0" -> ("moco_v3", 0)
-PRETRAINED = pretrained_runs(STUDY)  # those of TRAINED that are trained here; the others come from checkpoints
+PRETRAINED = pretrained_runs(STUDY)  # those of TRAINED that are trained here; the others are taken as they are
 WEIGHTS = f"weights/{STUDY.study}"  # what is handed on; a study may take its own encoders from there
-HANDED_ON = [run for run, one in TRAINED.items() if STUDY.models[one[0]].checkpoint_file(*one) in (None, Path(WEIGHTS, f"{run}.safetensors"))]
+HANDED_ON = [run for run, one in TRAINED.items() if run in PRETRAINED or STUDY.models[one[0]].checkpoint_file(*one) == Path(WEIGHTS, f"{run}.safetensors")]
 CONTROLS = control_runs(STUDY)  # "untrained_vit_seed0" -> ("untrained_vit", 0)
 RUNS = analysed_runs(STUDY) | CONTROLS  # what is measured: all but tokenizers
 PAIR = pair_runs(STUDY)  # those of RUNS that Figures 2 to 11 draw

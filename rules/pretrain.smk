@@ -29,14 +29,15 @@ rule pretrain:
         " --output {output.encoder:q} --log-table {output.metrics:q} 2>&1 | tee {log:q}"
 
 
-# An encoder that the study takes from a checkpoint: checked, and written as those are that it trains.
+# An encoder that the study takes from a file or from timm's hub: checked, and written as those are that it trains.
 rule import_encoder:
     input:
-        lambda wildcards: STUDY.models[TRAINED[wildcards.run][0]].checkpoint_file(*TRAINED[wildcards.run]),
+        lambda wildcards: STUDY.models[TRAINED[wildcards.run][0]].checkpoint_file(*TRAINED[wildcards.run]) or [],
     output:
         f"{RESULTS}/encoders/{{run}}.safetensors",
     params:
         config=CONFIG,
+        checkpoint=lambda wildcards, input: ["--checkpoint", *input] if len(input) else [],
         decided=lambda wildcards: COMMAND["import-encoder"].decided(STUDY, wildcards.run),
     log:
         f"{RESULTS}/logs/import_encoder/{{run}}.log",
@@ -45,7 +46,7 @@ rule import_encoder:
     wildcard_constraints:
         run="|".join(run for run in TRAINED if run not in PRETRAINED) or "none",
     shell:
-        "cl-vs-mim import-encoder --config {params.config:q} --run {wildcards.run:q} --checkpoint {input:q}"
+        "cl-vs-mim import-encoder --config {params.config:q} --run {wildcards.run:q} {params.checkpoint:q}"
         " --output {output:q} 2>&1 | tee {log:q}"
 
 

@@ -27,6 +27,7 @@ from cl_vs_mim.data.coco import check_split
 from cl_vs_mim.data.images import decode
 from cl_vs_mim.data.kit import COLUMNS, read_manifest
 from cl_vs_mim.encoder.checkpoints import load_decoder, load_encoder, read_header, save_encoder
+from cl_vs_mim.encoder.checkpoints.timm_files import read_timm
 from cl_vs_mim.encoder.decoders import DecoderSpec, build_decoder
 from cl_vs_mim.encoder.model import EncoderSpec, build_encoder
 from fuzz_changes import altered, damaged, odd_values
@@ -44,8 +45,9 @@ class Reader(NamedTuple):
 
 
 SHAPE = Shape(image=8, patch=4, width=8, depth=2, heads=2, hidden=8)
+TIMM = EncoderSpec("timm_vit", 8, 4, 8, 2, 2, positions="variant", variant="vit_small_patch16_224")
 SIZES = {"img_size": 8, "patch_size": 4, "num_heads": 2}
-FAMILIES = ("moco_v3", "simmim", "mae", "dino", "beit", "timm")
+FAMILIES = ("moco_v3", "simmim", "mae", "dino", "beit", "timm", "ibot", "openmmlab", "openmmlab_beit")
 
 
 def _torch_file(content: Any, archive: bool = True) -> bytes:
@@ -132,9 +134,12 @@ def checkpoints() -> Reader:
                 read_header(path)
                 load_decoder(path, "native", load_encoder(path, "native"))
                 return
-        encoder = load_encoder(path, FAMILIES[choice % 6], **SIZES)
-        if FAMILIES[choice % 6] in ("mae", "simmim"):
-            load_decoder(path, FAMILIES[choice % 6], encoder, num_heads=2, norm_pix=True)
+        if choice % 5 == 1:
+            read_timm(path, TIMM)
+            return
+        encoder = load_encoder(path, FAMILIES[choice % len(FAMILIES)], **SIZES)
+        if FAMILIES[choice % len(FAMILIES)] in ("mae", "simmim"):
+            load_decoder(path, FAMILIES[choice % len(FAMILIES)], encoder, num_heads=2, norm_pix=True)
         assert all(torch.isfinite(weight).all() for weight in encoder.parameters())
 
     return Reader(damaged(wholes) | _odd_checkpoint() | _odd_native(), ".pth", read)

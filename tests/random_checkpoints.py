@@ -6,6 +6,7 @@ Nothing here uses the package: the forward pass is written out from the papers' 
 from __future__ import annotations
 
 import math
+from argparse import Namespace
 from typing import NamedTuple
 
 import torch
@@ -22,7 +23,10 @@ class Shape(NamedTuple):
 
 
 def encoder_state(family: str, shape: Shape, seed: int) -> dict[str, Tensor]:
-    """Random tensors of an encoder under the names of the original code, without prefixes."""
+    """Random tensors of an encoder under the names of the original code, without prefixes.
+
+    ``beit_1k`` is BEiT as published for ImageNet-1K: absolute positions, no LayerScale, and no bias on the keys.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*size: int, scale: float = 0.3, centre: float = 0.0) -> Tensor:
@@ -36,8 +40,8 @@ def encoder_state(family: str, shape: Shape, seed: int) -> dict[str, Tensor]:
         "norm.weight": draw(width, centre=1.0),
         "norm.bias": draw(width),
     }
-    beit = family in ("simmim", "beit")
-    if beit:
+    beit = family in ("simmim", "beit", "beit_1k", "openmmlab_beit")
+    if beit and family != "beit_1k":
         state["rel_pos_bias.relative_position_bias_table"] = draw((2 * grid - 1) ** 2 + 3, shape.heads, scale=1.0)
         state["rel_pos_bias.relative_position_index"] = relative_index(grid)
     else:
@@ -58,8 +62,9 @@ def encoder_state(family: str, shape: Shape, seed: int) -> dict[str, Tensor]:
         }
         if beit:
             weights |= {"attn.q_bias": draw(width), "attn.v_bias": draw(width)}
+        if beit and family != "beit_1k":
             weights |= {"gamma_1": draw(width, centre=0.5), "gamma_2": draw(width, centre=0.5)}
-        else:
+        if not beit:
             weights["attn.qkv.bias"] = draw(3 * width)
         state |= {f"blocks.{block}.{name}": tensor for name, tensor in weights.items()}
     return state
@@ -80,13 +85,36 @@ def container(family: str, state: dict[str, Tensor], *, module: bool = True) -> 
     if family == "simmim":
         inner = {f"encoder.{name}": tensor for name, tensor in state.items()}
         return {"model": inner | {"encoder.mask_token": other[None], "decoder.0.weight": other}} | training
-    if family == "beit":
+    if family in ("beit", "beit_1k"):
         return {"model": state | {"mask_token": other[None], "lm_head.weight": other, "lm_head.bias": other}} | training
     if family == "mae":
         return {"model": state | {"mask_token": other, "decoder_embed.weight": other, "decoder_pred.bias": other}}
+    if family == "mae_encoder":  # as it was published without its decoder
+        return {"model": dict(state)}
+    if family in ("dino_full", "ibot"):
+        student = {f"module.backbone.{name}": tensor + 5.0 for name, tensor in state.items()}
+        student |= {"module.head.mlp.0.weight": other, "module.head.last_layer.weight_g": other}
+        teacher = {f"backbone.{name}": tensor for name, tensor in state.items()} | {"head.mlp.0.weight": other}
+        loss = {"dino_loss": {"center": other}} if family == "dino_full" else {"ibot_loss": {"center2": other}}
+        student |= {} if family == "dino_full" else {"module.backbone.masked_embed": other[:1]}
+        scaler = {"fp16_scaler": {"scale": 65536.0, "growth_factor": 2.0}}
+        return {"student": student, "teacher": teacher, "args": Namespace(arch="vit_small")} | training | loss | scaler
+    if family in ("openmmlab", "openmmlab_beit"):
+        inner = {f"backbone.{_openmmlab(name)}": tensor for name, tensor in state.items()}
+        beside = {"neck.mlp.0.weight": other, "head.predictor.fc0.weight": other, "data_preprocessor.mean": other}
+        return {"meta": {"epoch": 300, "cfg": "model = dict()"}, "state_dict": inner | beside}
     if family == "timm":
         return state | {"head.weight": other, "head.bias": other[:, 0]}
     return dict(state)
+
+
+def _openmmlab(name: str) -> str:
+    """The name in mmpretrain's VisionTransformer and BEiT of what timm calls so."""
+    words = {"patch_embed.proj.": "patch_embed.projection.", "blocks.": "layers.", ".norm1.": ".ln1."}
+    words |= {".norm2.": ".ln2.", ".mlp.fc1.": ".ffn.layers.0.0.", ".mlp.fc2.": ".ffn.layers.1."}
+    for theirs, ours in words.items():
+        name = name.replace(theirs, ours)
+    return name.replace("norm.", "ln1.") if name.startswith("norm.") else name
 
 
 def relative_index(grid: int) -> Tensor:
@@ -110,7 +138,7 @@ def plain_forward(state: dict[str, Tensor], shape: Shape, images: Tensor) -> tup
     patches = torch.einsum("bcyxij,dcij->byxd", patches, state["patch_embed.proj.weight"])
     tokens = patches.flatten(1, 2) + state["patch_embed.proj.bias"]
     tokens = torch.cat([state["cls_token"].expand(len(images), -1, -1), tokens], dim=1)
-    bias = 0.0
+    bias: Tensor | float = 0.0
     if "pos_embed" in state:
         tokens = tokens + state["pos_embed"]
     else:

@@ -15,7 +15,9 @@ from safetensors.torch import load_file, save_file
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import sha256_file
 from cl_vs_mim.encoder.checkpoints import load_encoder, read_header, save_encoder
+from cl_vs_mim.encoder.families.vit import ViT
 from cl_vs_mim.encoder.model import EncoderSpec, build_encoder
+from cl_vs_mim.encoder.resize import at_grid
 from random_checkpoints import Shape, container, encoder_state, plain_forward
 
 ORACLES = Path(__file__).parent / "oracles"
@@ -133,9 +135,100 @@ def test_timm_reads_safetensors_and_half_precision(tmp_path):
     assert torch.equal(encoder.backbone.cls_token, state["cls_token"].float())
 
 
+# How the same encoders lie in other files: (file, format)
+OTHERS = [
+    ("dino_full", "dino"),
+    ("ibot", "ibot"),
+    ("beit_1k", "beit"),
+    ("mae_encoder", "mae"),
+    ("openmmlab", "openmmlab"),
+    ("openmmlab_beit", "openmmlab_beit"),
+]
+
+
+@pytest.mark.parametrize(("file", "format_"), OTHERS)
+def test_other_published_forms_follow_the_equations(tmp_path, file, format_):
+    path, state = written(tmp_path, file, seed=3)
+    encoder = load_encoder(path, format_, **sizes(SMALL))
+    images = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(1))
+    states, attentions, final = plain_forward(state, SMALL, images)
+    for found, wanted in zip(
+        [*encoder.states(images), *encoder.attentions(images), encoder(images)],
+        [*states, *attentions, final],
+        strict=True,
+    ):
+        torch.testing.assert_close(found, wanted.float(), rtol=1e-4, atol=2e-5)
+    assert (encoder.spec.layer_scale is not None) == (file == "openmmlab_beit")
+
+
+def test_openmmlab_keeps_layer_scale(tmp_path):
+    state = encoder_state("openmmlab", SMALL, 0)
+    content = container("openmmlab", state)
+    for block in range(SMALL.depth):
+        for half, place in ((1, "attn"), (2, "ffn")):
+            gamma = torch.full((SMALL.width,), 0.1 * half)
+            content["state_dict"][f"backbone.layers.{block}.{place}.gamma{half}.weight"] = gamma
+    torch.save(content, tmp_path / "x.pth")
+    encoder = load_encoder(tmp_path / "x.pth", "openmmlab", **sizes(SMALL))
+    assert torch.equal(encoder.backbone.blocks[1].ls2.gamma, torch.full((24,), 0.2))
+
+
+def test_the_teacher_and_not_the_student_is_dinos_encoder(tmp_path):
+    path, state = written(tmp_path, "dino_full")
+    assert torch.equal(load_encoder(path, "dino", **sizes(SMALL)).backbone.cls_token, state["cls_token"])
+
+
+def test_a_bare_backbone_of_ibot_is_under_state_dict(tmp_path):
+    torch.save({"state_dict": encoder_state("ibot", SMALL, 0)}, tmp_path / "x.pth")
+    assert load_encoder(tmp_path / "x.pth", "ibot", **sizes(SMALL)).spec.positions == "learned"
+
+
+@pytest.mark.parametrize("positions", ["relative", "learned"])
+def test_both_kinds_of_beit_take_other_grids(tmp_path, positions):
+    path, _ = written(tmp_path, "beit" if positions == "relative" else "beit_1k")
+    encoder = load_encoder(path, "beit", **sizes(SMALL))
+    assert encoder.spec.positions == positions
+    assert at_grid(encoder, 3)(torch.randn(1, 3, 12, 12)).shape == (1, 10, 24)
+
+
 # ------------------------------------------------------------------------------------------------
 # Strictness
 # ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "asked", "said"),
+    [
+        ("dino_full", "moco_v3", "dino"),
+        ("dino_full", "timm", "dino"),
+        ("moco_v3", "dino", "moco_v3"),
+        ("mae", "simmim", "mae"),
+        ("simmim", "beit", "simmim"),
+        ("openmmlab", "mae", "openmmlab"),
+        ("beit_1k", "mae", "beit"),
+        ("dino", "native", "dino"),
+        ("moco_v3", "native", "moco_v3"),
+    ],
+)
+def test_a_checkpoint_of_another_form_says_which_it_is(tmp_path, file, asked, said):
+    path, _ = written(tmp_path, file)
+    stated = {} if asked == "native" else sizes(SMALL)
+    with pytest.raises(UserError, match=rf"its form is that of format: .*\b{said}\b"):
+        load_encoder(path, asked, **stated)
+
+
+def test_positions_of_both_kinds_are_refused(tmp_path):
+    state = encoder_state("beit", SMALL, 0) | {"pos_embed": torch.zeros(1, 37, 24)}
+    torch.save(container("beit", state), tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"absolute positions .* and relative ones"):
+        load_encoder(tmp_path / "x.pth", "beit", **sizes(SMALL))
+
+
+def test_an_encoder_that_is_looked_into_wrongly_is_refused(tmp_path, monkeypatch):
+    path, _ = written(tmp_path, "dino")
+    monkeypatch.setattr(ViT, "residual", lambda self, block, half, update: 1.001 * update)
+    with pytest.raises(UserError, match=r"what is seen inside this vit is not what the network computes"):
+        load_encoder(path, "dino", **sizes(SMALL))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -18,6 +18,7 @@ from cl_vs_mim.encoder.checkpoints import load_decoder, load_encoder, read_heade
 from cl_vs_mim.metrics import attention_distance, attention_entropy, normalized_mutual_information
 from cl_vs_mim.pretrain.commands import export_weights, import_encoder
 from cl_vs_mim.pretrain.registry import build_objective
+from random_checkpoints import Shape, container, encoder_state
 from workplace import Workplace
 
 RUN = "simmim_seed0"
@@ -98,6 +99,69 @@ def test_a_card_of_other_weights_is_refused(workplace: Workplace, trained: Path)
     with pytest.raises(UserError, match="export-weights"):
         card(config=workplace.config(), run=RUN, weights=trained, tables=workplace.folder, output=output)
     assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "format_", "architecture"),
+    [
+        ("moco_v3", "moco_v3", "vit"),
+        ("mae_encoder", "mae", "vit"),
+        ("dino", "dino", "vit"),
+        ("dino_full", "dino", "vit"),
+        ("ibot", "ibot", "vit"),
+        ("timm", "timm", "vit"),
+        ("openmmlab", "openmmlab", "vit"),
+        ("simmim", "simmim", "beit"),
+        ("beit", "beit", "beit"),
+        ("beit_1k", "beit", "beit"),
+        ("openmmlab_beit", "openmmlab_beit", "beit"),
+    ],
+)
+def test_every_published_container_is_a_source(
+    workplace: Workplace, file: str, format_: str, architecture: str
+) -> None:
+    shape = Shape(image=48, patch=8, width=64, depth=3, heads=4, hidden=256)  # the smoke study's
+    path = workplace.folder / f"{file}.pth"
+    torch.save(container(file, encoder_state(file, shape, seed=0)), path)
+    edits: dict[str, Any] = {"positions": "learned"} if file == "beit_1k" or architecture == "vit" else {}
+    edits |= {"layer_scale": None} if file == "beit_1k" else {}
+    workplace.study["architectures"][architecture] |= edits
+    source = {"file": str(path), "format": format_, "method": "something"}
+    no_recipe = {"objective": None, "training": None, "architecture": architecture}
+    output = taken(workplace, path, checkpoint=source, **no_recipe)
+    spec, made = read_header(output)
+    assert spec == load_study(workplace.config()).architectures[architecture].spec()
+    assert made["origin"]["format"] == format_
+
+
+@pytest.mark.parametrize("method", ["simmim", "mae"])
+def test_a_published_decoder_comes_along_where_the_study_says_how_it_paints(workplace: Workplace, method: str) -> None:
+    path = Path(__file__).parent / "oracles" / f"{method}.pth"
+    workplace.shape(image_size=32, patch_size=8, width=24, depth=3, heads=3)
+    model = workplace.study["models"][method] | {
+        "training": None,
+        "architecture": "beit" if method == "simmim" else "vit",
+    }
+    if method == "mae":
+        model["objective"] |= {"decoder_heads": 2, "norm_pix": False}
+    source = {"checkpoint": {"file": str(path), "format": method}}
+    workplace.study["models"]["simmim"] |= model | {"paradigm": "mim"} | source
+    output = taken(workplace, path, **source)
+    encoder = load_encoder(output, "native")
+    decoder = load_decoder(output, "native", encoder)
+    assert decoder.spec.method == method
+    if method == "mae":
+        assert (decoder.spec.heads, decoder.spec.norm_pix) == (2, False)
+
+
+def test_images_of_a_published_encoder_are_normalised_as_the_study_says(workplace: Workplace) -> None:
+    path = workplace.folder / "beit.pth"
+    shape = Shape(image=48, patch=8, width=64, depth=3, heads=4, hidden=256)
+    torch.save(container("beit", encoder_state("beit", shape, seed=0)), path)
+    workplace.study["architectures"]["beit"] |= {"pixel_mean": [0.5, 0.5, 0.5], "pixel_std": [0.5, 0.5, 0.5]}
+    no_recipe = {"objective": None, "training": None, "architecture": "beit"}
+    output = taken(workplace, path, checkpoint={"file": str(path), "format": "beit", "method": "beit"}, **no_recipe)
+    assert load_encoder(output, "native").spec.pixel_std == (0.5, 0.5, 0.5)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -232,23 +232,20 @@ def batches(
 def depth_tokens(encoder: Encoder, pixels: Tensor, final_norm: bool = False) -> list[Tensor]:
     """(B, 3, S, S) uint8 -> L+1 tensors (B, 1+N, D): the tokens of depth 0 … L, CLS first.
 
+    Of an encoder without CLS the first token is NaN.
+
     Args:
         encoder: in evaluation mode, on the device that does the work.
         pixels: a batch.
         final_norm: apply the encoder's last LayerNorm to the tokens of every depth.
     """
     images = normalise(pixels.to(next(encoder.parameters()).device, non_blocking=True))
-    embedded = encoder.embed(images)  # (B, 1+N, D); timm's pass below starts with the first block's output
-    blocks = encoder.backbone.forward_intermediates(
-        images, return_prefix_tokens=True, norm=final_norm, output_fmt="NLC", intermediates_only=True
-    )
-    first = encoder.norm(embedded) if final_norm else embedded
-    return [first, *(torch.cat([prefix, patches], dim=1) for patches, prefix in blocks)]
+    return encoder.block_states(images, final_norm)
 
 
 @torch.inference_mode()
 def depth_features(encoder: Encoder, pixels: Tensor, final_norm: bool = False) -> Tensor:
-    """(B, 3, S, S) uint8 -> (B, L+1, 2, D) float32: depth 0 … L, then :data:`POOLINGS`.
+    """(B, 3, S, S) uint8 -> (B, L+1, 2, D) float32: depth 0 … L, then :data:`POOLINGS`; 0 for a CLS that is not there.
 
     Args:
         encoder: in evaluation mode, on the device that does the work.
@@ -256,7 +253,10 @@ def depth_features(encoder: Encoder, pixels: Tensor, final_norm: bool = False) -
         final_norm: apply the encoder's last LayerNorm to the tokens of every depth.
     """
     states = depth_tokens(encoder, pixels, final_norm)
-    return torch.stack([torch.stack([pool(state, way) for way in POOLINGS], dim=1) for state in states], dim=1)
+    features = torch.stack([torch.stack([pool(state, way) for way in POOLINGS], dim=1) for state in states], dim=1)
+    if not encoder.has_cls:
+        features[:, :, POOLINGS.index("cls")] = 0
+    return features
 
 
 # ------------------------------------------------------------------------------------------------

@@ -70,10 +70,10 @@ def measure(encoder: Encoder, images: Iterator[Tensor], names: list[str], label:
                 bar.update(count)
     except FloatingPointError as error:
         metric, image, depth = error.args
-        raise UserError(
-            f"{label}: {metric} of image {names[image]} is not finite at depth {depth:g}; "
-            "the encoder has diverged, train it again"
-        ) from error
+        why = "the encoder has diverged, train it again"
+        if not encoder.has_cls:
+            why = "the encoder has diverged, or the metric asks for CLS, which this one has not"
+        raise UserError(f"{label}: {metric} of image {names[image]} is not finite at depth {depth:g}; {why}") from error
     return measurement
 
 

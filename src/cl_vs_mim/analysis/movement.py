@@ -49,7 +49,7 @@ def movement_tokens_table(
             if trace.block == block:
                 pairs[place] = (block, block + 0.5, trace.before, trace.after_attention)
         last = trace.after_mlp
-    pairs["network"] = (0, encoder.spec.depth, embedding, last)
+    pairs["network"] = (0, encoder.spec.depth, encoder.cls_and_patches(embedding), last)
 
     panels = {
         (place, count): np.stack([tokens[:count, 1:].double().cpu().numpy() for tokens in (before, after)])

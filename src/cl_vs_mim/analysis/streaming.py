@@ -148,7 +148,8 @@ def stream(encoder: Encoder, batches: Iterable[Tensor], metrics: Sequence[Stream
     done = 0
     for images in batches:
         tokens = encoder.embed(normalise(images.to(device, non_blocking=True)))
-        added: list[tuple[Stream, float, Tensor]] = [(metric, 0.0, metric.update(0, tokens)) for metric in of_states]
+        first = encoder.cls_and_patches(tokens)
+        added: list[tuple[Stream, float, Tensor]] = [(metric, 0.0, metric.update(0, first)) for metric in of_states]
         for trace in encoder.trace(tokens):
             block = trace.block
             added += [(metric, block + 1.0, metric.update(trace)) for metric in of_blocks]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cl_vs_mim.audit.plots import number as plain
-from cl_vs_mim.audit.report import weakest
 from cl_vs_mim.audit.result import VERDICTS, ClaimRecord, ContrastRecord, EffectRecord, Report
 from cl_vs_mim.audit.verdict import ON_THESE
 from cl_vs_mim.core.errors import UserError, nearest
@@ -51,7 +50,7 @@ def page(report: Report) -> str:
         seeds=max(one.seeds for one in report.claims.values()),
         control_seeds=max(one.control_seeds or 0 for one in report.claims.values()),
         counted={verdict: report.verdicts[verdict] for verdict in VERDICTS if report.verdicts.get(verdict)},
-        rows=[(name, one, decisive(one)) for name, one in report.claims.items() if one.contrasts],
+        rows=[(name, one, decisive(one)) for name, one in report.claims.items() if one.decided_by],
         untested=untested(report),
         resting_on=resting_on,
         value=lambda name, place=0: number(contrast(name, place).effect),
@@ -64,16 +63,14 @@ def page(report: Report) -> str:
 
 def decisive(claim: ClaimRecord) -> ContrastRecord:
     """The contrast that a measured claim hangs on."""
-    place = weakest(claim)
-    assert place is not None  # it has contrasts
-    return claim.contrasts[place]
+    return next(one for one in claim.contrasts if one.name == claim.decided_by)
 
 
 def untested(report: Report) -> dict[str, list[str]]:
     """Why claims were not measured: reason -> names."""
     found: dict[str, list[str]] = {}
     for name, claim in report.claims.items():
-        if not claim.contrasts:
+        if not claim.decided_by:
             found.setdefault(claim.reason, []).append(name)
     return found
 

@@ -28,8 +28,8 @@ def trained_runs(study: Study) -> dict[str, tuple[str, int]]:
 
 
 def pretrained_runs(study: Study) -> dict[str, tuple[str, int]]:
-    """Those of :func:`trained_runs` that the study trains itself: all but those from checkpoints."""
-    return {run: one for run, one in trained_runs(study).items() if study.models[one[0]].checkpoint is None}
+    """Those of :func:`trained_runs` that the study trains itself: all but those that are taken."""
+    return {run: one for run, one in trained_runs(study).items() if not study.models[one[0]].taken}
 
 
 def recorded_runs(study: Study) -> dict[str, tuple[str, int]]:
@@ -146,6 +146,8 @@ def decides_encoder(study: Study, run: str) -> dict[str, Any]:
     if control:
         return decided
     model = study.models[name]
+    if model.timm is not None:
+        return decided | {"timm": {"method": model.method, "tag": model.timm.tag}}
     if model.checkpoint is not None:  # its content is known by the file itself
         return decided | {"checkpoint": {"method": model.method, "format": model.checkpoint.format}}
     return decided | decides_weights(study, name)

@@ -5,15 +5,23 @@ from __future__ import annotations
 import math
 import string
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from cl_vs_mim.config.objective import Objective, ObjectiveConfig
 from cl_vs_mim.config.sections import Decay, Name, NonNegative, Ordered, Pixels, Section, Seeds, Unique
 from cl_vs_mim.core.errors import UserError, nearest
 from cl_vs_mim.encoder.families import FAMILIES
-from cl_vs_mim.encoder.spec import EncoderSpec
+from cl_vs_mim.encoder.spec import RECENT, EncoderSpec
 
 
 def _known_family(name: str) -> str:
@@ -36,11 +44,18 @@ class Architecture(Section):
     positions: str  # of those that the family takes
     layer_scale: PositiveFloat | None = None
     layer_norm_eps: Annotated[float, Field(gt=0, lt=1)] = 1e-6
+    variant: str | None = None  # timm's name of it, for family timm_vit
+    pixel_mean: tuple[float, float, float] | None = None  # of images in 0 … 1 as the encoder takes them, by colour;
+    pixel_std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None  # by default ImageNet's
 
     @model_validator(mode="after")
     def _consistent(self) -> Architecture:
         self.spec()
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_recent_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if name not in RECENT or value is not None}
 
     def spec(self, drop_path: float = 0.0) -> EncoderSpec:
         """The encoder's specification; raises ``ValueError`` where the fields contradict each other."""
@@ -126,6 +141,21 @@ class Checkpoint(Section):
     method: Name | None = None  # how it was trained, as tables say it; needed where no objective is given
 
 
+class Timm(Section):
+    """An encoder of timm's by its tag, from timm's hub or from a file that was fetched before."""
+
+    tag: Annotated[str, Field(pattern=r"^[a-z0-9_]+\.[A-Za-z0-9_.-]+$")]  # such as vit_small_patch14_dinov2.lvd142m
+    pretrained: bool = False  # fetched from the hub, which needs a network
+    file: Annotated[str, AfterValidator(_with_known_places)] | None = None  # as of Checkpoint
+    method: Name  # how it was trained, as tables say it
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Timm:
+        if self.pretrained == (self.file is not None):
+            raise ValueError("pretrained: true, or the path of a file; one of the two")
+        return self
+
+
 class Model(Section):
     """An encoder pre-trained by one objective, once per seed; or taken from files, one per seed."""
 
@@ -139,10 +169,13 @@ class Model(Section):
     checkpoint: Checkpoint | None = None
     # taken instead of trained; objective and training, if they are given, say how it was made, and the tables of its
     # training are expected where a training would have put them
+    timm: Timm | None = None  # taken by its name; its architecture is of family timm_vit
     choices: str = ""  # what differs from the published recipe, and why
 
     @model_validator(mode="after")
     def _has_a_source(self) -> Model:
+        if self.timm is not None:
+            return self._is_taken_from_timm()
         if self.checkpoint is None:
             if self.objective is None or self.training is None:
                 missing = "objective" if self.objective is None else "training"
@@ -157,9 +190,24 @@ class Model(Section):
             raise ValueError("checkpoint.file: one file for several seeds; write {seed} where the seed stands")
         return self
 
+    def _is_taken_from_timm(self) -> Model:
+        assert self.timm is not None
+        if self.checkpoint is not None or self.objective is not None or self.training is not None:
+            raise ValueError("timm: an encoder that is taken by its name has no checkpoint, objective or training")
+        if len(self.seeds) > 1 and "{seed}" not in (self.timm.file or ""):
+            raise ValueError("timm: one encoder for several seeds; leave one seed, or write {seed} in file")
+        return self
+
+    @property
+    def taken(self) -> bool:
+        """Whether it is taken as somebody trained it, and not trained here."""
+        return self.checkpoint is not None or self.timm is not None
+
     @property
     def method(self) -> str:
         """How it was trained, such as ``moco_v3``."""
+        if self.timm is not None:
+            return self.timm.method
         if self.objective is not None:
             return self.objective.method
         assert self.checkpoint is not None and self.checkpoint.method is not None  # the validator's
@@ -190,5 +238,8 @@ class Model(Section):
         return self.objective, self.training
 
     def checkpoint_file(self, name: str, seed: int) -> Path | None:
-        """The file that the encoder of a seed is taken from; None: it is trained. ``name`` is the model's key."""
-        return None if self.checkpoint is None else Path(self.checkpoint.file.format(model=name, seed=seed))
+        """The file that the encoder of a seed is taken from; None: there is none. ``name`` is the model's key."""
+        source = self.checkpoint or self.timm
+        if source is None or source.file is None:
+            return None
+        return Path(source.file.format(model=name, seed=seed))

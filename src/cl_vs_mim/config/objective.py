@@ -80,6 +80,10 @@ class ObjectiveConfig(Section):
         """Weight of the contrastive part in a mixture of both kinds, the paper's lambda; NaN for other methods."""
         return math.nan
 
+    def of_decoder(self) -> dict[str, Any]:
+        """What a published file of the method does not say of its decoder: arguments of ``load_decoder``."""
+        return {}
+
     def draw_mask(self, grid: int, generator: torch.Generator) -> torch.Tensor:
         """One mask (1, grid, grid) in {0, 1} as in training, 1 being hidden; for methods that paint.
 

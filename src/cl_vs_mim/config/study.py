@@ -150,7 +150,7 @@ class Study(Section):
             if model.objective is not None and (given := model.objective.given()) is not None:
                 files[f"models.{name}.objective"] = Path(given)
             if (taken := model.checkpoint_file(name, model.seeds[0])) is not None:
-                files[f"models.{name}.checkpoint.file"] = taken
+                files[f"models.{name}.{'timm' if model.checkpoint is None else 'checkpoint'}.file"] = taken
         for key, path in files.items():
             if re.search(r"[{}]", str(path)):
                 raise ValueError(f"{key}: braces in {str(path)!r} would be a wildcard of Snakemake; rename the file")

@@ -76,6 +76,7 @@ class Task:
         tables: the tables it writes, one folder each below ``results/<study>/tables``.
         runs: the encoders it is done for: ``all``, ``methods`` (no hybrids) or ``pair`` (the main pair), each with
             the untrained controls of their architectures.
+        any_size: whether encoders are shown images of other sizes than their own, which not all families take.
         data: the data set it reads, a folder below ``results/<study>/data``.
         part: the folder within the data set, such as ``coco``.
         more_data: further data sets whose settings decide the result.
@@ -100,6 +101,7 @@ class Task:
     train: str | None = None
     tables: tuple[str, ...] = ()
     runs: Literal["all", "methods", "pair"] = "all"
+    any_size: bool = False
     data: str = "objects"
     part: str = ""
     more_data: tuple[str, ...] = ()
@@ -122,10 +124,30 @@ class Task:
 
 
 def study_tasks(study: Study) -> dict[str, Task]:
-    """The tasks that a study has settings for, by name."""
+    """The tasks that a study has settings for, by name.
+
+    Raises:
+        UserError: an encoder that a task is done for takes images of its own size only.
+    """
     register = TASKS.of(study)
     tasks = {name: register[name] for name in register.names()}
-    return {name: task for name, task in tasks.items() if settings_of(task, study) is not None}
+    tasks = {name: task for name, task in tasks.items() if settings_of(task, study) is not None}
+    for task in tasks.values():
+        _require_any_size(task, study)
+    return tasks
+
+
+def _require_any_size(task: Task, study: Study) -> None:
+    if not task.any_size:
+        return
+    for name, _ in task_runs(task, study).values():
+        kind = study.controls().get(name) or study.models[name].architecture
+        family = study.architectures[kind].family
+        if not FAMILIES.of(study)[family].any_size:
+            raise UserError(
+                f"{task.section}: {name} is of family {family}, whose encoders take images of their own size only; "
+                "leave the task out, or choose other models for figures.pair"
+            )
 
 
 def settings_of(task: Task, study: Study) -> Section | None:

@@ -18,7 +18,7 @@ def at_grid(encoder: Encoder, grid: int) -> Encoder:
     if set(state) != set(kept):
         raise ValueError(f"weights do not fit another grid: {sorted(set(state) ^ set(kept))} are in one of them only")
     for name, value in state.items():
-        resized = encoder.family.resized(name, value, grid)
+        resized = encoder.family.resized(name, value, kept[name], grid)
         if resized is not None:
             kept[name] = resized
     other.backbone.load_state_dict(kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +12,11 @@ from cl_vs_mim.encoder.families import FAMILIES
 
 # Beyond every encoder that was published. They also hold a file's header before anything is built by it.
 MAX_SIDE, MAX_GRID, MAX_WIDTH, MAX_DEPTH, MAX_RATIO = 8192, 128, 65536, 256, 64.0
+
+
+# Fields that only some encoders have; where they say nothing they are left out, so that what was written before them,
+# and its hashes, stays as it is.
+RECENT = ("variant", "pixel_mean", "pixel_std")
 
 
 def require_whole(name: str, value: Any, least: int, most: int) -> None:
@@ -32,7 +38,9 @@ class EncoderSpec:
 
     ``heads`` and ``layer_norm_eps`` change the answer without changing any tensor's shape, so a checkpoint
     alone never determines an encoder. ``family`` is one of :data:`cl_vs_mim.encoder.families.FAMILIES`, which says the
-    kinds of ``positions`` it takes (``sincos``, ``learned``, ``relative`` …).
+    kinds of ``positions`` it takes (``sincos``, ``learned``, ``relative`` …). ``variant`` is timm's name of an
+    architecture, for the family that is built by it. ``pixel_mean`` and ``pixel_std`` are what images in 0 … 1 were
+    normalised by, a number for each colour; None: ImageNet's.
 
     Raises:
         ValueError: there is no such family, a field is out of range, or the fields contradict each other.
@@ -49,6 +57,9 @@ class EncoderSpec:
     layer_scale: float | None = None
     layer_norm_eps: float = 1e-6
     drop_path: float = 0.0
+    variant: str | None = None
+    pixel_mean: tuple[float, ...] | None = None
+    pixel_std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         require_whole("image_size", self.image_size, 1, MAX_SIDE)
@@ -64,6 +75,11 @@ class EncoderSpec:
         for name in ("family", "positions"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} should be a name, not {getattr(self, name)!r:.80}")
+        if self.variant is not None and not (
+            isinstance(self.variant, str) and re.fullmatch(r"[a-z0-9_]+", self.variant)
+        ):
+            raise ValueError(f"variant should be timm's name of an architecture, not {self.variant!r:.80}")
+        self._check_pixels()
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
         require_whole("patches along a side", self.grid, 1, MAX_GRID)
@@ -75,6 +91,19 @@ class EncoderSpec:
             raise ValueError(str(error)) from error
         family.check(self)
 
+    def _check_pixels(self) -> None:
+        if (self.pixel_mean is None) != (self.pixel_std is None):
+            raise ValueError("pixel_mean and pixel_std: one needs the other")
+        for name, least in (("pixel_mean", -1e3), ("pixel_std", 1e-6)):
+            values = getattr(self, name)
+            if values is None:
+                continue
+            if not isinstance(values, list | tuple) or len(values) != 3:
+                raise ValueError(f"{name} should be three numbers, not {values!r:.80}")
+            for value in values:
+                require_number(name, value, least, 1e3)
+            object.__setattr__(self, name, tuple(map(float, values)))  # a file's header gives a list
+
     @property
     def grid(self) -> int:
         """Patches along one side of the image."""
@@ -82,4 +111,4 @@ class EncoderSpec:
 
     def to_dict(self) -> dict[str, object]:
         """The specification as plain data, for configs, hashes and checkpoint headers."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name not in RECENT or value is not None}

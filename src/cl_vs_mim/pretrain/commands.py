@@ -75,15 +75,15 @@ def _code(study: Study, run: str) -> tuple[str, ...]:
         return ("cl_vs_mim.pretrain.run", *training_code(model.method, family))
 
 
-def import_encoder(*, config: Path, run: str, checkpoint: Path, output: Path) -> None:
-    """Take the encoder of a model from a checkpoint, as the study says, instead of training it.
+def import_encoder(*, config: Path, run: str, checkpoint: Path | None = None, output: Path) -> None:
+    """Take the encoder of a model from a file or from timm's hub, as the study says, instead of training it.
 
     Architecture, method, seed and recipe are compared with what the file says of itself. Nothing in it is run as code.
 
     Args:
         config: the study, such as config/demo.yaml.
         run: the encoder, by model and seed, such as moco_v3_seed0.
-        checkpoint: the file, as the study names it.
+        checkpoint: the file, as the study names it; left out, timm's, from the hub.
         output: file of the encoder, .safetensors.
 
     Example:

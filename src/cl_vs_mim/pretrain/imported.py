@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cl_vs_mim.config import Study
+from cl_vs_mim.config import Architecture, Study
 from cl_vs_mim.config.encoders import model_and_seed, stated_recipe
 from cl_vs_mim.core.errors import UserError, warn
 from cl_vs_mim.core.files import sha256_file
 from cl_vs_mim.encoder.checkpoints import load_decoder, load_encoder, read_header, require_spec, save_encoder
+from cl_vs_mim.encoder.checkpoints.timm_files import fetched, load_timm, require_own
+from cl_vs_mim.encoder.model import Encoder
 
 NATIVE = "native"
 
 
-def import_encoder(study: Study, run: str, file: Path, output: Path) -> None:
-    """Read the encoder of a model that the study takes from a checkpoint, and write it in our format.
+def import_encoder(study: Study, run: str, file: Path | None, output: Path) -> None:
+    """Read the encoder of a model that the study takes from a file or from timm's hub, and write it in our format.
 
     Its weights stay what they are; a file of half precision is written in float32 with the same values. What the file
     says of its own making goes along as ``origin``.
@@ -24,7 +27,7 @@ def import_encoder(study: Study, run: str, file: Path, output: Path) -> None:
     Args:
         study: which has the model.
         run: stem of the encoder, such as ``moco_v3_seed0``.
-        file: the checkpoint.
+        file: the checkpoint; None: the hub's, where the study says ``timm: {pretrained: true}``.
         output: the encoder's file, ``.safetensors``.
 
     Raises:
@@ -32,24 +35,57 @@ def import_encoder(study: Study, run: str, file: Path, output: Path) -> None:
     """
     name, seed = model_and_seed(study, run)
     model = study.models.get(name)
-    if model is None or model.checkpoint is None:
+    if model is None or not model.taken:
         raise UserError(f"study {study.study!r} takes {run} from no checkpoint")
     architecture = study.architectures[model.architecture]
+    metadata = {"model": name, "method": model.method, "seed": seed, "study": study.study}
+    if model.timm is not None:
+        if architecture.family != "timm_vit":
+            raise UserError(f"models.{name}.timm: architecture {model.architecture!r} should be of family timm_vit")
+        spec, tag = architecture.spec(), model.timm.tag
+        require_own(spec, tag)  # before anything is fetched
+        file = fetched(tag) if file is None else file
+        encoder = load_timm(file, spec, tag)
+        content = {"file": file.name, "sha256": sha256_file(file), "timm": tag}
+        save_encoder(output, encoder, metadata | {"origin": content})
+        return
+    assert model.checkpoint is not None
+    if file is None:
+        raise UserError(f"{run} is taken from a file; give it with --checkpoint")
     format_ = model.checkpoint.format
-    given = {} if format_ == NATIVE else {
-        "img_size": architecture.image_size,
-        "patch_size": architecture.patch_size,
-        "num_heads": architecture.heads,
-        "layer_norm_eps": architecture.layer_norm_eps,
-    }  # fmt: skip
-    encoder = load_encoder(file, format_, **given)  # type: ignore[arg-type]
+    encoder = _opened(file, format_, architecture)
     require_spec(file, encoder, architecture.spec(), model.architecture)
     origin = read_header(file)[1] if format_ == NATIVE else {}
     require_same_making(file, study, name, seed, origin)
-    decoder = load_decoder(file, format_, encoder) if model.paints else None
-    metadata = {"model": name, "method": model.method, "seed": seed, "study": study.study}
+    decoder = None
+    if model.paints and model.objective is not None:
+        stated = {} if format_ == NATIVE else model.objective.of_decoder()
+        decoder = load_decoder(file, format_, encoder, **stated)
     content = {"file": file.name, "sha256": sha256_file(file), "format": format_}
     save_encoder(output, encoder, metadata | {"origin": content | origin}, decoder=decoder)
+
+
+def _opened(file: Path, format_: str, architecture: Architecture) -> Encoder:
+    """The encoder of a file, with what its tensors do not tell as the architecture has it."""
+    if format_ == NATIVE:
+        return load_encoder(file, NATIVE)
+    stated = architecture.spec()
+    encoder = load_encoder(
+        file,
+        format_,
+        img_size=stated.image_size,
+        patch_size=stated.patch_size,
+        num_heads=stated.heads,
+        layer_norm_eps=stated.layer_norm_eps,
+    )
+    scaled = stated.layer_scale if encoder.spec.layer_scale is not None else None  # where LayerScale began
+    encoder.spec = replace(
+        encoder.spec,
+        layer_scale=encoder.spec.layer_scale if scaled is None else scaled,
+        pixel_mean=stated.pixel_mean,
+        pixel_std=stated.pixel_std,
+    )
+    return encoder
 
 
 def require_same_making(file: Path, study: Study, name: str, seed: int, origin: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ predicts the pixels; the loss is the squared error on the hidden patches.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
@@ -63,6 +63,10 @@ class MAEConfig(ObjectiveConfig):
                 "objective.method: mae drops patches, which relative positions do not allow; "
                 f"{model.architecture!r} is of family {family}"
             )
+
+    def of_decoder(self) -> dict[str, Any]:
+        """Its heads, and whether it paints normalised patches."""
+        return {"num_heads": self.decoder_heads, "norm_pix": self.norm_pix}
 
     def draw_mask(self, grid: int, generator: torch.Generator) -> Tensor:
         """Single patches."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cl_vs_mim.config.objective import ObjectiveConfig
 from cl_vs_mim.config.sections import Fraction
 from cl_vs_mim.config.views import View
+from cl_vs_mim.encoder.pooling import require_pooling
 from cl_vs_mim.pretrain.distributed import gather_rows
 from cl_vs_mim.pretrain.ema import follow, rising_momentum
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
@@ -105,6 +106,7 @@ class MoCoV3(Objective):
 
     def __init__(self, encoder: Encoder, config: MoCoV3Config) -> None:
         super().__init__(encoder, config.views)
+        require_pooling(encoder, "cls")
         hidden, out = config.projector_hidden, config.output_dim
         self.temperature = config.temperature
         self.initial_momentum = config.momentum

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cl_vs_mim.config.objective import ObjectiveConfig
 from cl_vs_mim.config.sections import Fraction, NonNegative
 from cl_vs_mim.config.views import View
-from cl_vs_mim.encoder.pooling import Pooling, pool
+from cl_vs_mim.encoder.pooling import Pooling, pool, require_pooling
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Supervised(Objective):
         from torchvision.transforms import v2
 
         super().__init__(encoder, config.views)
+        require_pooling(encoder, config.pooling)
         self.config = config
         self.head = nn.Linear(encoder.spec.width, config.classes)
         nn.init.trunc_normal_(self.head.weight, std=0.02)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.encoder.families import Family, of_block
 from cl_vs_mim.encoder.model import Encoder
 
@@ -30,6 +31,7 @@ class DenseEncoder(nn.Module):
 
     Raises:
         ValueError: a block that the encoder does not have, or blocks out of order.
+        UserError: an encoder of a family that takes images of one size only.
     """
 
     def __init__(
@@ -40,6 +42,10 @@ class DenseEncoder(nn.Module):
         global_blocks: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        if not encoder.family.any_size:
+            raise UserError(
+                f"dense tasks take images of other sizes, which encoders of family {encoder.spec.family!r} do not"
+            )
         depth = encoder.spec.depth
         outside = [block for block in (*out_blocks, *global_blocks) if not 0 <= block < depth]
         if outside or list(out_blocks) != sorted(out_blocks) or not out_blocks:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.untrusted import require_regular
+from cl_vs_mim.encoder.checkpoints.agreement import require_same_answer
+from cl_vs_mim.encoder.checkpoints.containers import containers
 from cl_vs_mim.encoder.checkpoints.decoders import load_decoder
 from cl_vs_mim.encoder.checkpoints.files import verify_sha256
-from cl_vs_mim.encoder.checkpoints.native import load_native, read_header, save_encoder
-from cl_vs_mim.encoder.checkpoints.official import containers, load_official
+from cl_vs_mim.encoder.checkpoints.native import is_native, load_native, read_header, save_encoder
+from cl_vs_mim.encoder.checkpoints.official import load_official, published_forms
 from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.encoder.spec import EncoderSpec
 
@@ -29,13 +32,15 @@ def load_encoder(
     """Read an encoder from a file, in float32, on the CPU and in evaluation mode.
 
     Width, depth, MLP ratio, LayerScale and the kind of positions are read off the tensors; every tensor is either
-    used or on the family's list of dropped ones. No part of a file is run as code.
+    used or on the family's list of dropped ones. No part of a file is run as code. Of all but native files, the pass
+    that looks inside is compared with the network's own forward on two images.
 
     Args:
         path: the checkpoint.
-        family: ``"moco_v3" | "simmim" | "mae" | "dino" | "beit"`` for the original containers, ``"timm"`` for a state
-            dict of timm's ``VisionTransformer``, ``"native"`` for a file of :func:`save_encoder`, or the name of a
-            container that an architecture family brings along.
+        family: ``"moco_v3" | "simmim" | "mae" | "dino" | "ibot" | "beit"`` for the original containers,
+            ``"openmmlab" | "openmmlab_beit"`` for those of mmselfsup and mmpretrain, ``"timm"`` for a state dict of
+            timm's ``VisionTransformer``, ``"native"`` for a file of :func:`save_encoder`, or the name of a container
+            that an architecture family brings along.
         img_size: side of the input image, px.
         patch_size: side of a patch, px.
         num_heads: attention heads; no tensor's shape tells it (MoCo v3's ViT-S has 12, timm's has 6).
@@ -46,7 +51,8 @@ def load_encoder(
 
     Raises:
         UserError: the file is missing, damaged, of another family or shape than stated, or would run code; the
-            message names the file, and the tensors that are missing or left over.
+            message names the file, and the tensors that are missing or left over. What is seen inside is not what the
+            network computes.
     """
     path = Path(path)
     known = [*containers(), "native"]
@@ -62,14 +68,22 @@ def load_encoder(
         verify_sha256(path, sha256)
     given = {"img_size": img_size, "patch_size": patch_size, "num_heads": num_heads}
     if family == "native":
-        return load_native(path, given | {"layer_norm_eps": layer_norm_eps})
+        try:
+            return load_native(path, given | {"layer_norm_eps": layer_norm_eps})
+        except UserError as error:
+            others = [] if is_native(path) else published_forms(path)
+            if not others:
+                raise
+            raise UserError(f"{error}\n  its form is that of format: {' or '.join(others)}") from error
     if img_size is None or patch_size is None or num_heads is None:
         missing = [name for name, value in given.items() if value is None]
         raise UserError(f"{path}: give {', '.join(missing)}; a checkpoint of family {family!r} does not state them")
     verified = sha256 is not None
-    return load_official(
+    encoder = load_official(
         path, family, img_size, patch_size, num_heads, layer_norm_eps=layer_norm_eps, verified=verified
     )
+    require_same_answer(path, encoder)
+    return encoder
 
 
 def require_spec(path: Path, encoder: Encoder, wanted: EncoderSpec, name: str) -> None:
@@ -84,7 +98,7 @@ def require_spec(path: Path, encoder: Encoder, wanted: EncoderSpec, name: str) -
     Raises:
         UserError: with every difference.
     """
-    there, asked = encoder.spec.to_dict(), wanted.to_dict()
+    there, asked = asdict(encoder.spec), asdict(wanted)
     differences = [
         f"{field} {there[field]} instead of {asked[field]}"
         for field in asked

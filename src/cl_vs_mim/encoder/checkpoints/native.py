@@ -86,6 +86,14 @@ def read_header(path: Path) -> tuple[EncoderSpec, dict[str, Any]]:
     return _spec_of(path, EncoderSpec, header["spec"]), header["metadata"]
 
 
+def is_native(path: Path) -> bool:
+    """Whether a file says of itself that :func:`save_encoder` wrote it."""
+    try:
+        return _HEADER in read_safetensors(path)[1]
+    except UserError:
+        return False
+
+
 def load_native(path: Path, given: Mapping[str, float | None]) -> Encoder:
     """The encoder of a file of :func:`save_encoder`; see :func:`cl_vs_mim.encoder.checkpoints.load_encoder`."""
     tensors, metadata = read_safetensors(path)

@@ -6,16 +6,19 @@ the reading of published checkpoints and the backbone of dense tasks ask the fam
 
 All families here are made of a patch projection, a CLS token, blocks of self-attention and an MLP, each with a
 LayerNorm before it and a residual around it, and a last LayerNorm, under timm's names. What may differ is how positions
-enter, how queries, keys and values are made, how a residual is scaled, and how the weights are initialised.
+enter, how queries, keys and values are made, how a residual is scaled, and how the weights are initialised. A family
+that is otherwise inside overrides :meth:`Family.look`, and one with other tokens before the patches than CLS
+:meth:`Family.prefix`.
 
-Shapes: B images, N patch tokens on a grid of rows x columns, D channels, H heads, L blocks. Token 0 is CLS.
+Shapes: B images, N patch tokens on a grid of rows x columns, P tokens before them (1: CLS, if a family says nothing
+else), D channels, H heads, L blocks.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from cl_vs_mim.core.registry import Register
 
@@ -27,6 +30,15 @@ if TYPE_CHECKING:
     from cl_vs_mim.encoder.spec import EncoderSpec
 
 FAMILIES = Register("family", "cl_vs_mim.encoder.families", "FAMILY")
+
+
+class Inside(NamedTuple):
+    """What happens to the tokens in one block; T = P+N tokens."""
+
+    attention: Tensor  # (B, H, T, T) softmax probabilities
+    head_outputs: Tensor  # (B, H, T, D/H) attention @ values, before the output projection
+    after_attention: Tensor  # (B, T, D) tokens after the attention residual
+    after_mlp: Tensor  # (B, T, D) tokens after the MLP residual: the block's output
 
 
 class Family(ABC):
@@ -41,14 +53,16 @@ class Family(ABC):
             of other sizes taken (DINO's small crops).
         by_block: kinds of positions that all blocks share -> the kind in which every block has its own, as some
             originals fine-tune; see :meth:`apart`.
+        any_size: whether images of other sizes, not only squares, are taken by dense tasks.
         layer_scale: name of a tensor that only a backbone with LayerScale has.
         containers: how checkpoints of this family's own were published, beside those that
-            :mod:`cl_vs_mim.encoder.checkpoints.official` knows: name -> its ``Container``.
+            :mod:`cl_vs_mim.encoder.checkpoints.containers` knows: name -> its ``Container``.
     """
 
     positions: ClassVar[tuple[str, ...]]
     absolute: ClassVar[bool] = True
     by_block: ClassVar[Mapping[str, str]] = {}
+    any_size: ClassVar[bool] = True
     layer_scale: ClassVar[str] = "blocks.0.ls1.gamma"
     containers: ClassVar[Mapping[str, Any]] = {}
 
@@ -67,18 +81,31 @@ class Family(ABC):
     def build(self, spec: EncoderSpec) -> nn.Module:
         """The backbone with its initial weights, drawn from torch's global generator."""
 
+    def prefix(self, backbone: nn.Module) -> tuple[str, ...]:
+        """Names of the tokens before the patches, in their order; ``cls`` is CLS."""
+        return ("cls",)
+
     # ---- embedding -------------------------------------------------------------------------------
 
     def patches(self, backbone: nn.Module, images: Tensor) -> Tensor:
         """Each patch projected, without position: (B, 3, rows * P, columns * P), normalised -> (B, N, D)."""
         return backbone.patch_embed.proj(images).flatten(2).transpose(1, 2)
 
-    @abstractmethod
+    def placed(self, backbone: nn.Module, patches: Tensor, rows: int, columns: int) -> Tensor:
+        """Prefix tokens in front and positions added: (B, N, D) -> (B, P+N, D), what the first block takes."""
+        import torch
+
+        cls = backbone.cls_token.expand(len(patches), -1, -1).to(patches.dtype)
+        tokens = torch.cat([cls, patches], dim=1)
+        positions = self.resampled_positions(backbone, rows, columns)
+        return tokens if positions is None else tokens + positions
+
     def resampled_positions(self, backbone: nn.Module, rows: int, columns: int) -> Tensor | None:
         """What is added to the tokens of a grid (1, 1+N, D), or None where nothing is.
 
         On the grid of pre-training these are the positions as they are.
         """
+        raise NotImplementedError("a family says this, or places its tokens itself")
 
     # ---- blocks ----------------------------------------------------------------------------------
 
@@ -104,11 +131,31 @@ class Family(ABC):
         """
         return block(tokens)
 
-    @abstractmethod
+    def look(self, block: nn.Module, tokens: Tensor, bias: Tensor | None, heads: int) -> Inside:
+        """One block computed from its parts, because fused attention never forms the maps: (B, P+N, D) -> its inside.
+
+        Args:
+            block: one block of the backbone.
+            tokens: the block's input.
+            bias: what the block adds, as :meth:`apply` takes it.
+            heads: number of attention heads.
+        """
+        normed = block.norm1(tokens)
+        q, k, v = self.queries_keys_values(block.attn, normed, heads)  # (B, H, T, D/H) each
+        logits = (q * block.attn.scale) @ k.transpose(-2, -1)
+        if bias is not None:
+            logits = logits + bias  # before the softmax, as in training
+        attention = logits.softmax(dim=-1)  # (B, H, T, T)
+        head_outputs = attention @ v
+        update = block.attn.proj(head_outputs.transpose(1, 2).flatten(2))
+        after_attention = tokens + self.residual(block, 1, update)
+        after_mlp = after_attention + self.residual(block, 2, block.mlp(block.norm2(after_attention)))
+        return Inside(attention, head_outputs, after_attention, after_mlp)
+
     def queries_keys_values(self, attention: nn.Module, tokens: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
         """What a block's attention makes of its input: (B, 1+N, D) -> three of (B, H, 1+N, D/H), queries unscaled."""
+        raise NotImplementedError("a family says this, or looks into its blocks itself")
 
-    @abstractmethod
     def residual(self, block: nn.Module, half: int, update: Tensor) -> Tensor:
         """An update (B, 1+N, D) as it is added to the tokens, that is, with LayerScale where there is one.
 
@@ -117,11 +164,15 @@ class Family(ABC):
             half: 1 after attention, 2 after the MLP.
             update: what attention or the MLP gives out.
         """
+        raise NotImplementedError("a family says this, or looks into its blocks itself")
 
     # ---- weights ---------------------------------------------------------------------------------
 
-    def resized(self, name: str, value: Tensor, grid: int) -> Tensor | None:
-        """A tensor of the backbone's state for grid x grid patches; None: the new backbone's own is right already."""
+    def resized(self, name: str, value: Tensor, new: Tensor, grid: int) -> Tensor | None:
+        """A tensor of the backbone's state for grid x grid patches, in the shape of ``new``.
+
+        None: the new backbone's own is right already.
+        """
         return value
 
     def apart(self, state: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
@@ -136,7 +187,6 @@ class Family(ABC):
         """Tensors of published files that are no weights: name -> its only right value, and what is wrong otherwise."""
         return {}
 
-    @abstractmethod
     def read_positions(self, path: Path, tensors: Mapping[str, Tensor], grid: int, heads: int) -> str:
         """The kind of positions of a published checkpoint.
 
@@ -149,6 +199,7 @@ class Family(ABC):
         Raises:
             UserError: the positions are missing, of another family, or of another grid or number of heads.
         """
+        raise NotImplementedError("a family with containers of its own says this")
 
 
 def of_block(bias: Tensor | None, block: int) -> Tensor | None:

@@ -1,7 +1,8 @@
-"""The BEiT-like ViT (SimMIM, BEiT), on timm's class.
+"""The BEiT-like ViT (SimMIM, BEiT), on timm's class: no bias on the keys, and positions of one of three kinds.
 
-Relative position biases, LayerScale, no absolute positions, and no bias on the keys. Pre-trained, all blocks share one
-table of biases (``relative``); the originals give each its own when they fine-tune (``relative_by_block``).
+``relative``: relative position biases and LayerScale, as SimMIM and BEiT of ImageNet-22K have them; pre-trained, all
+blocks share one table, and the originals give each its own when they fine-tune (``relative_by_block``). ``learned``:
+absolute positions, as BEiT of ImageNet-1K has them, without LayerScale.
 """
 
 from __future__ import annotations
@@ -16,13 +17,12 @@ from torch import Tensor, nn
 
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.encoder.families import Family
-from cl_vs_mim.encoder.layers import timm_arguments
+from cl_vs_mim.encoder.layers import CLS_ROWS, require_grid, resampled, resized_table, timm_arguments
 from cl_vs_mim.encoder.spec import EncoderSpec
 
 _BY_BLOCK = "relative_by_block"
 _SHARED, _OWN = "rel_pos_bias.", "blocks.{}.attn."  # where a table is
 _TABLE, _INDEX = "relative_position_bias_table", "relative_position_index"
-_CLS_ROWS = 3  # the last rows of the table: CLS to patch, patch to CLS, CLS to CLS
 
 
 class BEiT(Family):
@@ -31,23 +31,29 @@ class BEiT(Family):
     It is initialised as BEiT does it: truncated normal, residual branches divided by sqrt(2 l) (arXiv 2106.08254).
     """
 
-    positions = ("relative", _BY_BLOCK)
+    positions = ("relative", _BY_BLOCK, "learned")
     by_block: ClassVar[Mapping[str, str]] = {"relative": _BY_BLOCK}
-    absolute = False
+    absolute = False  # of no kind for MAE and DINO, which need another initialisation anyway
     layer_scale = "blocks.0.gamma_1"
 
     def build(self, spec: EncoderSpec) -> nn.Module:
         from timm.models.beit import Beit
 
-        own = spec.positions == _BY_BLOCK
-        arguments = {"use_abs_pos_emb": False, "use_shared_rel_pos_bias": not own, "use_rel_pos_bias": own}
-        return Beit(**arguments, **timm_arguments(spec))
+        asked = {
+            "use_abs_pos_emb": spec.positions == "learned",
+            "use_shared_rel_pos_bias": spec.positions == "relative",
+            "use_rel_pos_bias": spec.positions == _BY_BLOCK,
+        }
+        return Beit(**asked, **timm_arguments(spec))
 
-    def resampled_positions(self, backbone: nn.Module, rows: int, columns: int) -> None:
-        """Nothing is added to the tokens."""
+    def resampled_positions(self, backbone: nn.Module, rows: int, columns: int) -> Tensor | None:
+        """Nothing is added to the tokens where positions are relative; absolute ones are resampled (bicubic)."""
+        return None if backbone.pos_embed is None else resampled(backbone.pos_embed, rows, columns)
 
-    def bias(self, backbone: nn.Module, rows: int, columns: int) -> Tensor:
+    def bias(self, backbone: nn.Module, rows: int, columns: int) -> Tensor | None:
         """The relative position bias; on another grid its table is resampled (bicubic), as BEiT does."""
+        if backbone.pos_embed is not None:
+            return None
         shared = backbone.rel_pos_bias
         holders = [shared] if shared is not None else [block.attn for block in backbone.blocks]
         return torch.cat([_bias_of(one, rows, columns) for one in holders])
@@ -76,10 +82,12 @@ class BEiT(Family):
         gamma = getattr(block, f"gamma_{half}")
         return update if gamma is None else gamma * update
 
-    def resized(self, name: str, value: Tensor, grid: int) -> Tensor | None:
+    def resized(self, name: str, value: Tensor, new: Tensor, grid: int) -> Tensor | None:
         if name.endswith(_INDEX):
             return None
-        return _resized_table(value, grid, grid) if name.endswith(_TABLE) else value
+        if name == "pos_embed":
+            return resampled(value, grid, grid)
+        return resized_table(value, grid, grid) if name.endswith(_TABLE) else value
 
     def apart(self, state: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
         found = {name: value for name, value in state.items() if not name.startswith(_SHARED)}
@@ -87,16 +95,18 @@ class BEiT(Family):
         return found | {f"{_OWN.format(block)}{_TABLE}": table.clone() for block in range(depth)}
 
     def constants(self, spec: EncoderSpec) -> dict[str, tuple[Tensor, str]]:
-        places = [_SHARED] if spec.positions == "relative" else [_OWN.format(block) for block in range(spec.depth)]
+        places = {"relative": [_SHARED], _BY_BLOCK: [_OWN.format(block) for block in range(spec.depth)]}
         words = "relative_position_index numbers the positions in another order than timm does"
-        index = _index(spec.grid, spec.grid)
-        return {place + _INDEX: (index, words) for place in places}
+        return {place + _INDEX: (_index(spec.grid, spec.grid), words) for place in places.get(spec.positions, [])}
 
     def read_positions(self, path: Path, tensors: Mapping[str, Tensor], grid: int, heads: int) -> str:
-        if "pos_embed" in tensors:
-            raise UserError(f"{path} has absolute positions (pos_embed); a BEiT-like encoder here has none")
         shared, own = tensors.get(_SHARED + _TABLE), tensors.get(_OWN.format(0) + _TABLE)
         table = shared if own is None else own
+        if "pos_embed" in tensors:
+            if table is not None:
+                raise UserError(f"{path} has absolute positions (pos_embed) and relative ones ({_TABLE}), not one kind")
+            require_grid(path, tensors["pos_embed"], grid)
+            return "learned"
         if table is None or table.ndim != 2:
             raise UserError(
                 f"{path} has no {_SHARED}{_TABLE} with 2 dimensions; its positions are not those of a BEiT-like ViT"
@@ -110,8 +120,8 @@ class BEiT(Family):
             raise UserError(
                 f"{path}: its relative position bias is for {stored} heads, but num_heads={heads} was given"
             )
-        if rows != (2 * grid - 1) ** 2 + _CLS_ROWS:
-            side = (math.isqrt(max(rows - _CLS_ROWS, 0)) + 1) // 2
+        if rows != (2 * grid - 1) ** 2 + CLS_ROWS:
+            side = (math.isqrt(max(rows - CLS_ROWS, 0)) + 1) // 2
             raise UserError(
                 f"{path}: its relative position bias is for a {side}x{side} grid, but img_size and patch_size give "
                 f"{grid}x{grid}; give the size it was trained at (positions are not interpolated)"
@@ -123,7 +133,7 @@ def _bias_of(holder: nn.Module, rows: int, columns: int) -> Tensor:
     """(1, H, 1+N, 1+N) of a module with a table, for a grid."""
     table, index = holder.relative_position_bias_table, holder.relative_position_index
     if (rows, columns) != tuple(holder.window_size):
-        table = _resized_table(table, rows, columns)
+        table = resized_table(table, rows, columns)
         index = _index(rows, columns).to(table.device)
     return table[index.flatten()].unflatten(0, index.shape).permute(2, 0, 1).unsqueeze(0)
 
@@ -133,14 +143,6 @@ def _index(rows: int, columns: int) -> Tensor:
     from timm.layers.pos_embed_rel import gen_relative_position_index
 
     return gen_relative_position_index((rows, columns), class_token=True)
-
-
-def _resized_table(table: Tensor, rows: int, columns: int) -> Tensor:
-    """A relative position table ((2g-1)^2 + 3, H) for another grid, bicubic as in BEiT; rows of CLS stay."""
-    from timm.layers.pos_embed_rel import resize_rel_pos_bias_table_simple
-
-    count = (2 * rows - 1) * (2 * columns - 1) + _CLS_ROWS
-    return resize_rel_pos_bias_table_simple(table, (rows, columns), (count, table.shape[1]))
 
 
 FAMILY = BEiT()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.encoder.families import Family
-from cl_vs_mim.encoder.layers import sincos_positions, timm_arguments
+from cl_vs_mim.encoder.layers import require_grid, resampled, sincos_positions, timm_arguments
 from cl_vs_mim.encoder.spec import EncoderSpec
 
 _SAME = 1e-3  # largest difference at which a published table of positions counts as the sin-cos one
@@ -49,7 +49,7 @@ class ViT(Family):
         Also positions of sines and cosines, which at the encoder's own scale would place the new patches where no
         patch was during training.
         """
-        return _resampled(backbone.pos_embed, rows, columns)
+        return resampled(backbone.pos_embed, rows, columns)
 
     def queries_keys_values(self, attention: nn.Module, tokens: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
         batch, count, _ = tokens.shape
@@ -60,9 +60,9 @@ class ViT(Family):
     def residual(self, block: nn.Module, half: int, update: Tensor) -> Tensor:
         return getattr(block, f"ls{half}")(update)
 
-    def resized(self, name: str, value: Tensor, grid: int) -> Tensor:
+    def resized(self, name: str, value: Tensor, new: Tensor, grid: int) -> Tensor:
         if name == "pos_embed":
-            return _resampled(value, grid, grid)
+            return resampled(value, grid, grid)
         return value
 
     def exact(self, spec: EncoderSpec) -> frozenset[str]:
@@ -70,36 +70,16 @@ class ViT(Family):
 
     def read_positions(self, path: Path, tensors: Mapping[str, Tensor], grid: int, heads: int) -> str:
         table = tensors.get("pos_embed")
-        if table is None or table.ndim != 3:
-            raise UserError(f"{path} has no pos_embed with 3 dimensions; its positions are not those of a plain ViT")
-        _, rows, width = table.shape  # (1, 1+N, D)
-        if rows != grid**2 + 1:
-            if rows == grid**2:
-                raise UserError(
-                    f"{path}: its position embedding has {rows} rows, one for each of {grid}x{grid} patches and none "
-                    "for CLS (DeiT III is such a one); encoders whose CLS token has no position are not supported"
-                )
-            side = math.isqrt(max(rows - 1, 0))
-            stored = f"{rows - 1} patches ({side}x{side})" if side**2 == rows - 1 else f"{rows} rows"
-            raise UserError(
-                f"{path}: its position embedding has CLS and {stored}, but img_size and patch_size give {grid**2} "
-                f"({grid}x{grid}); give the size it was trained at (positions are not interpolated)"
-            )
+        if table is None:
+            raise UserError(f"{path} has no pos_embed; its positions are not those of a plain ViT")
+        require_grid(path, table, grid)
+        width = table.shape[2]
         if width % 4:
             return "learned"
         rows_first = sincos_positions(grid, width).data  # MoCo v3
         columns_first = rows_first.roll(width // 2, dims=-1)  # MAE
         fixed = any(torch.allclose(table.float(), known, atol=_SAME) for known in (rows_first, columns_first))
         return "sincos" if fixed else "learned"
-
-
-def _resampled(table: Tensor, rows: int, columns: int) -> Tensor:
-    """Positions (1, 1+N, D) for another grid, bicubic; the row of CLS stays."""
-    from timm.layers import (
-        resample_abs_pos_embed,
-    )  # a configuration, which asks families what they allow, needs no timm
-
-    return resample_abs_pos_embed(table, [rows, columns], num_prefix_tokens=1)
 
 
 FAMILY = ViT()

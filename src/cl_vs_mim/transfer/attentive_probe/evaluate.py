@@ -125,5 +125,6 @@ def _tokens(
     count, start = batch or analysis.batch_size, 0
     for pixels in batches(split.index, positions, size, analysis.crop_fraction, count, job.threads):
         tokens = depth_tokens(job.encoder, pixels, job.settings.final_norm)
-        yield positions[start : start + len(pixels)], [one.float().clone() for one in tokens]
+        first = 0 if job.encoder.has_cls else 1
+        yield positions[start : start + len(pixels)], [one[:, first:].float().clone() for one in tokens]
         start += len(pixels)

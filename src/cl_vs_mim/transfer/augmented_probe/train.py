@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cl_vs_mim.core.blocks import block_index
 from cl_vs_mim.core.randomness import global_randomness
 from cl_vs_mim.encoder.model import Encoder
-from cl_vs_mim.encoder.pooling import pool
+from cl_vs_mim.encoder.pooling import pool, require_pooling
 from cl_vs_mim.pretrain.objective import Objective, ObjectiveOutput
 from cl_vs_mim.transfer.augmented_probe.settings import AugmentedProbe
 from cl_vs_mim.transfer.job import Job
@@ -23,6 +23,7 @@ class Probed(Objective):
 
     def __init__(self, encoder: Encoder, config: AugmentedProbe, classes: int) -> None:
         super().__init__(encoder.requires_grad_(False), config.views)
+        require_pooling(encoder, config.pooling)
         self.config, self.depth = config, block_index(config.depth, encoder.spec.depth) + 1
         self.norm = nn.BatchNorm1d(encoder.spec.width, affine=False, eps=1e-6) if config.batch_norm else nn.Identity()
         self.head = nn.Linear(encoder.spec.width, classes)

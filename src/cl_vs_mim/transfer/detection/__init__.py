@@ -17,6 +17,7 @@ TASK = Task(
     evaluate="cl_vs_mim.transfer.detection.evaluate",
     tables=("detection",),
     runs="pair",
+    any_size=True,
     data="scenes",
     part="coco",
     later=frozenset({"least_score", "draw_images", "draw_score"}),

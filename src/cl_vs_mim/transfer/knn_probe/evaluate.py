@@ -25,7 +25,7 @@ from cl_vs_mim.evaluated import batches, depth_features
 from cl_vs_mim.metrics.neighbours import vote
 from cl_vs_mim.transfer.job import Job
 from cl_vs_mim.transfer.knn_probe import KnnProbe
-from cl_vs_mim.transfer.linear_probe.selection import image_rows
+from cl_vs_mim.transfer.linear_probe.selection import image_rows, without_cls
 from cl_vs_mim.transfer.splits import Split, constant_guess, read_splits
 
 PROTOCOL = "knn"
@@ -81,6 +81,8 @@ def evaluate(job: Job, trained: None) -> dict[str, pd.DataFrame]:
         for kind in split.labels
     ]
     table = pd.concat(rows, ignore_index=True).astype(dict.fromkeys(("labels", "split", "image"), "category"))
+    if not encoder.has_cls:
+        table = without_cls(table)
     return {"knn_probe": with_columns(table, {"metric": "top1", "protocol": PROTOCOL})}
 
 

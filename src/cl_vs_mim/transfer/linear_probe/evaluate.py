@@ -28,6 +28,7 @@ from cl_vs_mim.transfer.linear_probe.selection import (
     hold_back,
     selection_table,
     set_names,
+    without_cls,
 )
 from cl_vs_mim.transfer.splits import Split, constant_guess, read_splits
 
@@ -127,4 +128,7 @@ def evaluate(job: Job, trained: None) -> dict[str, pd.DataFrame]:
         origin |= {"protocol": PROTOCOL}
         save_probes(job.options["probes"], result.choices, classes, result.standard, settings, origin)
     rows = with_columns(result.rows, {"metric": "top1", "protocol": PROTOCOL})
-    return {"linear_probe_selection": result.selection, "linear_probe": rows}
+    tables = {"linear_probe_selection": result.selection, "linear_probe": rows}
+    if not encoder.has_cls:  # what was fitted on no features tells nothing
+        tables = {name: without_cls(table) for name, table in tables.items()}
+    return tables

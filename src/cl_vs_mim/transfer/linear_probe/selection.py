@@ -134,3 +134,9 @@ def _depth_and_pooling(place: np.ndarray, poolings: Sequence[str] = POOLINGS) ->
 def set_names(depth: int) -> list[str]:
     """The feature sets of an encoder of ``depth`` blocks, in the order of its features."""
     return [f"depth {block}, {pooling}" for block in range(depth + 1) for pooling in POOLINGS]
+
+
+def without_cls(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of probes without those of CLS: of an encoder that has none, they were fitted on no features."""
+    rows = table[table["pooling"] != "cls"].reset_index(drop=True)
+    return rows.assign(pooling=rows["pooling"].cat.remove_unused_categories())

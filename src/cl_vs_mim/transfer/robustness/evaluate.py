@@ -25,7 +25,7 @@ from cl_vs_mim.data.identity import data_hash
 from cl_vs_mim.data.images import ImageFolderIndex, index_image_folder, normalise
 from cl_vs_mim.data.labels import image_labels
 from cl_vs_mim.encoder.model import Encoder
-from cl_vs_mim.encoder.pooling import Pooling, pool
+from cl_vs_mim.encoder.pooling import Pooling, pool, require_pooling
 from cl_vs_mim.evaluated import SPLIT, analysis_images, batches
 from cl_vs_mim.transfer.job import Job
 from cl_vs_mim.transfer.linear_probe.probes import Probe, load_probe
@@ -44,6 +44,9 @@ class Reader:
     probe: Probe
     block: int  # 1 … L
     pooling: Pooling
+
+    def __post_init__(self) -> None:
+        require_pooling(self.encoder, self.pooling)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> np.ndarray:

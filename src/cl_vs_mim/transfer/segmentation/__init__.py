@@ -18,6 +18,7 @@ TASK = Task(
     evaluate="cl_vs_mim.transfer.segmentation.evaluate",
     tables=("segmentation",),
     runs="pair",
+    any_size=True,
     data="scenes",
     part="ade20k",
     later=frozenset({"draw_images", "slide_stride"}),
