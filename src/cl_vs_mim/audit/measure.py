@@ -50,9 +50,7 @@ class Measured:
     paths: tuple[Path, ...] = ()  # the tables behind it
     before: Estimate | None = None  # the contrast of the untrained encoders, where trained ones must differ from theirs
     least_seen: float | None = None  # of every: alone, the least value of any seed at any depth
-    computed: str = (
-        ""  # digest of the numbers that entered: measurements that share it are one, however they were chosen
-    )
+    computed: str = ""  # digest of the numbers that entered: measurements that share it are one and the same
 
     @property
     def evidence(self) -> Evidence:
