@@ -33,6 +33,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     :mod:`test_workflow_killed` and the last test below have Snakemake start the console script.
     """
     checkout = copy_of_workflow(tmp_path_factory.mktemp("clone") / "checkout")
+    claims = checkout / "config" / "claims.yaml"  # how often its rules err is asked by test_audit_simulation
+    claims.write_text(claims.read_text().replace("replicates: 2000", "replicates: 50"))
+    assert "replicates: 50" in claims.read_text()
     with preloaded(tmp_path_factory.mktemp("preloaded")) as variables:
         result = snakemake(checkout, variables=variables)
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
