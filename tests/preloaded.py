@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 LIBRARIES = (
@@ -46,13 +46,14 @@ _ERRORS = "surrogateescape"  # what is no UTF-8 comes through
 
 
 @contextmanager
-def preloaded(folder: Path) -> Iterator[dict[str, str]]:
+def preloaded(folder: Path, libraries: Sequence[str] = LIBRARIES) -> Iterator[dict[str, str]]:
     """Within it, shells with these variables in their environment have ``cl-vs-mim`` run as this file says.
 
     Nothing of it is left afterwards, whatever a command was doing.
 
     Args:
         folder: for a socket and a log; its path is short (a socket's has 107 bytes at most).
+        libraries: modules to import beforehand.
     """
     import shlex
     import subprocess
@@ -64,7 +65,7 @@ def preloaded(folder: Path) -> Iterator[dict[str, str]]:
     with (
         (folder / "log").open("w") as log,
         subprocess.Popen(
-            [sys.executable, __file__, "serve", str(place)],
+            [sys.executable, __file__, "serve", str(place), *libraries],
             env=os.environ | _NO_THREADS,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -101,14 +102,14 @@ def call(place: str, script: str, words: list[str]) -> None:
 # ------------------------------------------------------------------------------------------------
 
 
-def serve(place: str) -> None:
+def serve(place: str, libraries: list[str]) -> None:
     """Fork a process for every call, until standard input ends; returns in those processes, and only there."""
     import gc
     import select
     import signal
     from importlib import import_module
 
-    for name in LIBRARIES:
+    for name in libraries:
         with suppress(ImportError):  # what is not installed, no rule needs
             import_module(name)
     if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208
@@ -154,5 +155,5 @@ if __name__ == "__main__":
     sys.path.pop(0)  # this folder, where the console script has its own
     from cl_vs_mim.cli import main
 
-    serve(sys.argv[2])
+    serve(sys.argv[2], sys.argv[3:])
     sys.exit(main())
