@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from cl_vs_mim.config.study import studies_in
@@ -25,9 +26,12 @@ def copy_of_workflow(folder: Path) -> Path:
     return folder
 
 
-def snakemake(checkout: Path, *arguments: str, study: str = "smoke") -> subprocess.CompletedProcess[str]:
-    """Everything that Snakemake has to say, unless another profile is asked for."""
+def snakemake(
+    checkout: Path, *arguments: str, study: str = "smoke", variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Everything that Snakemake has to say, unless another profile is asked for; ``variables`` are set besides."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    environment |= variables or {}
     profile = [] if "--workflow-profile" in arguments else ["--workflow-profile", "none"]
     return subprocess.run(
         [sys.executable, "-m", "snakemake", "--cores", "2", *profile, *arguments, "--config", f"study={study}"],

@@ -117,7 +117,7 @@ def study(folder: Path) -> dict[str, Any]:
     from workplace import smoke_study
 
     tiny = smoke_study()
-    tiny["data"]["objects"] |= {"train_per_identity": 2, "val_per_identity": 1, "heldout_per_object": 1}
+    tiny["data"]["objects"] |= {"train_per_identity": 1, "val_per_identity": 1, "heldout_per_object": 1}
     tiny["data"]["kit"] = str(ROOT / "data" / "kit")
     for architecture in tiny["architectures"].values():
         architecture.update(width=16, depth=3, heads=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,15 @@ import torch
 from PIL import Image
 
 from cl_vs_mim.core.errors import UserError
-from cl_vs_mim.data.images import decode, decode_many, index_image_folder, normalise, select_evenly
+from cl_vs_mim.data.images import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    decode,
+    decode_many,
+    index_image_folder,
+    normalise,
+    select_evenly,
+)
 
 
 @pytest.fixture
@@ -94,6 +103,11 @@ def test_missing_image_is_named(folder: Path) -> None:
     (folder / "eel" / "1.png").unlink()
     with pytest.raises(UserError, match=r"eel/1\.png cannot be read"):
         decode_many(index, range(12), 16)
+
+
+def test_mean_and_deviation_are_timms() -> None:
+    constants = import_module("timm.data.constants")
+    assert (IMAGENET_MEAN, IMAGENET_STD) == (constants.IMAGENET_DEFAULT_MEAN, constants.IMAGENET_DEFAULT_STD)
 
 
 def test_normalisation_agrees_with_torchvision() -> None:

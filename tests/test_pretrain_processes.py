@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from cl_vs_mim.pretrain import distributed
+from cl_vs_mim.pretrain.commands import pretrain
 from cl_vs_mim.pretrain.distributed import GlobalBatchNorm1d, gather_rows, own_rows, share_batch_norms
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,17 +70,23 @@ def place(tmp_path_factory) -> Path:
 
 
 def train(place: Path, model: str, devices: int) -> tuple[dict[str, torch.Tensor], Path]:
+    """Trained on CPUs: by the command, or where one process is enough by this one."""
     runs, output = place / f"runs_{model}_{devices}", place / f"{model}_{devices}.safetensors"
-    command = [sys.executable, "-m", "cl_vs_mim", "pretrain", f"--config={place / 'smoke.yaml'}"]
-    command += [f"--run={model}_seed0", f"--data={place / 'data'}", f"--runs={runs}", f"--output={output}"]
-    done = subprocess.run(
-        [*command, "--device=cpu", "--threads=1", f"--devices={devices}"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    given = {"config": place / "smoke.yaml", "run": f"{model}_seed0", "data": place / "data", "runs": runs}
+    given |= {"output": output, "device": "cpu", "threads": 1, "devices": devices}
+    if devices == 1:
+        threads = torch.get_num_threads()
+        pretrain(**given)
+        torch.set_num_threads(threads)
+    else:
+        done = subprocess.run(
+            [sys.executable, "-m", "cl_vs_mim", "pretrain", *(f"--{key}={value}" for key, value in given.items())],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
     (folder,) = runs.iterdir()
     return load_file(output), folder
 

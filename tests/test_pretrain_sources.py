@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +61,16 @@ def test_files_give_the_views_of_memory_up_to_rounding(square: Path) -> None:
         for one, other in zip(kept, read, strict=True):
             assert (one - other).abs().mean() < 0.02  # a grey level is 0.017; solarize may turn a few pixels
     assert torch.equal(memory.first(4), stream.first(4))
+
+
+def test_workers_start_without_the_libraries_of_a_training() -> None:
+    """Each one imports this module by itself, before every training from files and after every jump."""
+    code = (
+        "import sys, cl_vs_mim.pretrain.sources\n"
+        "print([name for name in ('torchvision', 'timm', 'lightning_fabric', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_workers_steps_and_parts_change_nothing(oblong: Path) -> None:

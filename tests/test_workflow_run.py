@@ -19,15 +19,25 @@ pytest.importorskip("snakemake")
 
 from checkout import copy_of_workflow, jobs_of, snakemake
 from cl_vs_mim.encoder.checkpoints import load_encoder
+from preloaded import preloaded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout after a whole run of the smoke study."""
+    """A checkout after a whole run of the smoke study.
+
+    Its commands are forked from a process that has imported the libraries: started by themselves, they would spend most
+    of their time on importing them, and this run is the longest part of all tests. What they do is the same.
+    :mod:`test_workflow_killed` and the last test below have Snakemake start the console script.
+    """
     checkout = copy_of_workflow(tmp_path_factory.mktemp("clone") / "checkout")
-    result = snakemake(checkout)
+    claims = checkout / "config" / "claims.yaml"  # how often its rules err is asked by test_audit_simulation
+    claims.write_text(claims.read_text().replace("replicates: 2000", "replicates: 50"))
+    assert "replicates: 50" in claims.read_text()
+    with preloaded(tmp_path_factory.mktemp("preloaded")) as variables:
+        result = snakemake(checkout, variables=variables)
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
     return checkout
 

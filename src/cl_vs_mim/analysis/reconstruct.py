@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 from cl_vs_mim.analysis.layouts import RECONSTRUCTED
@@ -27,7 +26,7 @@ from cl_vs_mim.core.progress import progress
 from cl_vs_mim.core.randomness import generator_for
 from cl_vs_mim.core.tables import with_columns, write_table
 from cl_vs_mim.data.identity import data_hash
-from cl_vs_mim.data.images import decode_many, normalise
+from cl_vs_mim.data.images import IMAGENET_MEAN, IMAGENET_STD, decode_many, normalise
 from cl_vs_mim.encoder.checkpoints import load_decoder
 from cl_vs_mim.encoder.decoders import Decoder
 from cl_vs_mim.encoder.model import Encoder
@@ -58,8 +57,8 @@ def paint(encoder: Encoder, decoder: Decoder, pixels: Tensor, masks: Tensor) -> 
     patch = encoder.spec.patch_size
     hidden = masks.repeat_interleave(patch, 1).repeat_interleave(patch, 2).unsqueeze(1)  # (M, 1, S, S)
     painted = decoder.reconstruct(encoder, images, masks)
-    mean = torch.tensor(IMAGENET_DEFAULT_MEAN, device=device).view(1, 3, 1, 1)
-    deviation = torch.tensor(IMAGENET_DEFAULT_STD, device=device).view(1, 3, 1, 1)
+    mean = torch.tensor(IMAGENET_MEAN, device=device).view(1, 3, 1, 1)
+    deviation = torch.tensor(IMAGENET_STD, device=device).view(1, 3, 1, 1)
     painted = (painted * deviation + mean).clamp(0, 1)
     original = pixels.to(device).float() / 255
     pictures = {

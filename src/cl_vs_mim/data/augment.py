@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
 from cl_vs_mim.config import View
 from cl_vs_mim.config.views import RandAugment
@@ -155,6 +154,8 @@ def render(images: Tensor, draws: Draws, view: View, image_size: int) -> Tensor:
 
 def _rand_augment(images: Tensor, settings: RandAugment, seeds: list[int]) -> Tensor:
     """torchvision's RandAugment, image by image, (B, 3, S, S) in 0 … 1; hidden corners become mid-grey."""
+    from torchvision.transforms import v2  # only a few recipes wait for it
+
     transform = v2.RandAugment(settings.operations, settings.magnitude, fill=0.5)
     changed = []
     with torch.random.fork_rng(devices=[]):  # it draws from the global generator

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
 from cl_vs_mim.core.errors import UserError, warn
 from cl_vs_mim.core.pictures import open_rgb
 from cl_vs_mim.core.progress import progress
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of R, G and B in 0 … 1; timm's and torchvision's
+IMAGENET_STD = (0.229, 0.224, 0.225)
 _said: set[tuple[str, int]] = set()  # folders of which it was said that their images are enlarged
 
 # ------------------------------------------------------------------------------------------------
@@ -47,6 +47,8 @@ def index_image_folder(root: Path) -> ImageFolderIndex:
     Raises:
         UserError: the folder is missing, holds no class folder, or a class is empty.
     """
+    from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset  # workers start without it
+
     root = Path(root)
     try:
         classes, class_to_index = find_classes(root)
@@ -154,6 +156,6 @@ def normalise(images: Tensor) -> Tensor:
     """uint8 (B, 3, S, S) in 0 … 255, or float in 0 … 1, to float32 with ImageNet's mean and standard deviation."""
     if images.dtype == torch.uint8:
         images = images.float() / 255
-    mean = torch.tensor(IMAGENET_DEFAULT_MEAN, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(IMAGENET_DEFAULT_STD, device=images.device).view(1, 3, 1, 1)
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=images.device).view(1, 3, 1, 1)
     return (images - mean) / std

@@ -16,11 +16,11 @@ from detectron2.modeling.backbone.vit import get_vit_lr_decay_rate
 from detectron2.solver import WarmupParamScheduler
 from fvcore.common.param_scheduler import MultiStepParamScheduler
 from omegaconf import DictConfig, OmegaConf
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
 from cl_vs_mim.core.files import atomic_path
 from cl_vs_mim.core.randomness import global_randomness
+from cl_vs_mim.data.images import IMAGENET_MEAN, IMAGENET_STD
 from cl_vs_mim.encoder.model import Encoder
 from cl_vs_mim.encoder.spec import EncoderSpec
 from cl_vs_mim.transfer.detection.backbone import (
@@ -58,8 +58,8 @@ def _model(spec: EncoderSpec, settings: Detection, classes: int, device: torch.d
     wanted = {"auto": device.type == "cuda", "32-true": False, "bf16-mixed": True}
 
     # Our images are RGB in 0 … 255; the encoders were trained on ImageNet's mean and deviation of 0 … 1.
-    model.pixel_mean = [255 * value for value in IMAGENET_DEFAULT_MEAN]
-    model.pixel_std = [255 * value for value in IMAGENET_DEFAULT_STD]
+    model.pixel_mean = [255 * value for value in IMAGENET_MEAN]
+    model.pixel_std = [255 * value for value in IMAGENET_STD]
     model.input_format = "RGB"
 
     backbone = model.backbone
