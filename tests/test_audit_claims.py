@@ -105,8 +105,9 @@ def test_depths_are_relative_and_reduced_as_asked() -> None:
         assert (reduced(curve, Term(model="cl", depths=span, over=over)) == expected).all()
     shifted = reduced(curve, Term(model="cl", depths=(0.5, 1.0)), shift=0.25)
     assert (shifted == 2.5).all(), "inner ends move, 0 and 1 do not"
-    with pytest.raises(UserError, match="no depth of 5 lies between"):
-        reduced(curve, Term(model="cl", depths=(0.3, 0.4)))
+    nearest = {(0.3, 0.4): 1, (0.4, 0.45): 4, (0.85, 0.9): 2, (0.8, 0.95): 2, (0.6, 0.65): 4, (0.35, 0.4): 1}
+    for span, expected in nearest.items():  # of blocks at 0, 0.25, 0.5, 0.75 and 1
+        assert (reduced(curve, Term(model="cl", depths=span)) == expected).all(), "none falls in: the nearest is taken"
 
 
 def test_every_depth_is_asked_where_the_claim_says_so(study: Study, folder: Path) -> None:

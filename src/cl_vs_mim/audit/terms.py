@@ -18,15 +18,15 @@ _NEAR = 1e-9  # of relative depths
 def window(depths: np.ndarray, term: Term, shift: float = 0.0) -> np.ndarray:
     """Which of the depths (D,) a term takes, as booleans (D,); ends other than 0 and 1 are moved by ``shift``.
 
-    Raises:
-        UserError: none of them.
+    Windows were stated for twelve blocks. One into which no depth of a shallower encoder falls takes the depth nearest
+    to its middle, the earlier of two.
     """
     span = depths[-1] - depths[0]
     relative = (depths - depths[0]) / span if span > 0 else np.ones(len(depths))
     low, high = (end if end in (0.0, 1.0) else min(1.0, max(0.0, end + shift)) for end in term.depths)
     inside = (relative >= low - _NEAR) & (relative <= high + _NEAR) if span > 0 else np.ones(len(depths), dtype=bool)
     if not inside.any():
-        raise UserError(f"no depth of {len(depths)} lies between {low:.3g} and {high:.3g} of the whole")
+        inside[np.argmin(np.round(abs(relative - (low + high) / 2), 9))] = True
     return inside
 
 
