@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # The longest files, longest first: started last, one of them would keep one process busy and the others waiting.
 FIRST = (
     "test_workflow_run.py",
-    "test_workflow.py",
     "test_pretrain_loop.py",
-    "test_reruns.py",
+    "test_faults.py",
+    "test_pretrain_processes.py",
 )
 
 
