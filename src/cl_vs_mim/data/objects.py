@@ -31,6 +31,7 @@ import pandas as pd
 
 from cl_vs_mim.config import ObjectImages
 from cl_vs_mim.core.tables import write_table
+from cl_vs_mim.data import exact
 from cl_vs_mim.data.compose import (
     Grain,
     Light,
@@ -214,7 +215,7 @@ def match_sharpness(lit: np.ndarray, image: np.ndarray, alpha: np.ndarray) -> np
     softness = 3.0 - sharpness(image)  # below 3 levels there is no detail left to compare with
     if softness <= 0:
         return lit
-    return cv2.GaussianBlur(lit, (0, 0), 0.3 + 0.1 * softness * lit.shape[0] / 96)
+    return exact.blur(lit, 0.3 + 0.1 * softness * lit.shape[0] / 96)
 
 
 def _draw_size(
@@ -233,7 +234,7 @@ def visible_box(mask: np.ndarray) -> dict[str, int]:
     pixels = np.ascontiguousarray(mask, np.uint8)
     x, y, width, height = cv2.boundingRect(pixels)
     padded = cv2.copyMakeBorder(pixels, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 3)[1:-1, 1:-1]
+    depth = exact.depths(padded)[1:-1, 1:-1]
     row, column = np.unravel_index(int(depth.argmax()), depth.shape)
     return {"x": x, "y": y, "width": width, "height": height, "interior_x": int(column), "interior_y": int(row)}
 
