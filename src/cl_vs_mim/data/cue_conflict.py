@@ -26,6 +26,7 @@ from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.tables import write_table
 from cl_vs_mim.data import exact
 from cl_vs_mim.data.compose import Pose, extent, warp
+from cl_vs_mim.data.depths import depths
 from cl_vs_mim.data.kit import Kit, KitFile
 from cl_vs_mim.data.objects import FRAME, encode_jpeg, visible_box
 from cl_vs_mim.data.pieces import MAX_ENLARGEMENT, Cutout, Pieces
@@ -137,7 +138,7 @@ def soft_shading(colour: np.ndarray, alpha: np.ndarray, box: tuple[float, float,
     smooth = exact.blur(grey * alpha, sigma) / np.maximum(exact.blur(alpha, sigma), 1e-3)
     mean = float((grey * alpha).sum() / max(float(alpha.sum()), 1.0))
     shading = exact.power(np.clip(smooth / max(mean, 8.0), 0.2, 3.0), 0.45).astype(np.float32)
-    depth = exact.depths((alpha > 0.5).astype(np.uint8))
+    depth = depths((alpha > 0.5).astype(np.uint8))
     rim = 1 - 0.28 * exact.exp32(-depth / np.float32(0.03 * reach))
     return (np.clip(shading, 0.6, 1.3) * rim)[..., None]
 

@@ -172,16 +172,6 @@ def _cubic(t: np.ndarray) -> np.ndarray:
     return np.stack([first, second, third, 1 - first - second - third], 1).astype(np.float32)
 
 
-def depths(mask: np.ndarray) -> np.ndarray:
-    """Distance, px, of each pixel of ``mask`` (uint8) from the nearest 0: float32, by OpenCV's own code in integers."""
-    intel = cv2.ipp.useIPP()  # whose code computes in float32, if the processor is Intel's or AMD's
-    cv2.ipp.setUseIPP(False)
-    try:
-        return cv2.distanceTransform(mask, cv2.DIST_L2, 3)
-    finally:
-        cv2.ipp.setUseIPP(intel)
-
-
 # ------------------------------------------------------------------------------------------------
 # Functions
 # ------------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ from cl_vs_mim.data.compose import (
     sharpness,
     warp,
 )
+from cl_vs_mim.data.depths import depths
 from cl_vs_mim.data.kit import Kit, KitFile
 from cl_vs_mim.data.pieces import MAX_ENLARGEMENT, Cutout, Pieces
 from cl_vs_mim.data.recipe import KitRecipe
@@ -234,7 +235,7 @@ def visible_box(mask: np.ndarray) -> dict[str, int]:
     pixels = np.ascontiguousarray(mask, np.uint8)
     x, y, width, height = cv2.boundingRect(pixels)
     padded = cv2.copyMakeBorder(pixels, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    depth = exact.depths(padded)[1:-1, 1:-1]
+    depth = depths(padded)[1:-1, 1:-1]
     row, column = np.unravel_index(int(depth.argmax()), depth.shape)
     return {"x": x, "y": y, "width": width, "height": height, "interior_x": int(column), "interior_y": int(row)}
 
