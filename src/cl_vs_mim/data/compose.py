@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from cl_vs_mim.data import exact
-from cl_vs_mim.data.exact import cos_sin
+from cl_vs_mim.data.angles import cos_sin
 from cl_vs_mim.data.pieces import Cutout
 from cl_vs_mim.data.products import products
 from cl_vs_mim.data.views import View

@@ -179,20 +179,6 @@ def _cubic(t: np.ndarray) -> np.ndarray:
 _LOG_2 = (6.93147180369123816490e-01, 1.90821492927058770002e-10)  # its upper 33 bits, and what follows
 
 
-def cos_sin(angle: float) -> tuple[float, float]:
-    """Cosine and sine of an ``angle`` (radians), correctly rounded: Taylor's series in integers of 128 bits."""
-    numerator, denominator = angle.as_integer_ratio()
-    one = 1 << 128
-    position = numerator * one // denominator
-    term, sums = one, [one, 0]
-    order = 0
-    while abs(term) > 1:
-        order += 1
-        term = (term * position >> 128) // order
-        sums[order % 2] += -term if order % 4 in (2, 3) else term
-    return sums[0] / one, sums[1] / one
-
-
 _NUMERATOR = (
     5.082762527590694e-4,
     6.757896990527505e-3,

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from cl_vs_mim.data import exact
+from cl_vs_mim.data.angles import cos_sin
 from cl_vs_mim.data.pieces import MAX_ENLARGEMENT, Pieces, crop
 from cl_vs_mim.data.scenery import GROUNDED, Backdrop
 
@@ -131,7 +132,7 @@ def _falloff(rng: np.random.Generator, size: int) -> np.ndarray:
     """(size, size, 1) float32, about 1: light that fades across the picture."""
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.25)
     axis = np.linspace(-1, 1, size, dtype=np.float32)
-    cos, sin = map(np.float64, exact.cos_sin(angle))
+    cos, sin = map(np.float64, cos_sin(angle))
     ramp = cos * axis[None, :] + sin * axis[:, None]
     return (1 + strength * ramp)[..., None].astype(np.float32)
 
