@@ -117,7 +117,9 @@ def study(folder: Path) -> dict[str, Any]:
     from workplace import smoke_study
 
     tiny = smoke_study()
-    tiny["data"]["objects"] |= {"train_per_identity": 1, "val_per_identity": 1, "heldout_per_object": 1}
+    tiny["data"]["objects"] |= {"train_per_identity": 2, "val_per_identity": 1, "heldout_per_object": 1}
+    tiny["data"]["scenes"] |= {"train": 4, "val": 2}
+    tiny["data"]["cue_conflict"] |= {"images": 4}
     tiny["data"]["kit"] = str(ROOT / "data" / "kit")
     for architecture in tiny["architectures"].values():
         architecture.update(width=16, depth=3, heads=2)
@@ -133,7 +135,7 @@ def study(folder: Path) -> dict[str, Any]:
 
 
 def commands(base: Path, out: Path) -> dict[str, list[str]]:
-    """Verb -> its words, reading from ``base`` and writing into ``out``, in an order in which each can be run."""
+    """Verb, and what it is done to where it is there twice -> its words, reading from ``base`` and writing into ``out``, in an order in which each can be run."""
     config, data, encoder = (
         f"--config={base}/smoke.yaml",
         f"--data={base}/objects",
@@ -149,6 +151,10 @@ def commands(base: Path, out: Path) -> dict[str, list[str]]:
     given = {
         "show-study": [config, f"--output={out}/study.yaml"],
         "compose": [config, "--dataset=objects", f"--output={out}/objects", "--workers=1"],
+        "compose scenes": [config, "--dataset=scenes", f"--output={out}/scenes", "--workers=1"],
+        "compose cue_conflict": [config, "--dataset=cue_conflict", f"--output={out}/cue_conflict", "--workers=1"],
+        "adopt": [f"--config={base}/given/folders.yaml", "--dataset=objects", f"--output={out}/adopted"],
+        "contact-sheet": [config, f"--output={out}/sheet.jpg"],
         "check": [config, "--dataset=objects", data, f"--output={out}/check.json"],
         "pretrain": [config, run, data, f"--runs={out}/runs", f"--output={out}/encoder.safetensors",
                      f"--log-table={out}/tables/training/{RUN}.csv", *on],
@@ -159,15 +165,27 @@ def commands(base: Path, out: Path) -> dict[str, list[str]]:
         "embedding": about,
         "reconstruct": about,
         "linear-probe": [*about, f"--probes={out}/probes.safetensors"],
+        "augmented-probe": [*about, f"--runs={out}/runs"],
+        "finetune": [*about, f"--runs={out}/runs", f"--tuned={out}/tuned.safetensors",
+                     f"--log-table={out}/tables/training/finetuned_{RUN}.csv"],
+        "robustness": [*about, f"--cues={base}/cue_conflict", f"--probes={base}/probes.safetensors"],
+        "segmentation": [config, run, encoder, f"--data={base}/scenes/ade20k", to, f"--runs={out}/runs",
+                         f"--picture={out}/segmentation.png", *on],
+        "detection": [config, run, encoder, f"--data={base}/scenes/coco", to, f"--runs={out}/runs",
+                      f"--picture={out}/detection.png", *on],
         "snapshots": [config, run, data, encoder, f"--runs={base}/runs", to, "--threads=1",
                       f"--log-table={base}/tables/training/{RUN}.csv"],
         "card": [config, run, f"--weights={base}/weights.safetensors", tables, f"--output={out}/card.md"],
         "figures": ["fig3", config, f"--tables={base}/drawn", reference, f"--output={out}/fig3.pdf"],
         "claims": [config, f"--claims={ROOT}/config/claims.yaml", f"--tables={base}/drawn", reference,
                    f"--output={out}/claims.json"],
+        "table": ["transfer", config, tables, reference, f"--output={out}/table.csv"],
+        "pitfalls": [config, f"--tables={base}/drawn", f"--output={out}/pitfalls.md"],
+        "preregister": ["--reason=as at first", f"--claims={ROOT}/config/claims.yaml", f"--output={out}/registered.yaml"],
+        "audit-rates": [f"--claims={base}/given/claims.yaml", f"--output={out}/rates.json", f"--page={out}/rates.md"],
         "report": [f"--claims={base}/claims.json", f"--figures={base}/fig3.png", f"--output={out}/report.html"],
     }  # fmt: skip
-    return {verb: [verb, *words] for verb, words in given.items()}
+    return {name: [*name.split()[:1], *words] for name, words in given.items()}
 
 
 def prepare(base: Path) -> None:
@@ -180,6 +198,13 @@ def prepare(base: Path) -> None:
     (base / "given").mkdir()
     tiny = study(base)
     (base / "smoke.yaml").write_text(yaml.safe_dump(tiny))
+    shutil.copytree(ROOT / "config" / "recipes", base / "given" / "recipes")
+    paper = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text(encoding="utf-8"))
+    places = {"objects": "objects", "coco": "scenes/coco", "ade20k": "scenes/ade20k", "stylized": "objects/val"}
+    paper["data"] = {name: str(base / place) for name, place in places.items()}
+    (base / "given" / "folders.yaml").write_text(yaml.safe_dump(paper))
+    claims = (ROOT / "config" / "claims.yaml").read_text(encoding="utf-8")
+    (base / "given" / "claims.yaml").write_text(claims.replace("replicates: 2000", "replicates: 10"), encoding="utf-8")
     tiny["models"]["simmim"]["checkpoint"] = {"file": str(base / "weights.safetensors")}
     (base / "given" / "smoke.yaml").write_text(yaml.safe_dump(tiny))
     for model in figure_tables.ENCODERS:
@@ -234,7 +259,7 @@ def sweep(folder: Path, verbs: Iterable[str], places: Callable[[int, str], Itera
         whole, operations = digests(out), int(counted.read_text())
         for kind in KINDS if verb in verbs else ():
             for at in places(operations, kind):
-                yield faulty(folder, words, kind, at, whole)
+                yield faulty(folder, verb, words, kind, at, whole)
         shutil.rmtree(out, ignore_errors=True)
         if verb == list(verbs)[-1]:
             return
@@ -242,12 +267,12 @@ def sweep(folder: Path, verbs: Iterable[str], places: Callable[[int, str], Itera
         assert forked(lambda words=words: cli.main(words), said) == 0, said.read_text()  # type: ignore[misc]
 
 
-def faulty(folder: Path, words: list[str], kind: str, at: int, whole: dict[str, str]) -> Case:
+def faulty(folder: Path, verb: str, words: list[str], kind: str, at: int, whole: dict[str, str]) -> Case:
     from cl_vs_mim import cli
 
     out, said = folder / "out", folder / "said"
     shutil.rmtree(out, ignore_errors=True)
-    case = Case(words[0], kind, at)
+    case = Case(verb, kind, at)
 
     def disturbed() -> None:
         inject(out, kind, at)

@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from cl_vs_mim.audit.contrasts import Contrast, Control, Enters, Heads, Share, Where
-from cl_vs_mim.config.places import read_placed
-from cl_vs_mim.config.sections import Name, Section
+from cl_vs_mim.audit.vocabulary import unknown_names
+from cl_vs_mim.config.places import read_placed, with_place
+from cl_vs_mim.config.sections import Name, Range, Section, Seed
 from cl_vs_mim.config.validation import describe
 from cl_vs_mim.core.errors import UserError, nearest
 from cl_vs_mim.figures.figure import FIGURES, file_name
@@ -71,12 +72,16 @@ class Simulation(Section):
     """Which studies are simulated for the table of the rules' error rates."""
 
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    most_seeds: PositiveInt = 10
-    effects: list[Annotated[float, Field(ge=0)]] = Field(default_factory=lambda: [0.0, 1.0, 3.0])  # sd between seeds
-    replicates: PositiveInt = 2000
-    seed: int = 0
-    published_seeds: list[PositiveInt] = Field(default_factory=lambda: [3])  # of every encoder, a perfect replication
-    published_draws: PositiveInt = 100  # studies that find the published values with noise of their own
+    most_seeds: Annotated[int, Field(ge=1, le=100)] = 10
+    effects: list[Annotated[float, Field(ge=0, le=100)]] = Field(
+        default_factory=lambda: [0.0, 1.0, 3.0]
+    )  # sd between seeds
+    replicates: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
+    seed: Seed = 0
+    published_seeds: list[Annotated[int, Field(ge=1, le=100)]] = Field(
+        default_factory=lambda: [3]
+    )  # of every encoder, a perfect replication
+    published_draws: Annotated[int, Field(ge=1, le=1_000_000)] = 100  # studies with noise of their own
 
 
 # ------------------------------------------------------------------------------------------------
@@ -98,7 +103,7 @@ class Curve(Section):
     where: Where = Field(default_factory=dict)
     highest_frequency: bool = False
     per_uniform: bool = False
-    depths: tuple[float, float] = (0.0, 1e9)  # of the published curve, in blocks
+    depths: Range = (0.0, 1e9)  # of the published curve, in blocks
 
 
 def _mean_alone() -> list[Heads]:
@@ -110,7 +115,9 @@ class Multiverse(Section):
 
     heads: list[Heads] = Field(default_factory=_mean_alone)  # the first one is that of the verdict
     images: list[Share] = Field(default_factory=lambda: [1.0])
-    shifts: list[float] = Field(default_factory=lambda: [0.0])  # of the inner ends of depth windows, relative depth
+    shifts: list[Annotated[float, Field(ge=-1, le=1)]] = Field(
+        default_factory=lambda: [0.0]
+    )  # of the inner ends of depth windows, relative depth
     controls: list[Enters] = Field(default_factory=list)  # instead of what the claim says
 
     @model_validator(mode="after")
@@ -124,6 +131,7 @@ class ClaimFile(Section):
     """The whole file."""
 
     rule: Rule
+    models: list[Name] = Field(default_factory=list)  # that terms name, besides cl and mim; studies may lack some
     simulation: Simulation = Field(default_factory=Simulation)
     multiverse: Multiverse
     claims: dict[Annotated[str, Field(pattern=r"^C\d+[a-z]?$")], Claim]
@@ -148,11 +156,14 @@ def load_claims(path: Path) -> ClaimFile:
         problems = "\n".join(f"  {describe(detail, raw, ClaimFile)}" for detail in error.errors())
         raise UserError(f"claims {path} are not valid:\n{problems}") from error
     figures = [file_name(name) for name in FIGURES.names()]
-    for number, claim in file.claims.items():
-        if claim.figure not in figures:
-            raise UserError(
-                f"claims {path}: {number}: there is no figure {claim.figure!r}{nearest(claim.figure, figures)}"
-            )
+    unknown = [
+        f"claims.{number}.figure: there is no figure {claim.figure!r}{nearest(claim.figure, figures)}"
+        for number, claim in file.claims.items()
+        if claim.figure not in figures
+    ] + list(unknown_names(file))
+    if unknown:
+        problems = "\n".join(f"  {with_place(message, raw)}" for message in dict.fromkeys(unknown))
+        raise UserError(f"claims {path} are not valid:\n{problems}")
     return file
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from cl_vs_mim.config.sections import Name, Section
+from cl_vs_mim.config.sections import Name, Ordered, Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Value = str | float | int
@@ -32,7 +32,10 @@ class Term(Section):
     """
 
     model: str  # cl or mim (the study's pair), these with _untrained, :smallest or :largest, or the name of a model
-    depths: tuple[Share, Share] = (0.0, 1.0)  # relative: 0 the first depth that the table has, 1 the last
+    depths: Annotated[tuple[Share, Share], Ordered] = (
+        0.0,
+        1.0,
+    )  # relative: 0 the first depth that the table has, 1 the last
     over: Literal["mean", "max", "min", "first", "last"] = "mean"  # of those depths
     table: Name | None = None  # instead of the contrast's
     where: Where = Field(default_factory=dict)  # beside the contrast's, and instead of it where both name a column

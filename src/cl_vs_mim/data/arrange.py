@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.data import exact
 from cl_vs_mim.data.compose import Grain, Light, Pose, ambience, depth_of_field, extent, harmonise, lay, warp
 from cl_vs_mim.data.kit import KitFile
 from cl_vs_mim.data.objects import ground, match_sharpness, place, tilt_limit
@@ -147,12 +148,12 @@ def _shuffled_by_category(rng: np.random.Generator, by_category: dict[str, list[
 def _place_all(rng: np.random.Generator, pieces: Pieces, view: View, cast: list[tuple[KitFile, bool]]) -> list[Member]:
     """Find a place for each object in turn; those without one are left out. Sorted from far to near."""
     lengths = [pieces.scenery.placements[file.name].length_cm for file, _ in cast]
-    middle = math.exp(sum(map(math.log, lengths)) / len(lengths))
+    middle = exact.exp(float(exact.log(np.array(lengths)).cumsum()[-1]) / len(lengths))
     base = 0.66 / math.sqrt(max(len(cast), 2))
     share = _FREE if view.setting == "space" else MIN_VISIBLE
     members: list[Member] = []
     for (file, flies), length in zip(cast, lengths, strict=True):
-        relative = base * (length / middle) ** _SCALE_POWER * (0.7 if flies else 1.0)
+        relative = base * exact.power(length / middle, _SCALE_POWER) * (0.7 if flies else 1.0)
         for _ in range(TRIES):
             member = _try(rng, pieces, view, file, flies, relative)
             if member is not None and _uncrowded([*members, member], share):

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from cl_vs_mim.data import exact
+from cl_vs_mim.data.angles import cos_sin
 from cl_vs_mim.data.pieces import Cutout
 from cl_vs_mim.data.products import products
 from cl_vs_mim.data.views import View
@@ -48,9 +50,8 @@ class Light:
 
 def _linear(scale: float, rotation: float, mirror: bool) -> np.ndarray:
     """2x2 matrix from the cut-out's to the image's pixels (y points down)."""
-    angle = math.radians(rotation)
-    cos, sin = math.cos(angle) * scale, math.sin(angle) * scale
-    matrix = np.array([[cos, sin], [-sin, cos]])
+    cos, sin = cos_sin(math.radians(rotation))
+    matrix = np.array([[cos, sin], [-sin, cos]]) * scale
     if mirror:
         matrix[:, 0] *= -1
     return matrix
@@ -66,7 +67,7 @@ def extent(cutout: Cutout, scale: float, rotation: float, mirror: bool) -> tuple
 def warp(cutout: Cutout, pose: Pose, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The cut-out in the image's frame: colour (size, size, 3) uint8 and feathered alpha (size, size) float32."""
     level = 0
-    while level + 1 < len(cutout.levels) and pose.scale * math.sqrt(2) ** (level + 1) <= 1.0:
+    while level + 1 < len(cutout.levels) and pose.scale * math.sqrt(2 ** (level + 1)) <= 1.0:
         level += 1
     picture = cutout.levels[level]
     height, width = cutout.levels[0].shape[:2]
@@ -79,7 +80,7 @@ def warp(cutout: Cutout, pose: Pose, size: int) -> tuple[np.ndarray, np.ndarray]
         picture, np.column_stack([matrix, shift]), (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
     )
     alpha = warped[..., 3].astype(np.float32)
-    alpha = cv2.GaussianBlur(alpha, (3, 3), 0.5)
+    alpha = exact.blur(alpha, 0.5, length=3)
     np.multiply(alpha - 20, 1 / 225, out=alpha)
     np.clip(alpha, 0, 1, out=alpha)
     return warped[..., :3], alpha
@@ -110,8 +111,9 @@ def ambience(view: View, x: float, y: float, radius: float) -> tuple[np.ndarray,
     size = view.size
     left, right = max(0, int(x - radius)), min(size, int(x + radius) + 1)
     top, bottom = max(0, int(y - radius)), min(size, int(y + radius) + 1)
-    near, spread = cv2.meanStdDev(view.image[top:bottom, left:right])
-    return 0.5 * near[:, 0] + 0.5 * np.array(cv2.mean(view.image)[:3]), float(spread.mean())
+    near, spread = exact.mean_and_spread(view.image[top:bottom, left:right])
+    everywhere, _ = exact.mean_and_spread(view.image)
+    return 0.5 * near + 0.5 * everywhere, float(spread.mean())
 
 
 def harmonise(
@@ -141,8 +143,10 @@ def harmonise(
     target[0] = np.clip(target[0], 6, 96)
     gain = np.clip(_bgr(target)[0] / np.maximum(cutout.mean, 8), 0.4, 1.6)
     gain *= light.brightness * np.array([1 - light.warmth, 1.0, 1 + light.warmth])
-    contrast = float(np.clip((max(spread, 8) / max(cutout.std, 8)) ** 0.15, 0.85, 1.08))
-    saturation = float(np.clip(0.82 + np.hypot(other[1], other[2]) / 100, 0.82, 1.0)) if setting != "space" else 1.0
+    contrast = float(np.clip(exact.power(max(spread, 8) / max(cutout.std, 8), 0.15), 0.85, 1.08))
+    saturation = (
+        float(np.clip(0.82 + np.sqrt(other[1] ** 2 + other[2] ** 2) / 100, 0.82, 1.0)) if setting != "space" else 1.0
+    )
     # One affine map of BGR does it all: saturation, contrast about the mean, then the gains.
     matrix = saturation * np.eye(3) + (1 - saturation) * np.tile(_LUMA, (3, 1))
     offset = (1 - contrast) * products(matrix, cutout.mean)
@@ -151,7 +155,7 @@ def harmonise(
     margin = 3 + size // 24  # blurs that follow must not reach beyond it
     (left, top), (right, bottom) = np.clip((np.floor(box[:2]) - margin, np.ceil(box[2:]) + margin), 0, size)
     rows, columns = slice(int(top), int(bottom)), slice(int(left), int(right))
-    part = cv2.transform(colour[rows, columns].astype(np.float32), affine)
+    part = exact.colours(colour[rows, columns].astype(np.float32), affine)
     if light.relief:
         part *= _relief(light, box, size)[rows, columns, None]
     lit = np.zeros((size, size, 3), np.float32)  # outside the box nothing of it shows
@@ -161,10 +165,10 @@ def harmonise(
 
 def _relief(light: Light, box: np.ndarray, size: int) -> np.ndarray:
     """(size, size) float32: brighter towards the light, darker away from it."""
-    angle = math.radians(light.angle)
+    cos, sin = cos_sin(math.radians(light.angle))
     half = max(float(box[2] - box[0]), float(box[3] - box[1])) / 2 + 1e-6
-    xs = np.clip((np.arange(size, dtype=np.float32) - float(box[0] + box[2]) / 2) / half, -1, 1) * math.cos(angle)
-    ys = np.clip((np.arange(size, dtype=np.float32) - float(box[1] + box[3]) / 2) / half, -1, 1) * -math.sin(angle)
+    xs = np.clip((np.arange(size, dtype=np.float32) - float(box[0] + box[2]) / 2) / half, -1, 1) * cos
+    ys = np.clip((np.arange(size, dtype=np.float32) - float(box[1] + box[3]) / 2) / half, -1, 1) * -sin
     return np.add.outer((1 + light.relief * ys).astype(np.float32), (light.relief * xs).astype(np.float32))
 
 
@@ -181,30 +185,28 @@ def contact_shadow(alpha: np.ndarray, box: np.ndarray, light: Light, strength: f
     size = alpha.shape[0]
     left, top, right, base = map(float, box)
     height, width = base - top, right - left
-    lean = -math.cos(math.radians(light.angle))  # -1 … 1: to which side it falls
+    lean = -cos_sin(math.radians(light.angle))[0]  # -1 … 1: to which side it falls
     # The outline laid down on the ground: its height becomes a short way back and sideways.
     squash = 0.16
     cast = np.array([[1, -lean * 0.35, lean * 0.35 * base], [0, squash, base * (1 - squash) - 0.01 * height]])
-    laid = cv2.warpAffine(alpha, cast, (size, size), flags=cv2.INTER_LINEAR)
-    laid = cv2.GaussianBlur(laid, (0, 0), max(0.6, 0.022 * max(height, width)))
+    laid = exact.blur(exact.warp(alpha, cast), max(0.6, 0.022 * max(height, width)))
     # The lowest part only, tight and dark.
     start = base - 0.14 * height
     rows = np.clip((np.arange(size, dtype=np.float32) - start) / max(base - start, 1.0), 0, 1)
     foot = alpha * rows[:, None]
     squash = 0.3
     press = np.array([[1, 0, 0], [0, squash, base * (1 - squash) + 0.004 * height]])
-    foot = cv2.GaussianBlur(cv2.warpAffine(foot, press, (size, size)), (0, 0), max(0.5, 0.013 * max(height, width)))
+    foot = exact.blur(exact.warp(foot, press), max(0.5, 0.013 * max(height, width)))
     return np.minimum(strength * (0.6 * laid + 0.75 * foot), 0.85)
 
 
 def drop_shadow(alpha: np.ndarray, box: np.ndarray, light: Light, strength: float) -> np.ndarray:
     """Shadow of something that lies on a surface seen from above: (size, size) float32, the share of light taken."""
-    size = alpha.shape[0]
     reach = 0.028 * max(box[2] - box[0], box[3] - box[1])
-    angle = math.radians(light.angle)
-    shift = np.array([[1, 0, -math.cos(angle) * reach], [0, 1, math.sin(angle) * reach]])
-    soft = cv2.GaussianBlur(cv2.warpAffine(alpha, shift, (size, size)), (0, 0), max(0.7, 0.9 * reach))
-    tight = cv2.GaussianBlur(alpha, (0, 0), max(0.6, 0.35 * reach))
+    cos, sin = cos_sin(math.radians(light.angle))
+    shift = np.array([[1, 0, -cos * reach], [0, 1, sin * reach]])
+    soft = exact.blur(exact.warp(alpha, shift), max(0.7, 0.9 * reach))
+    tight = exact.blur(alpha, max(0.6, 0.35 * reach))
     return np.minimum(strength * (0.7 * soft + 0.35 * tight), 0.85)
 
 
@@ -215,8 +217,8 @@ def reflection(
     size = alpha.shape[0]
     base, height = float(box[3]), float(box[3] - box[1])
     flip = np.array([[1.0, 0, 0], [0, -0.55, base * 1.55 - 1.0]])
-    weight = cv2.GaussianBlur(cv2.warpAffine(alpha, flip, (size, size)), (0, 0), max(0.6, 0.02 * height))
-    tint = cv2.GaussianBlur(cv2.warpAffine(colour, flip, (size, size)), (0, 0), max(0.6, 0.02 * height))
+    weight = exact.blur(exact.warp(alpha, flip), max(0.6, 0.02 * height))
+    tint = exact.blur(np.dstack([exact.warp(channel, flip) for channel in cv2.split(colour)]), max(0.6, 0.02 * height))
     fade = np.clip(1 - (np.arange(size, dtype=np.float32) - base) / max(0.55 * height, 1.0), 0, 1)
     weight = (strength * weight * fade[:, None])[..., None]
     return image * (1 - weight) + (0.75 * tint) * weight
@@ -232,7 +234,7 @@ def depth_of_field(image: np.ndarray, focus: float, sigma: float) -> np.ndarray:
     if sigma < 0.2:
         return image
     size = image.shape[0]
-    blurred = cv2.GaussianBlur(image, (0, 0), sigma)
+    blurred = exact.blur(image, sigma)
     column = np.clip((float(focus) - np.arange(size, dtype=np.float32)) / (0.3 * size), 0, 1)
     weight = np.repeat(column[:, None], size, 1)
     return cv2.blendLinear(blurred, np.ascontiguousarray(image), weight, 1 - weight)
@@ -240,7 +242,7 @@ def depth_of_field(image: np.ndarray, focus: float, sigma: float) -> np.ndarray:
 
 def sharpness(image: np.ndarray) -> float:
     """Mean absolute Laplacian of the lightness: what an edge detector still finds, 0 … 255."""
-    grey = cv2.transform(image, _LUMA[None])
+    grey = exact.weighted(image, _LUMA)
     return float(np.abs(cv2.Laplacian(grey, cv2.CV_32F)).mean())
 
 
@@ -263,7 +265,7 @@ class Grain:
         """The finished picture, uint8: lens blur of ``blur`` px over everything, then ``noise`` levels of grain."""
         size = image.shape[0]
         if blur > 0.15:
-            image = cv2.GaussianBlur(image, (0, 0), blur)
+            image = exact.blur(image, blur)
         repeats = 1 if size <= self._SIDE // 2 else 2 + size // self._SIDE
         tile = np.tile(self._tile, (repeats, repeats)) if repeats > 1 else self._tile
         x, y = rng.integers(0, self._SIDE // 2, 2)

@@ -24,7 +24,9 @@ import pandas as pd
 from cl_vs_mim.config import CueConflictImages
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.tables import write_table
+from cl_vs_mim.data import exact
 from cl_vs_mim.data.compose import Pose, extent, warp
+from cl_vs_mim.data.depths import depths
 from cl_vs_mim.data.kit import Kit, KitFile
 from cl_vs_mim.data.labels import NO_CATEGORY
 from cl_vs_mim.data.objects import FRAME, encode_jpeg, visible_box
@@ -133,12 +135,11 @@ def soft_shading(colour: np.ndarray, alpha: np.ndarray, box: tuple[float, float,
     reach = max(box[2] - box[0], box[3] - box[1])
     grey = cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY).astype(np.float32)
     sigma = max(0.8, 0.035 * reach)
-    weight = cv2.GaussianBlur(alpha, (0, 0), sigma)
-    smooth = cv2.GaussianBlur(grey * alpha, (0, 0), sigma) / np.maximum(weight, 1e-3)
+    smooth = exact.blur(grey * alpha, sigma) / np.maximum(exact.blur(alpha, sigma), 1e-3)
     mean = float((grey * alpha).sum() / max(float(alpha.sum()), 1.0))
-    shading = np.clip(smooth / max(mean, 8.0), 0.2, 3.0) ** 0.45
-    depth = cv2.distanceTransform((alpha > 0.5).astype(np.uint8), cv2.DIST_L2, 3)
-    rim = 1 - 0.28 * np.exp(-depth / (0.03 * reach))
+    shading = exact.power(np.clip(smooth / max(mean, 8.0), 0.2, 3.0), 0.45).astype(np.float32)
+    depth = depths((alpha > 0.5).astype(np.uint8))
+    rim = 1 - 0.28 * exact.exp32(-depth / np.float32(0.03 * reach))
     return (np.clip(shading, 0.6, 1.3) * rim)[..., None]
 
 
@@ -156,8 +157,8 @@ def _blurred(rng: np.random.Generator, pieces: Pieces, file: KitFile, size: int)
     picture = next((level for level in reversed(levels) if min(level.shape[:2]) >= 48), levels[0])
     side = min(picture.shape[:2])
     top, left = (int(rng.integers(length - side + 1)) for length in picture.shape[:2])
-    soft = cv2.GaussianBlur(picture[top : top + side, left : left + side].astype(np.float32), (0, 0), 0.06 * side)
-    return cv2.resize(soft, (size, size), interpolation=cv2.INTER_CUBIC).clip(0, 255)
+    soft = exact.blur(picture[top : top + side, left : left + side].astype(np.float32), 0.06 * side)
+    return exact.enlarge(soft, size).clip(0, 255)
 
 
 class CueConflictRecipe(KitRecipe[CueConflictImages]):

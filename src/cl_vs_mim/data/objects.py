@@ -31,6 +31,7 @@ import pandas as pd
 
 from cl_vs_mim.config import ObjectImages
 from cl_vs_mim.core.tables import write_table
+from cl_vs_mim.data import exact
 from cl_vs_mim.data.compose import (
     Grain,
     Light,
@@ -46,6 +47,7 @@ from cl_vs_mim.data.compose import (
     sharpness,
     warp,
 )
+from cl_vs_mim.data.depths import depths
 from cl_vs_mim.data.kit import Kit, KitFile
 from cl_vs_mim.data.pieces import MAX_ENLARGEMENT, Cutout, Pieces
 from cl_vs_mim.data.recipe import KitRecipe
@@ -214,7 +216,7 @@ def match_sharpness(lit: np.ndarray, image: np.ndarray, alpha: np.ndarray) -> np
     softness = 3.0 - sharpness(image)  # below 3 levels there is no detail left to compare with
     if softness <= 0:
         return lit
-    return cv2.GaussianBlur(lit, (0, 0), 0.3 + 0.1 * softness * lit.shape[0] / 96)
+    return exact.blur(lit, 0.3 + 0.1 * softness * lit.shape[0] / 96)
 
 
 def _draw_size(
@@ -233,7 +235,7 @@ def visible_box(mask: np.ndarray) -> dict[str, int]:
     pixels = np.ascontiguousarray(mask, np.uint8)
     x, y, width, height = cv2.boundingRect(pixels)
     padded = cv2.copyMakeBorder(pixels, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 3)[1:-1, 1:-1]
+    depth = depths(padded)[1:-1, 1:-1]
     row, column = np.unravel_index(int(depth.argmax()), depth.shape)
     return {"x": x, "y": y, "width": width, "height": height, "interior_x": int(column), "interior_y": int(row)}
 

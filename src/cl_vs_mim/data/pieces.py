@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from cl_vs_mim.data import exact
 from cl_vs_mim.data.kit import Kit, KitFile
 from cl_vs_mim.data.scenery import Scenery
 
@@ -78,8 +79,8 @@ def _without_fringe(pixels: np.ndarray) -> np.ndarray:
     composite away first.
     """
     alpha = pixels[..., 3].astype(np.float32) / 255
-    inner = np.clip((cv2.GaussianBlur(alpha, (0, 0), 0.8) - 0.35) / 0.6, 0, 1) * alpha
-    sure = np.clip((cv2.GaussianBlur(alpha, (0, 0), 1.2) - 0.85) / 0.1, 0, 1)
+    inner = np.clip((exact.blur(alpha, 0.8) - 0.35) / 0.6, 0, 1) * alpha
+    sure = np.clip((exact.blur(alpha, 1.2) - 0.85) / 0.1, 0, 1)
     colour = pixels[..., :3].astype(np.float32)
     bled = _normalised_blur(colour, sure, 1.5)
     weight = sure[..., None]
@@ -89,9 +90,9 @@ def _without_fringe(pixels: np.ndarray) -> np.ndarray:
 
 def _normalised_blur(colour: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarray:
     """Blur of ``colour`` (h, w, 3) counting pixels by ``weight`` (h, w); NaN where no weight is near."""
-    total = cv2.GaussianBlur(weight, (0, 0), sigma)
+    total = exact.blur(weight, sigma)
     with np.errstate(divide="ignore", invalid="ignore"):
-        blurred = cv2.GaussianBlur(colour * weight[..., None], (0, 0), sigma) / total[..., None]
+        blurred = exact.blur(colour * weight[..., None], sigma) / total[..., None]
     return np.where(total[..., None] > 1e-3, blurred, np.nan)
 
 
@@ -129,7 +130,7 @@ def tile(pixels: np.ndarray, side: int) -> np.ndarray:
 
 def crop(levels: tuple[np.ndarray, ...], x: float, y: float, side: float, size: int) -> np.ndarray:
     """Square with corner (x, y) and ``side`` px of level 0 as (size, size, 3) uint8, read from the nearest level."""
-    level = min(len(levels) - 1, max(0, int(math.log2(max(side / size, 1.0)))))
+    level = min(len(levels) - 1, max(0, math.frexp(max(side / size, 1.0))[1] - 1))
     picture = levels[level]
     factor = picture.shape[1] / levels[0].shape[1]
     edge = max(1, min(round(side * factor), *picture.shape[:2]))

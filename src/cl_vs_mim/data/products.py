@@ -1,8 +1,12 @@
-"""Small products of matrices whose last digit is the same on every processor."""
+"""Small products of matrices, and fused products of float64, whose last digit is the same on every processor."""
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
+
+T = TypeVar("T", float, np.ndarray)
 
 
 def products(matrix: np.ndarray, vectors: np.ndarray) -> np.ndarray:
@@ -17,14 +21,14 @@ def products(matrix: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     columns = [(vectors[..., place, None].astype(np.float64), matrix[:, place]) for place in order]
     total = columns[0][0] * columns[0][1]
     for values, column in columns[1:]:
-        total = _fused(values, column, total)
+        total = fused(values, column, total)
     return total
 
 
 _SPLITTER = 2.0**27 + 1  # halves of a float64
 
 
-def _fused(one: np.ndarray, other: np.ndarray, added: np.ndarray) -> np.ndarray:
+def fused(one: T, other: T, added: T) -> T:
     """``one * other + added`` rounded once (Dekker 1971: the errors of product and sum are known exactly)."""
     product = one * other
     (one_high, one_low), (other_high, other_low) = _halves(one), _halves(other)
@@ -35,6 +39,6 @@ def _fused(one: np.ndarray, other: np.ndarray, added: np.ndarray) -> np.ndarray:
     return total + (((product - (total - shadow)) + (added - shadow)) + lost)
 
 
-def _halves(value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _halves(value: T) -> tuple[T, T]:
     high = _SPLITTER * value - (_SPLITTER * value - value)
     return high, value - high

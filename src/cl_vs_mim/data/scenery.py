@@ -191,7 +191,10 @@ class Comb:
         cut = [(max(a, low), min(b, high)) for a, b in self._cells[bool(held_out)] if a < high and b > low]
         if not cut:
             raise ValueError(f"no interval between {low} and {high}")
-        position = float(rng.random()) * sum(b - a for a, b in cut)
+        whole = 0.0
+        for a, b in cut:  # not sum(), which Python 3.12 rounds otherwise than 3.11
+            whole += b - a
+        position = float(rng.random()) * whole
         for a, b in cut:
             if position < b - a:
                 return a + position

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from cl_vs_mim.data import exact
+from cl_vs_mim.data.angles import cos_sin
 from cl_vs_mim.data.pieces import MAX_ENLARGEMENT, Pieces, crop
 from cl_vs_mim.data.scenery import GROUNDED, Backdrop
 
@@ -100,14 +102,14 @@ def _photo(rng: np.random.Generator, pieces: Pieces, backdrop: Backdrop, setting
 def _night(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """A night sky from a day's: the picture's large shapes, dark and bluish, with stars."""
     size = image.shape[0]
-    soft = cv2.GaussianBlur(image, (0, 0), size / 9)
+    soft = exact.blur(image, size / 9)
     level = rng.uniform(14, 34) / max(float(soft.mean()), 1.0)
     night = soft * level * np.array([1.25, 0.95, 0.85], np.float32)
     count = int(rng.integers(size // 4, size))
     xs, ys = rng.integers(0, size, (2, count))
     stars = np.zeros((size, size), np.float32)
     stars[ys, xs] = np.minimum(rng.exponential(45.0, count), 210.0)
-    stars = np.maximum(stars, cv2.GaussianBlur(stars, (0, 0), 0.5 * size / 96) * 1.5)
+    stars = np.maximum(stars, exact.blur(stars, 0.5 * size / 96) * 1.5)
     return night + stars[..., None]
 
 
@@ -130,7 +132,8 @@ def _falloff(rng: np.random.Generator, size: int) -> np.ndarray:
     """(size, size, 1) float32, about 1: light that fades across the picture."""
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.25)
     axis = np.linspace(-1, 1, size, dtype=np.float32)
-    ramp = np.cos(angle) * axis[None, :] + np.sin(angle) * axis[:, None]
+    cos, sin = map(np.float64, cos_sin(angle))
+    ramp = cos * axis[None, :] + sin * axis[:, None]
     return (1 + strength * ramp)[..., None].astype(np.float32)
 
 
@@ -156,7 +159,7 @@ def _stage(rng: np.random.Generator, pieces: Pieces, split: str, size: int, leng
     softness = 0.006 if room else 0.015
     mask = np.clip((rows - edge) / softness + 0.5, 0, 1)[:, None, None]
     # Ambient light hardly reaches the corner between floor and wall.
-    corner = 1 - 0.3 * np.exp(-(((rows - edge) / 0.05) ** 2))[:, None, None]
+    corner = 1 - 0.3 * exact.exp32(-(((rows - edge) / 0.05) ** 2))[:, None, None]
     image = (image * (1 - mask) + ground * mask) * (corner if room else 1.0) * _falloff(rng, size)
     names = (floor.file.name, back.file.name)
     return View(image.astype(np.float32), "stage", names, (edge + 0.3 * (1 - edge), 0.95), edge, False)
@@ -190,7 +193,7 @@ def _wall(rng: np.random.Generator, pieces: Pieces, wall: Backdrop, size: int, e
     side = min(float(limit), max(size / MAX_ENLARGEMENT, rng.uniform(220, 420)))
     x, y = rng.uniform(0, limit - side, 2)
     image = crop(levels, x, y, side, size).astype(np.float32)
-    return cv2.GaussianBlur(image, (0, 0), size * (0.006 if room else 0.02)) * 0.92
+    return exact.blur(image, size * (0.006 if room else 0.02)) * 0.92
 
 
 def _out_of_focus(rng: np.random.Generator, pieces: Pieces, back: Backdrop, size: int) -> np.ndarray:
@@ -200,5 +203,5 @@ def _out_of_focus(rng: np.random.Generator, pieces: Pieces, back: Backdrop, size
     side = min(height, width) * rng.uniform(0.6, 1.0)
     small = max(24, size // 3)
     part = crop(levels, rng.uniform(0, width - side), rng.uniform(0, height - side), side, small)
-    blurred = cv2.GaussianBlur(part.astype(np.float32), (0, 0), small * rng.uniform(0.05, 0.11))
-    return cv2.resize(blurred, (size, size), interpolation=cv2.INTER_CUBIC).clip(0, 255)
+    blurred = exact.blur(part.astype(np.float32), small * rng.uniform(0.05, 0.11))
+    return exact.enlarge(blurred, size).clip(0, 255)

@@ -10,6 +10,8 @@ is named as an entry point of the group ``cl_vs_mim.metric``, or in a file of a 
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import inspect
 import math
 import re
@@ -134,6 +136,20 @@ def metric_modules() -> list[str]:
     found = [f"{__package__}.{name}" for name in own]
     found += installed("cl_vs_mim.metric").values()
     return found + [str(path) for path in extension_files(in_use()) if marked.search(path.read_text(encoding="utf-8"))]
+
+
+def named_metrics() -> dict[str, str]:
+    """The metrics' names and the table of each, read from the modules' text: none is imported, nor is torch."""
+    found = {}
+    for module in metric_modules():
+        spec = None if module.endswith(".py") else importlib.util.find_spec(module)
+        path = Path(module) if spec is None or spec.origin is None else Path(spec.origin)
+        for function in ast.parse(path.read_text(encoding="utf-8")).body:
+            for mark in function.decorator_list if isinstance(function, ast.FunctionDef) else ():
+                if isinstance(mark, ast.Call) and getattr(mark.func, "id", "") == "metric":
+                    given = {one.arg: getattr(one.value, "value", None) for one in mark.keywords}
+                    found[given.get("name") or function.name] = given.get("table") or ""
+    return found
 
 
 def registered(modules: Iterable[str] | None = None) -> dict[str, Metric]:
