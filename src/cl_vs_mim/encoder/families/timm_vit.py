@@ -25,7 +25,7 @@ from cl_vs_mim.encoder.families import Family, Inside
 from cl_vs_mim.encoder.layers import resized_table
 from cl_vs_mim.encoder.spec import EncoderSpec
 
-_MODULES = ("vision_transformer", "deit", "eva", "beit")  # of timm.models, in which the plain ViTs are
+PLAIN = ("vision_transformer", "deit", "eva", "beit")  # of timm.models, in which the plain ViTs are
 _BEFORE = ("timm.models.vision_transformer.Block", "timm.models.eva.EvaBlock", "timm.models.beit.Block")
 _AFTER = ("timm.models.vision_transformer.ResPostBlock", "timm.models.eva.EvaBlockPostNorm")  # norms on the residuals
 
@@ -89,21 +89,23 @@ class TimmViT(Family):
 
     # ---- blocks ----------------------------------------------------------------------------------
 
-    def bias(self, backbone: nn.Module, rows: int, columns: int) -> Tensor | None:
-        """EVA's rotations of queries and keys, or the bias that the blocks of a BEiT share."""
+    def bias(self, backbone: nn.Module, rows: int, columns: int) -> Any:
+        """EVA's rotations of queries and keys, for all blocks or by block; or the bias that a BEiT's blocks share."""
         if getattr(backbone, "rope", None) is not None:
             rope = backbone.rope
-            return rope.get_embed() if hasattr(rope, "feat_shape") else rope.get_embed(shape=(rows, columns))
+            turns = rope.get_embed() if hasattr(rope, "feat_shape") else rope.get_embed(shape=(rows, columns))
+            return dict(zip(backbone.blocks, turns, strict=True)) if backbone.rope_mixed else turns
         shared = getattr(backbone, "rel_pos_bias", None)
         return None if shared is None else shared()
 
-    def apply(self, block: nn.Module, tokens: Tensor, bias: Tensor | None) -> Tensor:
+    def apply(self, block: nn.Module, tokens: Tensor, bias: Any) -> Tensor:
         if bias is None:
             return block(tokens)
+        bias = bias[block] if isinstance(bias, dict) else bias
         name = "rope" if _name(block).startswith("timm.models.eva.") else "shared_rel_pos_bias"
         return block(tokens, **{name: bias})
 
-    def look(self, block: nn.Module, tokens: Tensor, bias: Tensor | None, heads: int) -> Inside:
+    def look(self, block: nn.Module, tokens: Tensor, bias: Any, heads: int) -> Inside:
         attention = block.attn
         with ExitStack() as stack:
             stack.enter_context(_unfused(block))
@@ -147,7 +149,7 @@ def create(variant: str, **sizes: Any) -> nn.Module:
         raise UserError(f"timm has no architecture {variant!r}{nearest(variant, list_models())}")
     make = model_entrypoint(variant)
     module = make.__module__.removeprefix("timm.models.")
-    if module not in _MODULES:
+    if module not in PLAIN:
         raise UserError(f"{variant} cannot be looked into here: {_reason(make, module)}")
     fixed = {} if module == "beit" else {"dynamic_img_size": False}
     try:
@@ -168,7 +170,7 @@ def _reason(make: Any, module: str) -> str:
         return "it is hierarchical, its grid of patches changes with depth"
     if any(isinstance(getattr(part, "window_size", None), int) and part.window_size for part in network.modules()):
         return "its attention is windowed"
-    known = ", ".join(f"timm.models.{name}" for name in _MODULES)
+    known = ", ".join(f"timm.models.{name}" for name in PLAIN)
     return f"it is of timm.models.{module}, which is not among the plain ViTs ({known})"
 
 
@@ -179,8 +181,6 @@ def _require_plain(spec: EncoderSpec, backbone: nn.Module) -> None:
     kinds = {_name(block) for block in backbone.blocks}
     if odd := sorted(kinds - {*_BEFORE, *_AFTER}):
         refuse(f"its blocks are {odd[0]}, in which attention and MLP are not one after the other")
-    if getattr(backbone, "rope_mixed", False):
-        refuse("every block has rotary frequencies of its own")
     if not isinstance(getattr(backbone.patch_embed, "proj", None), nn.Conv2d):
         refuse("its patches are not one projection of the pixels")
     projection = backbone.patch_embed.proj
