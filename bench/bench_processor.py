@@ -103,11 +103,12 @@ def _differences(first: Path, other: Path, way: str) -> list[dict[str, object]]:
         {
             "way": way,
             "what": kind,
-            "largest_of_range": max(found["largest"]),
+            "largest_of_range": max(found["largest"], default=0.0),
             "share_differing": sum(found["differ"]) / max(sum(found["values"]), 1),
             "equal": not sum(found["differ"]),
         }
         for kind, found in kinds.items()
+        if found["largest"]
     ]
     verdicts = [json.loads((folder / "claims.json").read_text()) for folder in (first, other)]
     counts = [json.dumps(result["verdicts"], sort_keys=True) for result in verdicts]

@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
@@ -135,7 +137,10 @@ def study(folder: Path) -> dict[str, Any]:
 
 
 def commands(base: Path, out: Path) -> dict[str, list[str]]:
-    """Verb, and what it is done to where it is there twice -> its words, reading from ``base`` and writing into ``out``, in an order in which each can be run."""
+    """Verb, and what it is done to where it is there twice -> its words, in an order in which each can be run.
+
+    They read from ``base`` and write into ``out``.
+    """
     config, data, encoder = (
         f"--config={base}/smoke.yaml",
         f"--data={base}/objects",
@@ -153,7 +158,7 @@ def commands(base: Path, out: Path) -> dict[str, list[str]]:
         "compose": [config, "--dataset=objects", f"--output={out}/objects", "--workers=1"],
         "compose scenes": [config, "--dataset=scenes", f"--output={out}/scenes", "--workers=1"],
         "compose cue_conflict": [config, "--dataset=cue_conflict", f"--output={out}/cue_conflict", "--workers=1"],
-        "adopt": [f"--config={base}/given/folders.yaml", "--dataset=objects", f"--output={out}/adopted"],
+        "adopt": [f"--config={base}/given/paper.yaml", "--dataset=objects", f"--output={out}/adopted"],
         "contact-sheet": [config, f"--output={out}/sheet.jpg"],
         "check": [config, "--dataset=objects", data, f"--output={out}/check.json"],
         "pretrain": [config, run, data, f"--runs={out}/runs", f"--output={out}/encoder.safetensors",
@@ -179,9 +184,8 @@ def commands(base: Path, out: Path) -> dict[str, list[str]]:
         "figures": ["fig3", config, f"--tables={base}/drawn", reference, f"--output={out}/fig3.pdf"],
         "claims": [config, f"--claims={ROOT}/config/claims.yaml", f"--tables={base}/drawn", reference,
                    f"--output={out}/claims.json"],
-        "table": ["transfer", config, tables, reference, f"--output={out}/table.csv"],
-        "pitfalls": [config, f"--tables={base}/drawn", f"--output={out}/pitfalls.md"],
-        "preregister": ["--reason=as at first", f"--claims={ROOT}/config/claims.yaml", f"--output={out}/registered.yaml"],
+        "table": ["transfer", config, f"--tables={base}/scored", reference, f"--output={out}/table.csv"],
+        "preregister": ["--reason=as at first", f"--claims={base}/given/claims.yaml", f"--output={out}/registered.yaml"],
         "audit-rates": [f"--claims={base}/given/claims.yaml", f"--output={out}/rates.json", f"--page={out}/rates.md"],
         "report": [f"--claims={base}/claims.json", f"--figures={base}/fig3.png", f"--output={out}/report.html"],
     }  # fmt: skip
@@ -193,6 +197,8 @@ def prepare(base: Path) -> None:
     import yaml
 
     import figure_tables
+    from cl_vs_mim.config import load_study
+    from test_transfer_figures import write_scores
 
     base.mkdir()
     (base / "given").mkdir()
@@ -202,9 +208,11 @@ def prepare(base: Path) -> None:
     paper = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text(encoding="utf-8"))
     places = {"objects": "objects", "coco": "scenes/coco", "ade20k": "scenes/ade20k", "stylized": "objects/val"}
     paper["data"] = {name: str(base / place) for name, place in places.items()}
-    (base / "given" / "folders.yaml").write_text(yaml.safe_dump(paper))
+    (base / "given" / "paper.yaml").write_text(yaml.safe_dump(paper))
     claims = (ROOT / "config" / "claims.yaml").read_text(encoding="utf-8")
     (base / "given" / "claims.yaml").write_text(claims.replace("replicates: 2000", "replicates: 10"), encoding="utf-8")
+    (base / "scored").mkdir()
+    write_scores(base / "scored", load_study(base / "smoke.yaml"))
     tiny["models"]["simmim"]["checkpoint"] = {"file": str(base / "weights.safetensors")}
     (base / "given" / "smoke.yaml").write_text(yaml.safe_dump(tiny))
     for model in figure_tables.ENCODERS:
@@ -287,6 +295,21 @@ def faulty(folder: Path, verb: str, words: list[str], kind: str, at: int, whole:
     case.same = digests(out) == whole
     case.hidden = hidden(out)
     return case
+
+
+def outcomes(cases: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """A row a command and kind of fault: in how many of the cases all was as it should be."""
+    rows = pd.DataFrame(cases).assign(
+        one_line=lambda found: [
+            "Traceback" not in said and (status in (0, 2) or (kind == "kill" and status == -signal.SIGKILL))
+            for said, status, kind in zip(found["said"], found["status"], found["kind"], strict=True)
+        ],
+        went_on=lambda found: found["again"] == 0,
+        nothing_hidden=lambda found: [not names for names in found["hidden"]],
+        cases=1,
+    )
+    counted = ["cases", "one_line", "went_on", "same", "nothing_hidden"]
+    return rows.groupby(["command", "kind"], sort=False)[counted].sum().reset_index()
 
 
 def main() -> None:

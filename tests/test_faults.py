@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from cl_vs_mim.core.tables import git_commit, write_table
+from faults import outcomes
+
 ROOT = Path(__file__).resolve().parent.parent
 KILLED = -9
 SOME = ["compose", "pretrain", "extract"]  # a file at once, over a long time, and several files
@@ -56,4 +59,6 @@ def test_after_any_fault_the_same_command_goes_on_and_leaves_nothing_hidden(tmp_
     found = cases(tmp_path, *(["--every"] if EVERY else SOME))
     assert {case["command"] for case in found} >= set(SOME) and (len(found) >= 15 * 5 or not EVERY)
     assert {case["kind"] for case in found} == {"kill", "full", "short", "read-only", "vanished"}
+    if EVERY:
+        write_table(ROOT / "results" / "bench" / "faults.csv", outcomes(found).assign(git_commit=git_commit()))
     assert [one for case in found for one in faulty(case)] == []

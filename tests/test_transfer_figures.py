@@ -52,6 +52,19 @@ def dense(study: Study, model: str, value: float, task: str = "box", metric: str
     return pd.DataFrame(rows).assign(**constants(study, model, 0))
 
 
+def write_scores(folder: Path, study: Study) -> None:
+    """The tables behind Table 1, one file an encoder."""
+    for run, (model, seed) in GROUPS["methods"](study).items():
+        frames = {"finetuning": answers(study, model, 0.5, seed=seed)}
+        frames["augmented_probe"] = answers(study, model, 0.4, "augmented_probe", seed)
+        if run in made(study, "detection"):
+            frames["detection"] = pd.concat([dense(study, model, 12.0, task) for task in ("box", "mask")])
+            frames["segmentation"] = dense(study, model, 30.0, "segmentation", "mIoU")
+        for kind, frame in frames.items():
+            (folder / kind).mkdir(exist_ok=True)
+            frame.to_parquet(folder / kind / f"{run}.parquet")
+
+
 MODELS = ("moco_v3", "simmim", "untrained_vit")
 
 
@@ -242,15 +255,7 @@ def test_table_2_has_the_published_values_of_its_weights(study: Study, tmp_path:
 
 
 def test_the_command_writes_three_formats(study: Study, tmp_path: Path) -> None:
-    for run, (model, seed) in GROUPS["methods"](study).items():
-        frames = {"finetuning": answers(study, model, 0.5, seed=seed)}
-        frames["augmented_probe"] = answers(study, model, 0.4, "augmented_probe", seed)
-        if run in made(study, "detection"):
-            frames["detection"] = pd.concat([dense(study, model, 12.0, task) for task in ("box", "mask")])
-            frames["segmentation"] = dense(study, model, 30.0, "segmentation", "mIoU")
-        for kind, frame in frames.items():
-            (tmp_path / kind).mkdir(exist_ok=True)
-            frame.to_parquet(tmp_path / kind / f"{run}.parquet")
+    write_scores(tmp_path, study)
     output = tmp_path / "out" / "transfer.csv"
     table("transfer", config=ROOT / "config" / "smoke.yaml", tables=tmp_path, output=output, reference=REFERENCE)
     assert sorted(path.suffix for path in output.parent.iterdir()) == [".csv", ".md", ".tex"]
