@@ -185,7 +185,8 @@ def commands(base: Path, out: Path) -> dict[str, list[str]]:
         "claims": [config, f"--claims={ROOT}/config/claims.yaml", f"--tables={base}/drawn", reference,
                    f"--output={out}/claims.json"],
         "table": ["transfer", config, f"--tables={base}/scored", reference, f"--output={out}/table.csv"],
-        "preregister": ["--reason=as at first", f"--claims={base}/given/claims.yaml", f"--output={out}/registered.yaml"],
+        "preregister": ["--reason=as at first", f"--claims={base}/given/claims.yaml",
+                        f"--output={out}/registered.yaml"],
         "audit-rates": [f"--claims={base}/given/claims.yaml", f"--output={out}/rates.json", f"--page={out}/rates.md"],
         "report": [f"--claims={base}/claims.json", f"--figures={base}/fig3.png", f"--output={out}/report.html"],
     }  # fmt: skip
