@@ -7,9 +7,14 @@ import os
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from cl_vs_mim.config import load_study
 from cl_vs_mim.core.errors import UserError
+from cl_vs_mim.core.tables import read_table
+from cl_vs_mim.data.build import recipe_of
+from cl_vs_mim.data.writer import build
 from cl_vs_mim.pretrain.precision import EXACT, MIXED, recorded
 from cl_vs_mim.pretrain.state import RunFolder
 
@@ -44,3 +49,19 @@ def test_a_pipe_in_a_run_folder_hangs_nothing(tmp_path: Path) -> None:
         run.read_log()
     assert recorded(run, lambda: {EXACT: 1.0, MIXED: 2.0})[MIXED] == 2.0  # measured again
     assert not run.is_good(run.path / "checkpoint_000000001.pt")
+
+
+def test_a_partial_folder_that_leads_elsewhere_or_holds_a_pipe_is_our_own_again(tmp_path: Path, root: Path) -> None:
+    recipe = recipe_of(load_study(root / "config" / "smoke.yaml").data, "cue_conflict")
+    (tmp_path / ".one.partial").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / ".two.partial").mkdir()
+    os.mkfifo(tmp_path / ".two.partial" / ".lock")
+    hashes = {build(recipe, tmp_path / name, quiet=True)["data_hash"] for name in ("one", "two")}
+    assert len(hashes) == 1 and not (tmp_path / "elsewhere").exists()
+
+
+def test_a_table_whose_values_are_no_numbers_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pd.DataFrame({"value": ["x"]}).to_parquet(path)
+    with pytest.raises(UserError, match="column value holds no numbers"):
+        read_table(path)

@@ -100,6 +100,8 @@ def build(recipe: Recipe, target: Path, workers: int = 1, quiet: bool = False) -
     _refuse_foreign(target)
     partial = target.with_name(f".{target.name}.partial")
     with clear_os_errors(target):
+        if partial.is_symlink():  # it would lead what is written elsewhere
+            partial.unlink()
         partial.mkdir(parents=True, exist_ok=True)
         with _only_process(partial):
             journals = _open_partial(partial, digest)
@@ -311,7 +313,8 @@ _LOCK = ".lock"
 @contextmanager
 def _only_process(partial: Path, patience: float = 15.0) -> Iterator[None]:
     """Hold the folder's lock. Workers inherit it, so it outlives a killed parent until they are gone (under 1 s)."""
-    with (partial / _LOCK).open("w") as stream:
+    descriptor = os.open(partial / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)  # waits for nobody, were it a pipe
+    with os.fdopen(descriptor, "wb", buffering=0) as stream:
         end = time.monotonic() + patience
         while True:
             try:
