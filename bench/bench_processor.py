@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 
 from cl_vs_mim.core.errors import run_cli
 from cl_vs_mim.core.files import sha256_file
@@ -47,6 +48,7 @@ WAYS: dict[str, dict[str, str]] = {
 def main(arguments: argparse.Namespace) -> None:
     """Measure every way and write the table."""
     with tempfile.TemporaryDirectory() as folder:
+        arguments.config = _of_one_seed(arguments.config, Path(folder))
         made = {way: _measured(arguments, Path(folder) / str(number), way) for number, way in enumerate(WAYS)}
         first = made.pop("as it is")
         rows = [row for way, tables in made.items() for row in _differences(first, tables, way)]
@@ -57,6 +59,17 @@ def main(arguments: argparse.Namespace) -> None:
     head = {"git_commit": git_commit(), "cpu": device_name(torch.device("cpu"))}
     write_table(arguments.output, pd.DataFrame(rows).assign(**head))
     print(pd.DataFrame(rows).to_string(index=False))
+
+
+def _of_one_seed(config: Path, folder: Path) -> Path:
+    """The study with the first seed of each encoder alone."""
+    study = yaml.safe_load(config.read_text(encoding="utf-8"))
+    for model in study["models"].values():
+        model["seeds"] = [0]
+    study["analysis"]["control_seeds"] = [0]
+    path = folder / config.name
+    path.write_text(yaml.safe_dump(study), encoding="utf-8")
+    return path
 
 
 def _measured(arguments: argparse.Namespace, folder: Path, way: str) -> Path:

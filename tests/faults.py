@@ -30,7 +30,15 @@ KINDS = ("kill", "full", "short", "read-only", "vanished")  # short: no file may
 EVENTS = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink")
 RUN = "simmim_seed0"
 # What holds a time or a rate, which no two runs have in common.
-TIMED = ("metrics.csv", "tables/training", "precision.json", "tensorboard", "checkpoint_", "config.json")
+TIMED = (
+    "metrics.csv",
+    "tables/training",
+    "precision.json",
+    "tensorboard",
+    "checkpoint_",
+    "config.json",
+    "detectron2.log",
+)
 
 
 @dataclass
@@ -185,8 +193,7 @@ def commands(base: Path, out: Path) -> dict[str, list[str]]:
         "claims": [config, f"--claims={ROOT}/config/claims.yaml", f"--tables={base}/drawn", reference,
                    f"--output={out}/claims.json"],
         "table": ["transfer", config, f"--tables={base}/scored", reference, f"--output={out}/table.csv"],
-        "preregister": ["--reason=as at first", f"--claims={base}/given/claims.yaml",
-                        f"--output={out}/registered.yaml"],
+        "preregister": ["--reason=first", f"--claims={base}/given/claims.yaml", f"--output={out}/registered.yaml"],
         "audit-rates": [f"--claims={base}/given/claims.yaml", f"--output={out}/rates.json", f"--page={out}/rates.md"],
         "report": [f"--claims={base}/claims.json", f"--figures={base}/fig3.png", f"--output={out}/report.html"],
     }  # fmt: skip

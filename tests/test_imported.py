@@ -15,6 +15,7 @@ from cl_vs_mim.config import load_study
 from cl_vs_mim.config.encoders import decides_encoder, pretrained_runs, trained_runs
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.encoder.checkpoints import load_decoder, load_encoder, read_header, save_encoder
+from cl_vs_mim.encoder.model import build_encoder
 from cl_vs_mim.metrics import attention_distance, attention_entropy, normalized_mutual_information
 from cl_vs_mim.pretrain.commands import export_weights, import_encoder
 from cl_vs_mim.pretrain.registry import build_objective
@@ -245,3 +246,31 @@ def test_a_model_from_a_checkpoint_needs_no_recipe_and_is_not_trained(workplace:
     runs = {"simmim_seed0", "simmim_seed1"}
     assert runs <= set(trained_runs(study)) and not runs & set(pretrained_runs(study))
     assert decides_encoder(study, "simmim_seed1")["checkpoint"] == {"method": "simmim", "format": "native"}
+
+
+# ------------------------------------------------------------------------------------------------
+# Labels that the file does not bear out
+# ------------------------------------------------------------------------------------------------
+
+
+def test_a_published_container_of_another_method_is_refused(workplace: Workplace) -> None:
+    model = workplace.study["models"]["simmim"]
+    for key in ("objective", "training"):
+        model.pop(key)
+    model["checkpoint"] = {"file": "a.pth", "format": "moco_v3", "method": "simmim"}
+    with pytest.raises(UserError, match=r"published as 'moco_v3' is labelled 'simmim'"):
+        load_study(workplace.config())
+
+
+def test_a_plain_vit_labelled_simmim_is_noticed(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    model = workplace.study["models"]["simmim"]
+    vit = load_study(workplace.config()).architectures["vit"].spec()
+    file = workplace.folder / "vit.pth"
+    torch.save(build_encoder(vit, seed=0).backbone.state_dict(), file)
+    for key in ("objective", "training"):
+        model.pop(key)
+    model |= {"architecture": "vit", "checkpoint": {"file": str(file), "format": "timm", "method": "simmim"}}
+    output = workplace.folder / "taken.safetensors"
+    import_encoder(config=workplace.config(), run=RUN, checkpoint=file, output=output)
+    said = capsys.readouterr().err
+    assert "of family 'vit', and is labelled 'simmim', whose published ones are of family 'beit'" in said

@@ -94,3 +94,17 @@ def test_the_speeds_page_is_made_from_the_tables(root: Path) -> None:
     summary = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(summary)
     assert (root / "docs" / "benchmarks.md").read_text() == summary.page(root / "results" / "bench")
+
+
+def test_the_differences_between_processors_are_those_measured(root: Path) -> None:
+    page = (root / "docs" / "reproducibility.md").read_text()
+    found = pd.read_csv(root / "results" / "bench" / "processor.csv")
+    tables = found[found["largest_of_range"].notna()].pivot_table("largest_of_range", "what", "way")
+    assert tables.shape == (8, 2)
+    for table, row in tables.iterrows():
+        assert f"| `{table}` | {row['PyTorch without']:.0e} | {row['all without']:.0e} |" in page
+    assert set(tables.index[(tables > 1e-5).any(axis=1)]) == {"fourier", "token_spectrum"}
+    assert found.loc[found["what"] == "verdicts", "equal"].all()
+    drawn = found[found["what"].str.startswith("drawn: ")].set_index(["way", "what"])["equal"]
+    assert drawn.filter(like="fig3").all() and drawn["PyTorch without"].all()
+    assert not drawn["all without", "drawn: claims.json"], "then say in the page that it is equal, too"

@@ -26,6 +26,8 @@ _TABLES: dict[str, _Columns] = {
     "augmented_probe": _SCORED,
     "finetuning": _SCORED,
     "linear_probe": _SCORED | {"pooling": _POOLING},
+    "knn_probe": _SCORED | {"pooling": _POOLING},
+    "attentive_probe": _SCORED | {"pooling": ("attentive",)},
     "cue_conflict": _SCORED | {"pooling": _POOLING, "material": None, "decision": None},
     "noise": _SCORED | {"pooling": _POOLING, "frequency": None, "width": None},
     "detection": {"task": ("box", "mask"), "metric": None, "category": None},
@@ -39,7 +41,7 @@ _TABLES: dict[str, _Columns] = {
     },
 }
 _UNTRAINED = re.compile(r"(cl|mim)_untrained|untrained_[a-z0-9_]+")
-_PAIR = re.compile(r"(cl|mim)(:smallest|:largest)?")
+_PAIR = re.compile(r"(cl|mim)(:smallest|:middle|:largest)?")
 
 
 def unknown_names(file: ClaimFile) -> Iterator[str]:
@@ -101,7 +103,7 @@ def _columns(table: str) -> _Columns | None:
 
 
 def _of_model(name: str, where: str, models: list[str]) -> Iterator[str]:
-    stem = re.sub(r":(smallest|largest)$", "", name)
+    stem = re.sub(r":(smallest|middle|largest)$", "", name)
     if not (_PAIR.fullmatch(name) or _UNTRAINED.fullmatch(name) or stem in models):
         valid = ["cl", "mim", "cl_untrained", "mim_untrained", *models]
         yield f"{where}.model: {name!r} is no model that the claims are about{nearest(name, valid)}"

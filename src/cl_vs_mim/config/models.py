@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from cl_vs_mim.config.objective import Objective, ObjectiveConfig
+from cl_vs_mim.config.objective import OBJECTIVES, Objective, ObjectiveConfig
 from cl_vs_mim.config.sections import Decay, Name, NonNegative, Ordered, Pixels, Section, Seeds, Unique
 from cl_vs_mim.core.errors import UserError, nearest
 from cl_vs_mim.encoder.families import FAMILIES
@@ -186,6 +186,12 @@ class Model(Section):
             raise ValueError("checkpoint.method: say how the encoder was trained, such as moco_v3")
         if stated and trained and stated != trained:
             raise ValueError(f"checkpoint.method: {stated!r}, but objective.method is {trained!r}; leave one out")
+        method, container = stated or trained, self.checkpoint.format
+        if method != container and {method, container} <= set(OBJECTIVES.names()):
+            raise ValueError(
+                f"checkpoint.format: an encoder published as {container!r} is labelled {method!r}; correct one "
+                "of them or, if it was saved in that container all the same, convert it to native"
+            )
         if len(self.seeds) > 1 and "{seed}" not in self.checkpoint.file:
             raise ValueError("checkpoint.file: one file for several seeds; write {seed} where the seed stands")
         return self

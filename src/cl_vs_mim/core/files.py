@@ -64,13 +64,16 @@ def clear_os_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's write errors into a :class:`UserError` that names ``path`` and the remedy."""
     try:
         yield
-    except OSError as error:
+    except (OSError, RuntimeError) as raised:
+        error = raised if isinstance(raised, OSError) else raised.__context__
+        if not isinstance(error, OSError):  # it is one where torch's writer fails again when it closes
+            raise
         gone = error.errno == errno.ENOENT and error.filename is not None
         if gone and not Path(os.fsdecode(error.filename)).is_relative_to(path.parent):
             raise  # something else than what is written
         if (what := remedy(error)) is None:
             raise
-        raise UserError(f"cannot write {path}: {what}") from error
+        raise UserError(f"cannot write {path}: {what}") from raised
 
 
 @contextmanager

@@ -47,7 +47,10 @@ def read_table(path: Path) -> pd.DataFrame:
         if path.suffix != ".parquet":
             return pd.read_csv(stream)
         _require_cells(path, stream)
-        return pd.read_parquet(stream)
+        table = pd.read_parquet(stream)
+    if "value" in table and not pd.api.types.is_numeric_dtype(table["value"]):
+        raise UserError(f"table {path}: its column value holds no numbers; delete it and rebuild it")
+    return table
 
 
 def _require_cells(path: Path, stream: IO[bytes]) -> None:

@@ -37,7 +37,7 @@ from cl_vs_mim.core.closure import code_digest
 from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.files import clear_os_errors, sha256_file, sha256_json, write_json, write_text
 from cl_vs_mim.core.progress import progress
-from cl_vs_mim.core.untrusted import require_inside
+from cl_vs_mim.core.untrusted import read_json, require_inside
 from cl_vs_mim.data.identity import data_hash, read_manifest, verify
 
 __all__ = ["Recipe", "Rendered", "build", "data_hash", "read_manifest", "verify"]
@@ -100,6 +100,8 @@ def build(recipe: Recipe, target: Path, workers: int = 1, quiet: bool = False) -
     _refuse_foreign(target)
     partial = target.with_name(f".{target.name}.partial")
     with clear_os_errors(target):
+        if partial.is_symlink():  # it would lead what is written elsewhere
+            partial.unlink()
         partial.mkdir(parents=True, exist_ok=True)
         with _only_process(partial):
             journals = _open_partial(partial, digest)
@@ -230,8 +232,8 @@ def _open_partial(partial: Path, digest: str) -> Path:
     state = partial / "partial.json"
     journals = partial / ".journal"
     try:
-        same = json.loads(state.read_text(encoding="utf-8"))["parameters_sha256"] == digest
-    except (OSError, ValueError, KeyError, TypeError):
+        same = read_json(state)["parameters_sha256"] == digest
+    except (OSError, ValueError, KeyError, TypeError, UserError):
         same = False
     if not same:
         for child in partial.iterdir():
@@ -245,10 +247,12 @@ def _open_partial(partial: Path, digest: str) -> Path:
 def _whole_shard(partial: Path, journals: Path, number: int) -> dict[str, Any] | None:
     """The shard's journal if it and every file it names are undamaged."""
     try:
-        journal = json.loads((journals / f"{number:06d}.json").read_text(encoding="utf-8"))
+        journal = read_json(journals / f"{number:06d}.json")
+        for name in journal["files"]:
+            require_inside(partial, name)
         whole = all(sha256_file(partial / name) == sha for name, sha in journal["files"].items())
         return journal if whole and "rows" in journal else None
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
         return None
 
 
@@ -309,7 +313,8 @@ _LOCK = ".lock"
 @contextmanager
 def _only_process(partial: Path, patience: float = 15.0) -> Iterator[None]:
     """Hold the folder's lock. Workers inherit it, so it outlives a killed parent until they are gone (under 1 s)."""
-    with (partial / _LOCK).open("w") as stream:
+    descriptor = os.open(partial / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)  # waits for nobody, were it a pipe
+    with os.fdopen(descriptor, "wb", buffering=0) as stream:
         end = time.monotonic() + patience
         while True:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,8 +90,10 @@ def save(figure: Figure, drawn: pd.DataFrame, output: Path, *, title: str, capti
     """
     output = Path(output)
     with house_style():
-        with atomic_path(output.with_suffix(".pdf")) as temporary:
-            figure.savefig(temporary, metadata={"Title": title, "Subject": caption, "CreationDate": None})
-        with atomic_path(output.with_suffix(".png")) as temporary:
-            figure.savefig(temporary, dpi=DPI, metadata={"Title": title, "Software": None})
+        pdf, png = io.BytesIO(), io.BytesIO()  # not files: Matplotlib fails on a full disk in ways of its own
+        figure.savefig(pdf, format="pdf", metadata={"Title": title, "Subject": caption, "CreationDate": None})
+        figure.savefig(png, format="png", dpi=DPI, metadata={"Title": title, "Software": None})
+    for drawing in (pdf, png):
+        with atomic_path(output.with_suffix(".pdf" if drawing is pdf else ".png")) as temporary:
+            temporary.write_bytes(drawing.getvalue())
     write_table(output.with_suffix(".csv"), drawn)

@@ -144,8 +144,8 @@ def named_metrics() -> dict[str, str]:
     for module in metric_modules():
         spec = None if module.endswith(".py") else importlib.util.find_spec(module)
         path = Path(module) if spec is None or spec.origin is None else Path(spec.origin)
-        body = ast.parse(path.read_text(encoding="utf-8")).body
-        for function in (one for one in body if isinstance(one, ast.FunctionDef)):
+        text = path.read_text(encoding="utf-8")
+        for function in (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)):
             for mark in function.decorator_list:
                 if isinstance(mark, ast.Call) and getattr(mark.func, "id", "") == "metric":
                     given = {one.arg: getattr(one.value, "value", None) for one in mark.keywords}

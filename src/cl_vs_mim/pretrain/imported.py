@@ -12,6 +12,7 @@ from cl_vs_mim.config.encoders import model_and_seed, stated_recipe
 from cl_vs_mim.core.errors import UserError, warn
 from cl_vs_mim.core.files import sha256_file
 from cl_vs_mim.encoder.checkpoints import load_decoder, load_encoder, read_header, require_spec, save_encoder
+from cl_vs_mim.encoder.checkpoints.containers import containers
 from cl_vs_mim.encoder.checkpoints.timm_files import fetched, load_timm, require_own
 from cl_vs_mim.encoder.model import Encoder
 
@@ -57,6 +58,12 @@ def import_encoder(study: Study, run: str, file: Path | None, output: Path) -> N
     require_spec(file, encoder, architecture.spec(), model.architecture)
     origin = read_header(file)[1] if format_ == NATIVE else {}
     require_same_making(file, study, name, seed, origin)
+    published = containers().get(model.method)
+    if format_ != NATIVE and published is not None and published.family != encoder.spec.family:
+        warn(
+            f"{file} is an encoder of family {encoder.spec.family!r}, and is labelled {model.method!r}, whose "
+            f"published ones are of family {published.family!r}; nothing in the file says how it was trained"
+        )
     decoder = None
     if model.paints and model.objective is not None:
         stated = {} if format_ == NATIVE else model.objective.of_decoder()

@@ -7,7 +7,6 @@ of the real objective in each precision, before the training and apart from it.
 from __future__ import annotations
 
 import copy
-import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +18,7 @@ from cl_vs_mim.config import Training
 from cl_vs_mim.core.errors import UserError, warn
 from cl_vs_mim.core.files import write_json
 from cl_vs_mim.core.randomness import generator_for
+from cl_vs_mim.core.untrusted import read_json
 from cl_vs_mim.pretrain.objective import Objective
 from cl_vs_mim.pretrain.sources import MemorySource
 from cl_vs_mim.pretrain.state import RunFolder
@@ -81,11 +81,11 @@ def recorded(run: RunFolder, measure: Callable[[], dict[str, float]]) -> dict[st
     """What was measured when this run began, or else what ``measure`` finds now, for every later start."""
     path = run.path / "precision.json"
     try:
-        rates = json.loads(path.read_text(encoding="utf-8"))["images_per_cpu_second"]
+        rates = read_json(path)["images_per_cpu_second"]
         return {precision: float(rates[precision]) for precision in (EXACT, MIXED)}
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, UserError) as error:
         warn(f"{path} is damaged ({error}); the precisions are measured again")
     rates = measure()
     write_json(path, {"images_per_cpu_second": rates})

@@ -8,7 +8,6 @@ file with its sha256; without that, or with another sha256, it does not count.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +21,7 @@ from cl_vs_mim.core.closure import code_digest
 from cl_vs_mim.core.errors import UserError, warn
 from cl_vs_mim.core.files import atomic_path, clear_os_errors, sha256_file, sha256_json, write_json
 from cl_vs_mim.core.tables import write_table
-from cl_vs_mim.core.untrusted import reason
+from cl_vs_mim.core.untrusted import open_regular, read_json, reason
 from cl_vs_mim.encoder.checkpoints.files import require_harmless
 
 FORMAT = 1  # of the training state and of the arithmetic; raised when a newer code cannot go on with an older run
@@ -126,15 +125,15 @@ class RunFolder:
         newest = next(iter(self.checkpoints()), None)
         if newest is not None and good and not self.is_good(newest):
             note = newest.with_suffix(".json")
-            with suppress(ValueError):  # a damaged one is not good
-                write_json(note, {**json.loads(note.read_text(encoding="utf-8")), "good": True})
+            with suppress(ValueError, UserError):  # a damaged one is not good
+                write_json(note, {**read_json(note), "good": True})
 
     @staticmethod
     def is_good(path: Path) -> bool:
         """Whether a checkpoint was judged to be good."""
         try:
-            return bool(json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["good"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return bool(read_json(path.with_suffix(".json"))["good"])
+        except (OSError, ValueError, KeyError, TypeError, UserError):
             return False
 
     def load_good(self, device: torch.device) -> dict[str, Any] | None:
@@ -158,7 +157,7 @@ class RunFolder:
                 state = self._load(path, device)
                 self.watched = state.get("watch")
                 return state
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, UserError) as error:
                 warn(f"checkpoint {path} is damaged ({error}); going on with the one before")
                 self._discard(path)
         if found:
@@ -167,7 +166,7 @@ class RunFolder:
 
     @staticmethod
     def _load(path: Path, device: torch.device) -> dict[str, Any]:
-        expected = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        expected = read_json(path.with_suffix(".json"))
         if not isinstance(expected, dict) or sha256_file(path) != expected.get("sha256"):
             raise ValueError("its sha256 is not the recorded one")
         try:
@@ -226,6 +225,7 @@ class RunFolder:
         if not self.metrics.exists():
             raise UserError(f"the training log {self.metrics} is missing; delete {self.path} to train again")
         try:
-            return pd.read_csv(self.metrics, on_bad_lines="skip").dropna(subset=["step", "seconds"])
+            with open_regular(self.metrics, "table") as stream:
+                return pd.read_csv(stream, on_bad_lines="skip").dropna(subset=["step", "seconds"])
         except (pd.errors.EmptyDataError, KeyError):  # not even its first line is whole
             return pd.DataFrame({"step": [], "seconds": []})

@@ -91,10 +91,21 @@ def run_steps(detector: Detector, samples: TrainingSamples, run: RunFolder, dead
     return detector.step == settings.iterations
 
 
+class _Log(logging.FileHandler):
+    """A log that goes without a line when the disk is full: what the training itself writes says so in one."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        del record
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what could not be written before cannot be now
+            super().close()
+
+
 @contextlib.contextmanager
 def logs_to(path: Path) -> Iterator[None]:
     """Inside the block everything that detectron2, its helpers and Python's warnings say goes to this file."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _Log(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     before = [(logger.level, logger.propagate) for logger in loggers]
