@@ -109,5 +109,7 @@ def test_the_rule_is_part_of_the_code_and_no_figure_is(study: Study) -> None:
 def test_a_figure_that_there_is_not_is_refused_with_the_nearest(tmp_path: Path) -> None:
     path = tmp_path / "claims.yaml"
     path.write_text(CLAIMS.read_text("utf-8").replace("figure: appendix_tsne", "figure: appendix_tsen"), "utf-8")
-    with pytest.raises(UserError, match=r"C18: there is no figure 'appendix_tsen'; did you mean 'appendix_tsne'\?"):
+    with pytest.raises(
+        UserError, match=r"claims.C18.figure: there is no figure 'appendix_tsen'; did you mean 'appendix_tsne'\?"
+    ):
         load_claims(path)

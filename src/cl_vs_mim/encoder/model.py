@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cl_vs_mim.encoder.families import FAMILIES, of_block
+from cl_vs_mim.encoder.families import FAMILIES
 from cl_vs_mim.encoder.layers import layer_norm, sincos_positions
 from cl_vs_mim.encoder.spec import EncoderSpec
 
@@ -140,7 +140,7 @@ class Encoder(nn.Module):
     def _run(self, tokens: Tensor, count: int) -> Tensor:
         bias = self._bias()
         for index, block in enumerate(self.blocks[:count]):
-            tokens = self.family.apply(block, tokens, of_block(bias, index))
+            tokens = self.family.apply(block, tokens, self.family.of_block(bias, index))
         return tokens
 
     def cls_and_patches(self, tokens: Tensor, *dimensions: int) -> Tensor:
@@ -193,7 +193,7 @@ class Encoder(nn.Module):
         tokens, bias = self.embed(images), self._bias()
         states = [tokens]
         for index, block in enumerate(self.blocks):
-            states.append(self.family.apply(block, states[-1], of_block(bias, index)))
+            states.append(self.family.apply(block, states[-1], self.family.of_block(bias, index)))
         return [self.cls_and_patches(self.norm(state) if final_norm else state) for state in states]
 
     # ---- looking inside --------------------------------------------------------------------------
@@ -208,7 +208,7 @@ class Encoder(nn.Module):
         bias, seen = self._bias(), self.cls_and_patches
         before = seen(tokens)
         for index, block in enumerate(self.blocks):
-            inside = self.family.look(block, tokens, of_block(bias, index), self.spec.heads)
+            inside = self.family.look(block, tokens, self.family.of_block(bias, index), self.spec.heads)
             tokens, after_mlp = inside.after_mlp, seen(inside.after_mlp)
             maps, outputs = seen(inside.attention, 2, 3), seen(inside.head_outputs, 2)
             after_attention = seen(inside.after_attention)

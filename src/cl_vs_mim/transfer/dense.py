@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_vs_mim.core.errors import UserError
-from cl_vs_mim.encoder.families import Family, of_block
+from cl_vs_mim.encoder.families import Family
 from cl_vs_mim.encoder.model import Encoder
 
 
@@ -79,9 +79,9 @@ class DenseEncoder(nn.Module):
         features = []
         for index, block in enumerate(self.encoder.blocks):
             if self.window is None or index in self.global_blocks:
-                tokens = _apply(family, block, tokens, of_block(everywhere, index))
+                tokens = _apply(family, block, tokens, family.of_block(everywhere, index))
             else:
-                windows = _apply(family, block, _cut(tokens, rows, columns, side), of_block(inside, index))
+                windows = _apply(family, block, _cut(tokens, rows, columns, side), family.of_block(inside, index))
                 tokens = _join(windows, rows, columns, side)
             wanted = self.out_blocks.count(index)
             features += [tokens[:, 1:].transpose(1, 2).unflatten(2, (rows, columns))] * wanted

@@ -121,13 +121,17 @@ class Family(ABC):
         """
         return None
 
+    def of_block(self, bias: Any, index: int) -> Any:
+        """What one block takes, (1, H, 1+N, 1+N), of what :meth:`bias` gives."""
+        return bias if bias is None or len(bias) == 1 else bias[index : index + 1]
+
     def apply(self, block: nn.Module, tokens: Tensor, bias: Tensor | None) -> Tensor:
         """One block on fused attention: (B, 1+N, D) -> (B, 1+N, D).
 
         Args:
             block: one block of the backbone.
             tokens: the block's input.
-            bias: what the block adds, of what :meth:`bias` gives for the tokens' grid (:func:`of_block`).
+            bias: what the block adds, of what :meth:`bias` gives for the tokens' grid (:meth:`of_block`).
         """
         return block(tokens)
 
@@ -200,8 +204,3 @@ class Family(ABC):
             UserError: the positions are missing, of another family, or of another grid or number of heads.
         """
         raise NotImplementedError("a family with containers of its own says this")
-
-
-def of_block(bias: Tensor | None, block: int) -> Tensor | None:
-    """What one block adds to its attention logits (1, H, 1+N, 1+N), of what :meth:`Family.bias` gives."""
-    return bias if bias is None or len(bias) == 1 else bias[block : block + 1]

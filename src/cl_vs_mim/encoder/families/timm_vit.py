@@ -94,14 +94,16 @@ class TimmViT(Family):
         if getattr(backbone, "rope", None) is not None:
             rope = backbone.rope
             turns = rope.get_embed() if hasattr(rope, "feat_shape") else rope.get_embed(shape=(rows, columns))
-            return dict(zip(backbone.blocks, turns, strict=True)) if backbone.rope_mixed else turns
+            return list(turns) if backbone.rope_mixed else turns
         shared = getattr(backbone, "rel_pos_bias", None)
         return None if shared is None else shared()
+
+    def of_block(self, bias: Any, index: int) -> Any:
+        return bias[index] if isinstance(bias, list) else bias
 
     def apply(self, block: nn.Module, tokens: Tensor, bias: Any) -> Tensor:
         if bias is None:
             return block(tokens)
-        bias = bias[block] if isinstance(bias, dict) else bias
         name = "rope" if _name(block).startswith("timm.models.eva.") else "shared_rel_pos_bias"
         return block(tokens, **{name: bias})
 
