@@ -168,6 +168,22 @@ def test_an_edit_of_any_module_runs_again_exactly_what_hangs_on_it(smoke: Plan, 
     assert {module: jobs for module, jobs in found.items() if jobs != (set(), set())} == {}
 
 
+@pytest.mark.parametrize(
+    ("study", "target", "rules"),
+    [("demo", "all", {"import_encoder"}), ("smoke", "weights", {"export_weights", "card"}), ("paper", "all", {"adopt"})],
+)
+def test_so_do_the_rules_that_the_smoke_study_does_not_have(
+    tmp_path: Path, study: str, target: str, rules: set[str]
+) -> None:
+    with plan(copy_of_workflow(tmp_path / "one"), study, target) as whole:
+        asked = {name for name, job in whole.jobs.items() if job.rule.name in rules}
+        assert {whole.jobs[name].rule.name for name in asked} == rules
+        needs = {name: reached(worked_by(job, whole.study)) for name, job in whole.jobs.items()}
+        found = {module: wrong(whole, needs, module) for module in all_modules()}
+        wrongly = {module: (needless & asked, stale & asked) for module, (needless, stale) in found.items()}
+        assert {module: jobs for module, jobs in wrongly.items() if jobs != (set(), set())} == {}
+
+
 def test_most_modules_decide_something_and_those_that_say_so_nothing(smoke: Plan) -> None:
     idle = {module for module in all_modules() if not smoke.with_module(module)}
     assert {module for module in all_modules() if not decides(module)} <= idle
