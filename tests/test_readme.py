@@ -49,8 +49,10 @@ def test_the_figures_reading_is_that_of_its_numbers(root: Path, text: str) -> No
     assert float(high["untrained_vit"]) - float(low["untrained_vit"]) < 0.05, "no such valley"
 
 
-def test_the_size_of_the_encoders_is_as_told(root: Path, text: str) -> None:
+def test_size_and_number_of_the_encoders_are_as_told(root: Path, text: str) -> None:
     study = load_study(root / "config" / "demo.yaml")
+    fewest = min(len(study.models[name].seeds) for name in study.figures.pair)
+    assert ("one seed of each" in " ".join(text.split())) == (fewest == 1)
     for name in study.figures.pair:
         encoder = build_encoder(study.architectures[study.models[name].architecture].spec(), seed=0)
         millions = sum(parameter.numel() for parameter in encoder.parameters()) / 1e6
