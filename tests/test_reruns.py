@@ -170,7 +170,11 @@ def test_an_edit_of_any_module_runs_again_exactly_what_hangs_on_it(smoke: Plan, 
 
 @pytest.mark.parametrize(
     ("study", "target", "rules"),
-    [("demo", "all", {"import_encoder"}), ("smoke", "weights", {"export_weights", "card"}), ("paper", "all", {"adopt"})],
+    [
+        ("demo", "all", {"import_encoder"}),
+        ("smoke", "weights", {"export_weights", "card"}),
+        ("paper", "all", {"adopt"}),
+    ],
 )
 def test_so_do_the_rules_that_the_smoke_study_does_not_have(
     tmp_path: Path, study: str, target: str, rules: set[str]

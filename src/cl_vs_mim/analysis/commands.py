@@ -139,8 +139,8 @@ def reconstruct(
         encoder: its file, .safetensors, with the decoder in it.
 
     Example:
-        cl-vs-mim reconstruct --config config/demo.yaml --run mae_seed0 --data results/demo/data/objects
-          --encoder results/demo/encoders/mae_seed0.safetensors --tables results/demo/tables
+        cl-vs-mim reconstruct --config config/quick.yaml --run mae_seed0 --data results/quick/data/objects
+          --encoder results/quick/encoders/mae_seed0.safetensors --tables results/quick/tables
     """
     from cl_vs_mim.analysis import reconstruct as work
     from cl_vs_mim.evaluated import open_run

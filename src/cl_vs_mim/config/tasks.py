@@ -166,7 +166,7 @@ def need_settings(task: Task, study: Study) -> Section:
     """
     settings = settings_of(task, study)
     if settings is None:
-        raise UserError(f"study {study.study!r} has no {task.section}; add it to its YAML (see config/demo.yaml)")
+        raise UserError(f"study {study.study!r} has no {task.section}; add it to its YAML (see config/quick.yaml)")
     return settings
 
 

@@ -49,8 +49,8 @@ def pretrain(
         stop_after_minutes: save the state and leave with status 75 after this long; the same command goes on.
 
     Example:
-        cl-vs-mim pretrain --config config/demo.yaml --run moco_v3_seed0 --data results/demo/data/objects
-          --runs results/demo/runs --output results/demo/encoders/moco_v3_seed0.safetensors
+        cl-vs-mim pretrain --config config/quick.yaml --run moco_v3_seed0 --data results/quick/data/objects
+          --runs results/quick/runs --output results/quick/encoders/moco_v3_seed0.safetensors
     """
     from cl_vs_mim.config import load_study
     from cl_vs_mim.core.errors import UserError

@@ -160,9 +160,9 @@ def detection(
         picture: where true and predicted objects on validation images are drawn, .png.
 
     Example:
-        cl-vs-mim detection --config config/demo.yaml --run moco_v3_seed0
-          --data results/demo/data/scenes/coco --encoder results/demo/encoders/moco_v3_seed0.safetensors
-          --runs results/demo/runs --tables results/demo/tables
+        cl-vs-mim detection --config config/quick.yaml --run moco_v3_seed0
+          --data results/quick/data/scenes/coco --encoder results/quick/encoders/moco_v3_seed0.safetensors
+          --runs results/quick/runs --tables results/quick/tables
     """
     _run("detection", **locals())
 
@@ -187,9 +187,9 @@ def segmentation(
         picture: where labels and predictions on validation images are drawn, .png.
 
     Example:
-        cl-vs-mim segmentation --config config/demo.yaml --run moco_v3_seed0
-          --data results/demo/data/scenes/ade20k --encoder results/demo/encoders/moco_v3_seed0.safetensors
-          --runs results/demo/runs --tables results/demo/tables
+        cl-vs-mim segmentation --config config/quick.yaml --run moco_v3_seed0
+          --data results/quick/data/scenes/ade20k --encoder results/quick/encoders/moco_v3_seed0.safetensors
+          --runs results/quick/runs --tables results/quick/tables
     """
     _run("segmentation", **locals())
 

@@ -4,11 +4,10 @@ A module here binds an instance of its class to ``FAMILY``; your own family come
 entry point of the group ``cl_vs_mim.family``. :class:`cl_vs_mim.encoder.model.Encoder`, the resampling to other grids,
 the reading of published checkpoints and the backbone of dense tasks ask the family and know none by name.
 
-All families here are made of a patch projection, a CLS token, blocks of self-attention and an MLP, each with a
-LayerNorm before it and a residual around it, and a last LayerNorm, under timm's names. What may differ is how positions
-enter, how queries, keys and values are made, how a residual is scaled, and how the weights are initialised. A family
-that is otherwise inside overrides :meth:`Family.look`, and one with other tokens before the patches than CLS
-:meth:`Family.prefix`.
+Most families are a :class:`PreNormFamily`: a patch projection, a CLS token, blocks of self-attention and an MLP, each
+with a LayerNorm before it and a residual around it, and a last LayerNorm, under timm's names. What may differ is how
+positions enter, how queries, keys and values are made, how a residual is scaled, and how the weights are initialised. A
+family that is otherwise inside, or has other tokens before the patches than CLS, is a :class:`Family`.
 
 Shapes: B images, N patch tokens on a grid of rows x columns, P tokens before them (1: CLS, if a family says nothing
 else), D channels, H heads, L blocks.
@@ -20,6 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from cl_vs_mim.core.errors import UserError
 from cl_vs_mim.core.registry import Register
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Inside(NamedTuple):
 class Family(ABC):
     """Base of all families; instances hold no state, the weights are the backbone's.
 
-    The general answers are those of a plain ViT with absolute positions under timm's names. A family overrides what is
+    What is not abstract is answered as for a ViT with absolute positions under timm's names. A family overrides what is
     otherwise with it.
 
     Attributes:
@@ -91,21 +91,9 @@ class Family(ABC):
         """Each patch projected, without position: (B, 3, rows * P, columns * P), normalised -> (B, N, D)."""
         return backbone.patch_embed.proj(images).flatten(2).transpose(1, 2)
 
+    @abstractmethod
     def placed(self, backbone: nn.Module, patches: Tensor, rows: int, columns: int) -> Tensor:
         """Prefix tokens in front and positions added: (B, N, D) -> (B, P+N, D), what the first block takes."""
-        import torch
-
-        cls = backbone.cls_token.expand(len(patches), -1, -1).to(patches.dtype)
-        tokens = torch.cat([cls, patches], dim=1)
-        positions = self.resampled_positions(backbone, rows, columns)
-        return tokens if positions is None else tokens + positions
-
-    def resampled_positions(self, backbone: nn.Module, rows: int, columns: int) -> Tensor | None:
-        """What is added to the tokens of a grid (1, 1+N, D), or None where nothing is.
-
-        On the grid of pre-training these are the positions as they are.
-        """
-        raise NotImplementedError("a family says this, or places its tokens itself")
 
     # ---- blocks ----------------------------------------------------------------------------------
 
@@ -135,6 +123,7 @@ class Family(ABC):
         """
         return block(tokens)
 
+    @abstractmethod
     def look(self, block: nn.Module, tokens: Tensor, bias: Tensor | None, heads: int) -> Inside:
         """One block computed from its parts, because fused attention never forms the maps: (B, P+N, D) -> its inside.
 
@@ -144,31 +133,6 @@ class Family(ABC):
             bias: what the block adds, as :meth:`apply` takes it.
             heads: number of attention heads.
         """
-        normed = block.norm1(tokens)
-        q, k, v = self.queries_keys_values(block.attn, normed, heads)  # (B, H, T, D/H) each
-        logits = (q * block.attn.scale) @ k.transpose(-2, -1)
-        if bias is not None:
-            logits = logits + bias  # before the softmax, as in training
-        attention = logits.softmax(dim=-1)  # (B, H, T, T)
-        head_outputs = attention @ v
-        update = block.attn.proj(head_outputs.transpose(1, 2).flatten(2))
-        after_attention = tokens + self.residual(block, 1, update)
-        after_mlp = after_attention + self.residual(block, 2, block.mlp(block.norm2(after_attention)))
-        return Inside(attention, head_outputs, after_attention, after_mlp)
-
-    def queries_keys_values(self, attention: nn.Module, tokens: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-        """What a block's attention makes of its input: (B, 1+N, D) -> three of (B, H, 1+N, D/H), queries unscaled."""
-        raise NotImplementedError("a family says this, or looks into its blocks itself")
-
-    def residual(self, block: nn.Module, half: int, update: Tensor) -> Tensor:
-        """An update (B, 1+N, D) as it is added to the tokens, that is, with LayerScale where there is one.
-
-        Args:
-            block: one block of the backbone.
-            half: 1 after attention, 2 after the MLP.
-            update: what attention or the MLP gives out.
-        """
-        raise NotImplementedError("a family says this, or looks into its blocks itself")
 
     # ---- weights ---------------------------------------------------------------------------------
 
@@ -181,7 +145,7 @@ class Family(ABC):
 
     def apart(self, state: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
         """A backbone's state with positions that all blocks share copied into each; of a kind in :attr:`by_block`."""
-        raise NotImplementedError
+        return dict(state)
 
     def exact(self, spec: EncoderSpec) -> frozenset[str]:
         """Names of tensors that are exact by definition and keep float32 in a file of half precision."""
@@ -203,4 +167,56 @@ class Family(ABC):
         Raises:
             UserError: the positions are missing, of another family, or of another grid or number of heads.
         """
-        raise NotImplementedError("a family with containers of its own says this")
+        if len(self.positions) > 1:
+            raise UserError(f"{path}: its family does not say how positions {', '.join(self.positions)} are told apart")
+        return self.positions[0]
+
+
+class PreNormFamily(Family):
+    """CLS first, positions added or none, and blocks with a LayerNorm before attention and MLP, in timm's names."""
+
+    # ---- embedding -------------------------------------------------------------------------------
+
+    def placed(self, backbone: nn.Module, patches: Tensor, rows: int, columns: int) -> Tensor:
+        import torch
+
+        cls = backbone.cls_token.expand(len(patches), -1, -1).to(patches.dtype)
+        tokens = torch.cat([cls, patches], dim=1)
+        positions = self.resampled_positions(backbone, rows, columns)
+        return tokens if positions is None else tokens + positions
+
+    @abstractmethod
+    def resampled_positions(self, backbone: nn.Module, rows: int, columns: int) -> Tensor | None:
+        """What is added to the tokens of a grid (1, 1+N, D), or None where nothing is.
+
+        On the grid of pre-training these are the positions as they are.
+        """
+
+    # ---- blocks ----------------------------------------------------------------------------------
+
+    def look(self, block: nn.Module, tokens: Tensor, bias: Tensor | None, heads: int) -> Inside:
+        normed = block.norm1(tokens)
+        q, k, v = self.queries_keys_values(block.attn, normed, heads)  # (B, H, T, D/H) each
+        logits = (q * block.attn.scale) @ k.transpose(-2, -1)
+        if bias is not None:
+            logits = logits + bias  # before the softmax, as in training
+        attention = logits.softmax(dim=-1)  # (B, H, T, T)
+        head_outputs = attention @ v
+        update = block.attn.proj(head_outputs.transpose(1, 2).flatten(2))
+        after_attention = tokens + self.residual(block, 1, update)
+        after_mlp = after_attention + self.residual(block, 2, block.mlp(block.norm2(after_attention)))
+        return Inside(attention, head_outputs, after_attention, after_mlp)
+
+    @abstractmethod
+    def queries_keys_values(self, attention: nn.Module, tokens: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What a block's attention makes of its input: (B, 1+N, D) -> three of (B, H, 1+N, D/H), queries unscaled."""
+
+    @abstractmethod
+    def residual(self, block: nn.Module, half: int, update: Tensor) -> Tensor:
+        """An update (B, 1+N, D) as it is added to the tokens, that is, with LayerScale where there is one.
+
+        Args:
+            block: one block of the backbone.
+            half: 1 after attention, 2 after the MLP.
+            update: what attention or the MLP gives out.
+        """

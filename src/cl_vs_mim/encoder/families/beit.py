@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_vs_mim.core.errors import UserError
-from cl_vs_mim.encoder.families import Family
+from cl_vs_mim.encoder.families import PreNormFamily
 from cl_vs_mim.encoder.layers import CLS_ROWS, require_grid, resampled, resized_table, timm_arguments
 from cl_vs_mim.encoder.spec import EncoderSpec
 
@@ -25,7 +25,7 @@ _SHARED, _OWN = "rel_pos_bias.", "blocks.{}.attn."  # where a table is
 _TABLE, _INDEX = "relative_position_bias_table", "relative_position_index"
 
 
-class BEiT(Family):
+class BEiT(PreNormFamily):
     """A BEiT-like ViT.
 
     It is initialised as BEiT does it: truncated normal, residual branches divided by sqrt(2 l) (arXiv 2106.08254).

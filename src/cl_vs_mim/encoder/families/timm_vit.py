@@ -84,9 +84,6 @@ class TimmViT(Family):
         tokens = backbone._pos_embed(patches)
         return backbone.norm_pre(tokens[0] if isinstance(tokens, tuple) else tokens)  # EVA: with its rotations
 
-    def resampled_positions(self, backbone: nn.Module, rows: int, columns: int) -> None:
-        """Not asked for: see :meth:`placed`."""
-
     # ---- blocks ----------------------------------------------------------------------------------
 
     def bias(self, backbone: nn.Module, rows: int, columns: int) -> Any:
@@ -165,7 +162,7 @@ def _reason(make: Any, module: str) -> str:
     with torch.device("meta"):
         try:
             network = make(pretrained=False)
-        except (RuntimeError, NotImplementedError):
+        except RuntimeError:  # of torch, without memory
             network = nn.Module()
     steps = {one["reduction"] for one in getattr(network, "feature_info", []) if isinstance(one, dict)}
     if len(steps) > 1:

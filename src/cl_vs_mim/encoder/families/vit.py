@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from cl_vs_mim.core.errors import UserError
-from cl_vs_mim.encoder.families import Family
+from cl_vs_mim.encoder.families import PreNormFamily
 from cl_vs_mim.encoder.layers import require_grid, resampled, sincos_positions, timm_arguments
 from cl_vs_mim.encoder.spec import EncoderSpec
 
 _SAME = 1e-3  # largest difference at which a published table of positions counts as the sin-cos one
 
 
-class ViT(Family):
+class ViT(PreNormFamily):
     """A plain ViT.
 
     It is initialised as MoCo v3 does it: Xavier for Q, K and V apart, and for the patch projection (arXiv 2104.02057,
