@@ -82,6 +82,14 @@ def test_the_figures_numbers_are_of_the_study_and_the_published_ones_of_the_tabl
     assert faint["value"].to_numpy() == pytest.approx(published["value"].to_numpy() * ratio)
 
 
+def test_pages_with_numbers_and_the_figure_are_of_the_study_that_the_rules_document(root: Path) -> None:
+    (documented,) = re.findall(r'^DOCUMENTED = "(\w+)"', (root / "rules" / "common.smk").read_text(), flags=re.MULTILINE)
+    for page in ("pitfalls", "findings"):
+        head = (root / "docs" / f"{page}.md").read_text().split("\n## ")[0]
+        assert f"`{documented}`" in head, page
+    assert set(pd.read_csv(root / "docs" / "images" / "fig3.csv")["study"].dropna()) == {documented}
+
+
 def test_every_file_it_points_to_exists(root: Path, text: str) -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
     assert len(links) > 10
