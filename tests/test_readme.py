@@ -83,7 +83,9 @@ def test_the_figures_numbers_are_of_the_study_and_the_published_ones_of_the_tabl
 
 
 def test_pages_with_numbers_and_the_figure_are_of_the_study_that_the_rules_document(root: Path) -> None:
-    (documented,) = re.findall(r'^DOCUMENTED = "(\w+)"', (root / "rules" / "common.smk").read_text(), flags=re.MULTILINE)
+    (documented,) = re.findall(
+        r'^DOCUMENTED = "(\w+)"', (root / "rules" / "common.smk").read_text(), flags=re.MULTILINE
+    )
     for page in ("pitfalls", "findings"):
         head = (root / "docs" / f"{page}.md").read_text().split("\n## ")[0]
         assert f"`{documented}`" in head, page

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cl_vs_mim.audit.plots import number as plain
+from cl_vs_mim.audit.report import deciding
 from cl_vs_mim.audit.result import VERDICTS, ClaimRecord, ContrastRecord, EffectRecord, Report
 from cl_vs_mim.audit.verdict import ON_THESE
 from cl_vs_mim.core.errors import UserError, nearest
@@ -50,7 +51,11 @@ def page(report: Report) -> str:
         seeds=max(one.seeds for one in report.claims.values()),
         control_seeds=max(one.control_seeds or 0 for one in report.claims.values()),
         counted={verdict: report.verdicts[verdict] for verdict in VERDICTS if report.verdicts.get(verdict)},
-        rows=[(name, one, decisive(one)) for name, one in report.claims.items() if one.decided_by],
+        rows=[
+            (name, one, one.contrasts[place])
+            for name, one in report.claims.items()
+            if (place := deciding(one)) is not None
+        ],
         untested=untested(report),
         resting_on=resting_on,
         value=lambda name, place=0: number(contrast(name, place).effect),
@@ -59,11 +64,6 @@ def page(report: Report) -> str:
         plain=plain,
     )
     return text.rstrip("\n") + "\n"
-
-
-def decisive(claim: ClaimRecord) -> ContrastRecord:
-    """The contrast that a measured claim hangs on."""
-    return next(one for one in claim.contrasts if one.name == claim.decided_by)
 
 
 def untested(report: Report) -> dict[str, list[str]]:

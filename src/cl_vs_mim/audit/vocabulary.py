@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Columns of the tables that are no layout of a pass, and the words in them; None: any value.
 _Columns = dict[str, tuple[str, ...] | None]
+_Tables = dict[str, _Columns | None]
 _LABELS, _POOLING, _SPLIT = ("class", "category"), ("mean", "cls"), ("train", "val", "heldout")
 _SCORED: _Columns = {"metric": ("top1",), "split": _SPLIT, "labels": _LABELS, "correct": None, "depth": None}
 _TABLES: dict[str, _Columns] = {
@@ -46,18 +47,19 @@ _PAIR = re.compile(r"(cl|mim)(:smallest|:middle|:largest)?")
 
 def unknown_names(file: ClaimFile) -> Iterator[str]:
     """A message for each name that means nothing, each beginning with the dotted key where it stands."""
+    tables = _tables()
     for number, claim in file.claims.items():
         for part in ("contrasts", "needs", "beside"):
             for place, contrast in enumerate(getattr(claim, part)):
-                yield from _of_contrast(contrast, f"claims.{number}.{part}.{place}", file.models)
+                yield from _of_contrast(contrast, f"claims.{number}.{part}.{place}", file.models, tables)
     for place, curve in enumerate(file.curves):
         where = f"curves.{place}"
-        yield from _of_table(curve.table, curve.where, where)
+        yield from _of_table(curve.table, curve.where, where, tables)
         yield from _of_model(curve.model, where, file.models)
 
 
-def _of_contrast(contrast: Contrast, where: str, models: list[str]) -> Iterator[str]:
-    yield from _of_table(contrast.table, contrast.where | contrast.without, where)
+def _of_contrast(contrast: Contrast, where: str, models: list[str], tables: _Tables) -> Iterator[str]:
+    yield from _of_table(contrast.table, contrast.where | contrast.without, where, tables)
     others: Iterable[tuple[str, Term | Alternative]] = [
         *((f"{where}.more.{place}", term) for place, term in enumerate(contrast.more)),
         *((f"{where}.less.{place}", term) for place, term in enumerate(contrast.less)),
@@ -65,17 +67,16 @@ def _of_contrast(contrast: Contrast, where: str, models: list[str]) -> Iterator[
     ]
     for there, other in others:
         if other.table or other.where:
-            yield from _of_table(other.table or contrast.table, other.where, there)
+            yield from _of_table(other.table or contrast.table, other.where, there, tables)
         if isinstance(other, Term):
             yield from _of_model(other.model, there, models)
 
 
-def _of_table(table: str, columns: Where, where: str) -> Iterator[str]:
-    known = {task_table for name in TASKS.names() for task_table in TASKS[name].tables} | {*MEASURED, *_TABLES}
-    if table not in known:
-        yield f"{where}.table: no study makes a table {table!r}{nearest(table, known)}"
+def _of_table(table: str, columns: Where, where: str, tables: _Tables) -> Iterator[str]:
+    if table not in tables:
+        yield f"{where}.table: no study makes a table {table!r}{nearest(table, tables)}"
         return
-    if (valid := _columns(table)) is None:
+    if (valid := tables[table]) is None:
         return
     for column, value in columns.items():
         if column not in valid:
@@ -87,19 +88,18 @@ def _of_table(table: str, columns: Where, where: str) -> Iterator[str]:
                 yield f"{where}.where: no {column} of a table {table} is {one!r}{nearest(str(one), words)}"
 
 
-def _columns(table: str) -> _Columns | None:
-    """What rows can be chosen by; None: a table of a user's own task."""
-    if table in _TABLES:
-        return _TABLES[table]
-    if table not in MEASURED:
-        return None
-    layout = MEASURED[table]
-    found: dict[str, tuple[str, ...] | None] = {"image": None, "depth": None}
-    if layout.axis:
-        found[layout.axis] = None
-    if layout.named:
-        found["metric"] = tuple(name for name, its in named_metrics().items() if its == table)
-    return found
+def _tables() -> _Tables:
+    """Every table that a study may have, and what its rows can be chosen by; None: a table of a user's own task."""
+    found: _Tables = {table: None for name in TASKS.names() for table in TASKS[name].tables}
+    metrics = named_metrics()
+    for table, layout in MEASURED.items():
+        columns: _Columns = {"image": None, "depth": None}
+        if layout.axis:
+            columns[layout.axis] = None
+        if layout.named:
+            columns["metric"] = tuple(name for name, its in metrics.items() if its == table)
+        found[table] = columns
+    return found | _TABLES
 
 
 def _of_model(name: str, where: str, models: list[str]) -> Iterator[str]:

@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from cl_vs_mim.config.sections import Count, Decay, Fraction, Name, NonNegative, Ordered, Section, Seed, Seeds, Unique
-from cl_vs_mim.core.files import sha256_json
 
 Block = int  # 1 … L, or negative from the end (-1 = the last one)
 Labels = Literal["class", "category"]  # the folder of an image, or the column of that name in images.csv
@@ -138,10 +137,6 @@ class Analysis(Section):
     robustness: Robustness
     reconstruction: Reconstruction
     phenomena: Phenomena | None = None
-
-    def sample_digest(self) -> str:
-        """Hex sha256 of which images are analysed and how they are cropped: what all tables share."""
-        return sha256_json(self.model_dump(mode="json", include={"images", "seed", "crop_fraction"}))
 
 
 # ------------------------------------------------------------------------------------------------

@@ -6,15 +6,8 @@ from typing import Any
 
 from cl_vs_mim.config.data import FolderData, KitData
 from cl_vs_mim.config.models import Training
-from cl_vs_mim.config.sections import Section
 from cl_vs_mim.config.study import Study
 from cl_vs_mim.core.errors import UserError, nearest
-from cl_vs_mim.core.files import sha256_json
-
-
-def sections_digest(*sections: Section) -> str:
-    """First 12 hex digits of the sha256 of the given parts of the configuration, defaults written out."""
-    return sha256_json([section.model_dump(mode="json") for section in sections])[:12]
 
 
 def run_name(model: str, seed: int) -> str:

@@ -20,7 +20,7 @@ from cl_vs_mim.core.errors import UserError, nearest
 from cl_vs_mim.core.untrusted import reason, require_regular
 from cl_vs_mim.encoder.checkpoints.agreement import require_same_answer
 from cl_vs_mim.encoder.checkpoints.containers import CONTAINERS, state_dict
-from cl_vs_mim.encoder.checkpoints.files import fill_encoder, verify_sha256
+from cl_vs_mim.encoder.checkpoints.files import fill_encoder
 from cl_vs_mim.encoder.checkpoints.official import read_content
 from cl_vs_mim.encoder.families import FAMILIES
 from cl_vs_mim.encoder.families.timm_vit import create
@@ -29,7 +29,7 @@ from cl_vs_mim.encoder.model import IMAGENET_MEAN, IMAGENET_STD, Encoder, Encode
 _HEADS = ("head.", "head_dist.", "mask_token")  # beside the encoder in timm's files
 
 
-def load_timm(path: Path, spec: EncoderSpec, tag: str, *, sha256: str | None = None) -> Encoder:
+def load_timm(path: Path, spec: EncoderSpec, tag: str) -> Encoder:
     """Read the encoder of a tag of timm's from a file, in float32, on the CPU and in evaluation mode.
 
     Args:
@@ -37,16 +37,15 @@ def load_timm(path: Path, spec: EncoderSpec, tag: str, *, sha256: str | None = N
             reads that.
         spec: of family ``timm_vit``.
         tag: timm's name with its tag, such as ``vit_small_patch14_dinov2.lvd142m``.
-        sha256: hex digest of the file, checked before anything in it is parsed.
 
     Raises:
         UserError: the specification is not that of the tag; and as of :func:`read_timm`.
     """
     require_own(spec, tag)
-    return read_timm(path, spec, sha256=sha256)
+    return read_timm(path, spec)
 
 
-def read_timm(path: Path, spec: EncoderSpec, *, sha256: str | None = None) -> Encoder:
+def read_timm(path: Path, spec: EncoderSpec) -> Encoder:
     """:func:`load_timm` of an encoder that has timm's architecture in sizes of its own, and so no tag.
 
     Raises:
@@ -56,9 +55,7 @@ def read_timm(path: Path, spec: EncoderSpec, *, sha256: str | None = None) -> En
     if not path.exists():
         raise UserError(f"checkpoint {path} does not exist; fetch it and give its path")
     require_regular(path, "checkpoint")
-    if sha256 is not None:
-        verify_sha256(path, sha256)
-    state = _unwrapped(state_dict(path, "timm", read_content(path, verified=sha256 is not None)))
+    state = _unwrapped(state_dict(path, "timm", read_content(path)))
     encoder = fill_encoder(path, spec, _under_names_of_timm(path, spec, state))
     require_same_answer(path, encoder)
     return encoder
